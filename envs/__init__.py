@@ -1,0 +1,29 @@
+"""The problem: logged rollouts, the finite routing POMDP and its Gymnasium environment."""
+
+import gymnasium as _gymnasium
+
+from envs.costs import CostModel, Costs
+from envs.episodes import Episodes
+from envs.history import History
+from envs.pomdp import Observation, RoutingPOMDP
+from envs.replay import Replay
+from envs.rollouts import Rollouts
+from envs.routing_env import RoutingEnv
+from envs.rules import ESCALATE, STAY, Rules
+
+__all__ = [
+    "ESCALATE",
+    "STAY",
+    "CostModel",
+    "Costs",
+    "Episodes",
+    "History",
+    "Observation",
+    "Replay",
+    "Rollouts",
+    "RoutingEnv",
+    "RoutingPOMDP",
+    "Rules",
+]
+
+_gymnasium.register(id="Routing-v0", entry_point="envs.routing_env:RoutingEnv")

@@ -1,0 +1,111 @@
+"""What calls and verifications cost: logged costs, or a ladder of a given ratio (DESIGN §1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.rollouts import Rollouts
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Costs:
+    """Mean costs, the ``c`` and ``v`` of the decision problem.
+
+    Attributes:
+        call: ``(N,)`` cost of an answer of each model.
+        verify: ``(N,)`` cost of verifying it.
+    """
+
+    call: FloatArray
+    verify: FloatArray
+
+    @property
+    def unit(self) -> float:
+        """What one dearest-model call costs: the unit of the price."""
+        return float(self.call[-1])
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Turns a log into costs.
+
+    Attributes:
+        ratio: None for the logged costs; otherwise ``r >= 1``, which replaces them by the
+            geometric ladder from 1 to ``r`` (``r ** (i / (N - 1))``; for two models 1 and r).
+        verifier: "logged", or the cost of a verification as a share of the same model's answer.
+            Under a ladder "logged" keeps the log's own ratio of mean verification to mean
+            answer cost; a log without verification costs counts as 0.
+
+    Raises:
+        ValueError: ``ratio < 1``, or ``verifier`` neither "logged" nor a share >= 0.
+    """
+
+    ratio: float | None = None
+    verifier: Literal["logged"] | float = "logged"
+
+    def __post_init__(self) -> None:
+        if self.ratio is not None and not (1 <= self.ratio < np.inf):
+            raise ValueError(f"costs.ratio is {self.ratio}: expected a number >= 1, or null")
+        if isinstance(self.verifier, str) and self.verifier != "logged":
+            raise ValueError(f"costs.verifier is {self.verifier!r}: expected 'logged' or a share")
+        if not isinstance(self.verifier, str) and not (0 <= self.verifier < np.inf):
+            raise ValueError(f"costs.verifier is {self.verifier}: a share must be >= 0")
+
+    def fit(self, rollouts: Rollouts, signal: str | None) -> Costs:
+        """Mean costs over a (training) log.
+
+        Args:
+            rollouts: complete on its models.
+            signal: the name of the signal whose cost is charged; None for a free one.
+
+        Raises:
+            ValueError: logged costs asked of a log without any, or a dearest model that costs
+                nothing (the price counts its calls).
+        """
+        if self.ratio is not None:
+            call = self.ratio ** (np.arange(rollouts.n_models) / (rollouts.n_models - 1))
+            return Costs(call, self._share(rollouts, signal) * call)
+        call, verify = (cost.mean(axis=0) for cost in self._logged(rollouts, signal))
+        if call[-1] <= 0:
+            raise ValueError(
+                f"the dearest model {rollouts.models[-1]!r} costs nothing in this log, but the "
+                "price counts its calls: log its cost, or set costs.ratio"
+            )
+        return Costs(call, verify)
+
+    def apply(
+        self, rollouts: Rollouts, signal: str | None, fitted: Costs
+    ) -> tuple[FloatArray, FloatArray]:
+        """Costs of every single call and verification, two ``(n, N)`` arrays: what replaying
+        each query would have been charged. A ladder charges ``fitted``'s means throughout."""
+        if self.ratio is None:
+            return self._logged(rollouts, signal)
+        shape = rollouts.score.shape
+        return np.broadcast_to(fitted.call, shape), np.broadcast_to(fitted.verify, shape)
+
+    def _logged(self, rollouts: Rollouts, signal: str | None) -> tuple[FloatArray, FloatArray]:
+        if rollouts.cost is None:
+            raise ValueError("the log has no answer costs: add a cost column, or set costs.ratio")
+        if self.verifier != "logged":
+            return rollouts.cost, float(self.verifier) * rollouts.cost
+        logged = rollouts.signal_costs.get(signal) if signal else None
+        if logged is None:
+            return rollouts.cost, np.zeros_like(rollouts.cost)
+        # A verification that was never made was never charged.
+        return rollouts.cost, np.nan_to_num(logged)
+
+    def _share(self, rollouts: Rollouts, signal: str | None) -> FloatArray | float:
+        """Cost of a verification as a share of the same model's answer, under a ladder."""
+        if self.verifier != "logged":
+            return float(self.verifier)
+        if rollouts.cost is None or signal not in rollouts.signal_costs:
+            return 0.0
+        call, verify = (cost.mean(axis=0) for cost in self._logged(rollouts, signal))
+        # A model whose answers are free has no share to keep: its verification counts as free.
+        return np.divide(verify, call, out=np.zeros_like(call), where=call > 0)

@@ -1,0 +1,113 @@
+"""`History`: what a router has paid for and seen, for a batch of queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """The information state of ``n`` episodes: all that a policy may look at.
+
+    Attributes:
+        query: ``(n,)`` row of each query in its data set: an identity for per-query random
+            draws, without meaning of its own.
+        stage: ``(n,)`` the model called last, -1 before the first call.
+        called: ``(n, N)`` which models have answered.
+        verified: ``(n, N)`` which of those answers were verified.
+        signal: ``(n, N, D)`` the verifier's signals; NaN wherever ``verified`` is False.
+    """
+
+    query: NDArray[np.int64]
+    stage: NDArray[np.int64]
+    called: NDArray[np.bool_]
+    verified: NDArray[np.bool_]
+    signal: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    @property
+    def n_models(self) -> int:
+        return self.called.shape[1]
+
+    @property
+    def last_verified(self) -> NDArray[np.bool_]:
+        """``(n,)`` whether the last answer was verified; False before the first call."""
+        # Stage -1 would read the last model's cell, which is never verified.
+        return self.verified[np.arange(len(self)), self.stage]
+
+    @classmethod
+    def start(cls, query: NDArray[np.int64], n_models: int, n_signals: int) -> History:
+        """One episode a query, before the first call."""
+        n = len(query)
+        return cls(
+            query=query,
+            stage=np.full(n, -1),
+            called=np.zeros((n, n_models), dtype=bool),
+            verified=np.zeros((n, n_models), dtype=bool),
+            signal=np.full((n, n_models, n_signals), np.nan),
+        )
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> History:
+        """The histories of some episodes."""
+        return History(
+            self.query[rows],
+            self.stage[rows],
+            self.called[rows],
+            self.verified[rows],
+            self.signal[rows],
+        )
+
+    def copy(self) -> History:
+        return History(
+            self.query,
+            self.stage.copy(),
+            self.called.copy(),
+            self.verified.copy(),
+            self.signal.copy(),
+        )
+
+    def to_array(self) -> NDArray[np.float64]:
+        """As `RoutingEnv` shows it, ``(n, 1 + 2N + N·D)``: stage, ``called``, ``verified``, then
+        the signals with 0 where there is none (the masks tell the two apart)."""
+        n = len(self)
+        return np.concatenate(
+            [
+                self.stage[:, None],
+                self.called,
+                self.verified,
+                np.where(self.verified[..., None], self.signal, 0.0).reshape(n, -1),
+            ],
+            axis=1,
+            dtype=np.float64,
+        )
+
+    @classmethod
+    def from_array(cls, array: NDArray[np.float64], n_models: int) -> History:
+        """The inverse of `to_array`; rows are numbered from 0.
+
+        Raises:
+            ValueError: the width does not fit ``n_models``.
+        """
+        n, width = array.shape
+        n_signals, rest = divmod(width - 1 - 2 * n_models, n_models)
+        if rest or n_signals < 1:
+            raise ValueError(
+                f"an observation of width {width} is no history of {n_models} models: "
+                f"expected 1 + 2·{n_models} + {n_models}·D"
+            )
+        called, verified = (
+            array[:, 1 + i * n_models : 1 + (i + 1) * n_models] > 0.5 for i in range(2)
+        )
+        signal = array[:, 1 + 2 * n_models :].reshape(n, n_models, n_signals)
+        return cls(
+            query=np.arange(n),
+            stage=array[:, 0].astype(np.int64),
+            called=called,
+            verified=verified,
+            signal=np.where(verified[..., None], signal, np.nan),
+        )

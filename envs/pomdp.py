@@ -1,0 +1,317 @@
+"""`RoutingPOMDP`: the finite decision problem of DESIGN §1, and its exact Bayes filter.
+
+State: which models were called (observed) and the score vector ``y`` (hidden, constant in an
+episode). What was observed fits into one integer, the **history code**: a number in mixed radix
+with one digit a model that a decision can follow (all but the last),
+
+- ``0``: not called,
+- ``1 + k``: called, verified, symbol ``k``,
+- ``K + 1``: called, not verified (a digit only where ``VERIFY`` is an action).
+
+Belief, value and action of every reachable information state are then plain arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.costs import Costs
+from envs.history import History
+from envs.replay import Replay
+from envs.rules import Rules
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+class Observation(Protocol):
+    """Turns a verifier's signals into symbols with estimated likelihoods ``Z``."""
+
+    @property
+    def n_symbols(self) -> int:
+        """``K``, the most symbols that any model has."""
+
+    def fit(self, signal: FloatArray, level: IntArray, score_vectors: IntArray) -> Self:
+        """Estimates ``Z`` from signals ``(n, N, D)`` and score levels ``(n, N)``;
+        ``score_vectors`` ``(S, N)`` lists the levels of every score vector."""
+
+    def symbols(self, model: int, signal: FloatArray) -> IntArray:
+        """Symbols ``(n,)`` of one model's signals ``(n, D)``."""
+
+    @property
+    def likelihood(self) -> FloatArray:
+        """``(N - 1, S, K)``: ``Z[i, s, k]`` = P(symbol k of model i | score vector s)."""
+
+    @property
+    def representative(self) -> FloatArray:
+        """``(N - 1, K, D)``: a typical signal of each symbol."""
+
+
+@dataclass(frozen=True, eq=False)
+class RoutingPOMDP:
+    """A finite routing problem with its costs, price and rules.
+
+    Attributes:
+        score: ``(S, N)`` the score vectors.
+        prior: ``(S,)`` their probabilities.
+        likelihood: ``(N - 1, S, K)`` observation likelihoods; the last model is never verified.
+        costs: mean costs of calls and verifications.
+        price: ``λ >= 0``, the score that one dearest-model call is worth.
+        rules: the decisions on offer.
+        observation: how raw signals become symbols; None if signals are the symbols themselves.
+
+    Raises:
+        ValueError: shapes that do not fit together, probabilities that do not sum to one,
+            a negative price, a dearest model that costs nothing.
+    """
+
+    score: FloatArray
+    prior: FloatArray
+    likelihood: FloatArray
+    costs: Costs
+    price: float
+    rules: Rules
+    observation: Observation | None = None
+
+    def __post_init__(self) -> None:
+        n_vectors, n_models = self.score.shape
+        if n_models != self.rules.n_models:
+            raise ValueError(f"score has {n_models} models, the rules {self.rules.n_models}")
+        if self.prior.shape != (n_vectors,):
+            raise ValueError(f"prior has shape {self.prior.shape}, expected ({n_vectors},)")
+        if self.likelihood.shape[:2] != (n_models - 1, n_vectors):
+            raise ValueError(
+                f"likelihood has shape {self.likelihood.shape}, "
+                f"expected ({n_models - 1}, {n_vectors}, K)"
+            )
+        for name, rows in (("prior", self.prior), ("likelihood", self.likelihood)):
+            if not (np.all(rows >= 0) and np.allclose(rows.sum(-1), 1, rtol=0, atol=1e-9)):
+                raise ValueError(f"{name} must be non-negative and sum to one along its last axis")
+        if not (0 <= self.price < np.inf):
+            raise ValueError(f"price is {self.price}: expected a finite number >= 0")
+        if not self.costs.unit > 0:
+            raise ValueError("the dearest model costs nothing, but the price counts its calls")
+
+    # -- making one ---------------------------------------------------------------------------
+
+    @classmethod
+    def fit(
+        cls,
+        replay: Replay,
+        observation: Observation,
+        costs: Costs,
+        rules: Rules,
+        price: float = 0.0,
+        levels: int | None = None,
+        prior_strength: float = 4.0,
+    ) -> Self:
+        """Estimates the problem from training queries.
+
+        Args:
+            replay: ``n`` training queries with every model's score.
+            observation: unfitted; it is fitted here.
+            costs: fitted mean costs.
+            rules: the decisions on offer.
+            price: see the class; `at` changes it.
+            levels: ``L``, how many values a score is rounded to; None for 2 if all scores are
+                0 or 1, else 5. Each level's value is the mean of the scores rounded to it.
+            prior_strength: Dirichlet concentration of ``p(y)``, in queries. Its base measure is
+                the product of the models' own level frequencies, each with half a count a level:
+                independence is what little data falls back to.
+
+        Raises:
+            ValueError: no queries, or a missing score.
+        """
+        score = replay.score
+        if len(replay) == 0:
+            raise ValueError("cannot fit a problem to no queries")
+        if np.isnan(score).any():
+            raise ValueError("cannot fit a problem to missing scores: select complete models")
+        if levels is None:
+            levels = 2 if np.isin(score, (0, 1)).all() else 5
+        level, values = _discretise(score, levels)
+        n, n_models = score.shape
+        vectors = np.stack(np.unravel_index(np.arange(levels**n_models), (levels,) * n_models), 1)
+        frequency = np.stack([(level == k).sum(0) + 0.5 for k in range(levels)], 1)
+        frequency = frequency / frequency.sum(1, keepdims=True)
+        base = np.prod(frequency[np.arange(n_models), vectors], axis=1)
+        row = np.ravel_multi_index(tuple(level.T), (levels,) * n_models)
+        counts = np.bincount(row, minlength=len(vectors))
+        prior = (counts + prior_strength * base) / (n + prior_strength)
+        fitted = observation.fit(replay.signal[:, :-1], level[:, :-1], vectors)
+        return cls(
+            score=values[np.arange(n_models), vectors],
+            prior=prior / prior.sum(),
+            likelihood=fitted.likelihood,
+            costs=costs,
+            price=price,
+            rules=rules,
+            observation=fitted,
+        )
+
+    def at(self, price: float) -> Self:
+        """The same problem at another price."""
+        return replace(self, price=price)
+
+    # -- sizes --------------------------------------------------------------------------------
+
+    @property
+    def n_models(self) -> int:
+        return self.score.shape[1]
+
+    @property
+    def n_symbols(self) -> int:
+        return self.likelihood.shape[2]
+
+    @property
+    def digits(self) -> int:
+        """The radix of history codes: ``K + 1``, or ``K + 2`` where ``VERIFY`` is an action."""
+        return self.n_symbols + 1 + self.rules.verify
+
+    @property
+    def unverified(self) -> int:
+        """The digit of an answer that was not verified."""
+        return self.n_symbols + 1
+
+    @property
+    def n_histories(self) -> int:
+        """How many history codes there are, reachable or not."""
+        return self.digits ** (self.n_models - 1)
+
+    @cached_property
+    def weights(self) -> IntArray:
+        """``(N - 1,)`` the weight of each model's digit in a history code."""
+        return self.digits ** np.arange(self.n_models - 2, -1, -1, dtype=np.int64)
+
+    @property
+    def call_price(self) -> FloatArray:
+        """``(N,)`` what a call of each model takes from the return, ``λ c_i / c_{N-1}``."""
+        return self.price * self.costs.call / self.costs.unit
+
+    @property
+    def verify_price(self) -> FloatArray:
+        """``(N,)`` what a verification takes from the return, ``λ v_i / c_{N-1}``."""
+        return self.price * self.costs.verify / self.costs.unit
+
+    # -- histories and their codes ------------------------------------------------------------
+
+    def encode(self, history: History) -> IntArray:
+        """History codes ``(n,)`` of histories that a decision can follow."""
+        code = np.zeros(len(history), dtype=np.int64)
+        for model, weight in enumerate(self.weights):
+            if self.rules.verify:
+                code += (weight * self.unverified) * history.called[:, model]
+            seen = np.flatnonzero(history.verified[:, model])
+            if len(seen):
+                digit = 1 + self.symbols(model, history.signal[seen, model])
+                code[seen] += weight * (digit - self.unverified * self.rules.verify)
+        return code
+
+    def symbols(self, model: int, signal: FloatArray) -> IntArray:
+        """Symbols ``(n,)`` of one model's signals ``(n, D)``."""
+        if self.observation is None:
+            return signal[:, 0].astype(np.int64)
+        return self.observation.symbols(model, signal)
+
+    @property
+    def representative(self) -> FloatArray:
+        """``(N - 1, K, D)``: a typical raw signal of each symbol."""
+        if self.observation is None:
+            symbol = np.arange(self.n_symbols, dtype=float)[None, :, None]
+            return np.repeat(symbol, self.n_models - 1, axis=0)
+        return self.observation.representative
+
+    def decode(self, code: IntArray) -> History:
+        """Histories with these codes, each symbol shown as its representative signal."""
+        digit = self.digits_of(code)
+        n, typical = len(code), self.representative
+        called = np.zeros((n, self.n_models), dtype=bool)
+        called[:, :-1] = digit > 0
+        verified = np.zeros_like(called)
+        verified[:, :-1] = (digit > 0) & (digit <= self.n_symbols)
+        signal = np.full((n, self.n_models, typical.shape[2]), np.nan)
+        row, model = np.nonzero(verified)
+        signal[row, model] = typical[model, digit[row, model] - 1]
+        reversed_called = called[:, ::-1]
+        stage = np.where(called.any(1), self.n_models - 1 - reversed_called.argmax(1), -1)
+        return History(np.arange(n), stage, called, verified, signal)
+
+    def digits_of(self, code: IntArray) -> IntArray:
+        """The digits ``(n, N - 1)`` of history codes ``(n,)``."""
+        return np.asarray(code)[:, None] // self.weights % self.digits
+
+    # -- the Bayes filter ---------------------------------------------------------------------
+
+    def belief(self, code: IntArray) -> FloatArray:
+        """Exact posteriors ``(n, S)`` of the score vector, ``b(y) ∝ p(y) Π_j Z_j(o_j | y)``.
+
+        A history that the model holds impossible (only a hand-made model has likelihoods of
+        exactly 0) gets the prior: the signals then say that the model is wrong, not what is right.
+        """
+        joint = self.joint(code)
+        mass = joint.sum(1, keepdims=True)
+        return np.where(mass > 0, joint / np.where(mass > 0, mass, 1.0), self.prior)
+
+    def joint(self, code: IntArray) -> FloatArray:
+        """``P(history, y)`` for history codes ``(n,)``: ``(n, S)``, the belief before it is
+        divided by the probability of the history's symbols."""
+        digit = self.digits_of(code)
+        joint = np.tile(self.prior, (len(digit), 1))
+        for model in range(self.n_models - 1):
+            joint *= self.factors[model][digit[:, model]]
+        return joint
+
+    @cached_property
+    def factors(self) -> FloatArray:
+        """``(N - 1, digits, S)``: what each digit multiplies ``p(y)`` by; 1 if nothing was seen."""
+        factors = np.ones((self.n_models - 1, self.digits, len(self.prior)))
+        factors[:, 1 : 1 + self.n_symbols] = self.likelihood.transpose(0, 2, 1)
+        return factors
+
+    def best_answer(self, history: History) -> IntArray:
+        """Which called model's answer is returned, ``(n,)``, under the rules' answer rule. Ties
+        of the posterior mean go to the dearer model."""
+        if self.rules.answer == "last":
+            return history.stage
+        mean = self.belief(self.encode(history)) @ self.score
+        mean[~history.called] = -np.inf
+        return self.n_models - 1 - mean[:, ::-1].argmax(axis=1)
+
+    # -- sampling -----------------------------------------------------------------------------
+
+    def sample(self, n: int, rng: np.random.Generator) -> Replay:
+        """``n`` queries drawn from the model, signals shown as their representatives."""
+        vector = rng.choice(len(self.prior), size=n, p=self.prior)
+        signal = np.full((n, self.n_models, self.representative.shape[2]), np.nan)
+        for model in range(self.n_models - 1):
+            edges = self.likelihood[model].cumsum(axis=1)[vector]
+            # The last edge is 1 up to rounding: without the cap a draw above it would fall off.
+            symbol = (rng.random((n, 1)) >= edges[:, :-1]).sum(axis=1)
+            signal[:, model] = self.representative[model, symbol]
+        score = self.score[vector]
+        return Replay(
+            score=score,
+            call_cost=np.broadcast_to(self.costs.call, score.shape),
+            verify_cost=np.broadcast_to(self.costs.verify, score.shape),
+            signal=signal,
+        )
+
+
+def _discretise(score: FloatArray, levels: int) -> tuple[IntArray, FloatArray]:
+    """Levels ``(n, N)`` of scores and the value ``(N, L)`` of each level for each model."""
+    if levels < 2:
+        raise ValueError(f"levels is {levels}: a score needs at least 2")
+    level = np.rint(score * (levels - 1)).astype(np.int64)
+    grid = np.linspace(0, 1, levels)
+    values = np.tile(grid, (score.shape[1], 1))
+    for k in range(levels):
+        of_level = level == k
+        count = of_level.sum(0)
+        mean = np.where(of_level, score, 0.0).sum(0) / np.maximum(count, 1)
+        values[:, k] = np.where(count > 0, mean, grid[k])
+    return level, values

@@ -1,0 +1,240 @@
+"""`RoutingEnv`: routing one query at a time, as a Gymnasium environment."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import ResetNeeded
+from numpy.typing import NDArray
+
+from envs.history import History
+from envs.pomdp import RoutingPOMDP
+from envs.replay import Replay
+from envs.rules import STAY, Rules
+
+_BLOCK = 1024  # queries drawn at once: one call of the generator a query would cost microseconds
+
+
+class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
+    """Route one query an episode: stay with the last answer, or pay for a better one.
+
+    Observation: `History.to_array`, shape ``(1 + 2N + N·D,)``: the stage, which models were
+    called, which answers were verified, and the verifier's signals (0 where there is none).
+
+    Actions: `Rules`. ``info["action_mask"]`` marks the legal ones (int8, as
+    ``action_space.sample`` wants it); an illegal one is played as the lowest legal one and
+    reported by ``info["illegal_action"]``.
+
+    Reward: minus ``λ / c_{N-1}`` times what was paid since the last reward; the last one adds the
+    score of the returned answer. The call forced at reset is paid with the first reward, so that
+    the rewards of an episode sum to its return (DESIGN §1).
+
+    The episode terminates when an answer is returned, and is never truncated. Its last ``info``
+    holds ``score`` (of the returned answer), ``answer`` (which model's), ``cost`` (paid in all)
+    and ``scores`` (every model's). No score is shown before.
+
+    Args:
+        source: a `Replay` whose queries are played in random order; a `RoutingPOMDP` to draw
+            queries from; None for a simulation of the shipped profile "mmlu".
+        problem: where ``source`` is a `Replay`, the fitted problem whose rules, price and unit
+            of cost are used (the answer rule "best" needs its filter).
+        rules: the rules without a ``problem``; the core pair by default.
+        price: ``λ`` without a ``problem``, 0.3 by default; the unit is then the mean cost of the
+            replay's dearest model.
+        render_mode: None or "ansi".
+
+    Raises:
+        ValueError: arguments that contradict each other, or "best" without a problem.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}
+
+    def __init__(
+        self,
+        source: Replay | RoutingPOMDP | None = None,
+        *,
+        problem: RoutingPOMDP | None = None,
+        rules: Rules | None = None,
+        price: float | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        if isinstance(source, RoutingPOMDP):
+            if problem is not None:
+                raise ValueError("source is a RoutingPOMDP already: give no other problem")
+            problem = source
+        if problem is not None and (rules is not None or price is not None):
+            raise ValueError("rules and price come from the problem: give only one of them")
+        if render_mode not in (None, "ansi"):
+            raise ValueError(f"render_mode is {render_mode!r}: expected None or 'ansi'")
+        self.render_mode = render_mode
+        self.problem = problem
+        self._replay = _embedded_replay() if source is None else source
+        if problem is not None:
+            self.rules, unit = problem.rules, problem.costs.unit
+            self._rate = problem.price / unit
+        else:
+            assert isinstance(self._replay, Replay)
+            self.rules = rules or Rules(self._replay.n_models)
+            self._rate = (0.3 if price is None else price) / self._replay.call_cost[:, -1].mean()
+            if self.rules.answer == "best":
+                raise ValueError("the answer rule 'best' needs a problem with its Bayes filter")
+
+        # Only a verified answer has a signal, so the last model's never shows.
+        seen = (
+            self._replay.representative.swapaxes(0, 1)
+            if isinstance(self._replay, RoutingPOMDP)
+            else self._replay.signal[:, :-1]
+        )
+        n_models, n_signals = self.rules.n_models, seen.shape[2]
+        low, high = np.zeros((n_models, n_signals)), np.zeros((n_models, n_signals))
+        low[:-1], high[:-1] = np.minimum(seen.min(0), 0), np.maximum(seen.max(0), 0)
+        self.observation_space = gym.spaces.Box(
+            np.concatenate([[-1], np.zeros(2 * n_models), low.ravel()]),
+            np.concatenate([[n_models - 1], np.ones(2 * n_models), high.ravel()]),
+            dtype=np.float64,
+        )
+        self.action_space: gym.spaces.Discrete = gym.spaces.Discrete(self.rules.n_actions)
+        self._masks = [[row.view(np.int8) for row in pair] for pair in self.rules.masks]
+        self._n_models, self._n_signals = n_models, n_signals
+        self._queries: Replay | None = None
+        self._order = np.empty(0, dtype=np.int64)
+        self._next = 0
+        self._done = True
+
+    # -- the Gymnasium interface --------------------------------------------------------------
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float64], dict[str, Any]]:
+        """Starts an episode on the next query; ``options={"query": row}`` chooses one of a
+        replay's rows."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self._next = len(self._order)
+        if options and "query" in options:
+            if not isinstance(self._replay, Replay):
+                raise ValueError("options['query'] chooses a row of a replay: there is none here")
+            self._queries, self._query = self._replay, int(options["query"])
+        else:
+            if self._next >= len(self._order):
+                self._draw()
+            self._query = int(self._order[self._next])
+            self._next += 1
+        assert self._queries is not None
+        self._score = self._queries.score[self._query]
+        self._call_cost = self._queries.call_cost[self._query]
+        self._verify_cost = self._queries.verify_cost[self._query]
+        self._signal = self._queries.signal[self._query]
+        self._observation = np.zeros(1 + 2 * self._n_models + self._n_models * self._n_signals)
+        self._observation[0] = self._stage = -1
+        self._verified = 0
+        self._paid = self._rewarded = 0.0
+        self._done = False
+        if not self.rules.free_start:
+            self._call(0)
+        return self._observation.copy(), {"action_mask": self._mask}
+
+    def step(
+        self, action: np.int64 | int
+    ) -> tuple[NDArray[np.float64], float, bool, bool, dict[str, Any]]:
+        if self._done:
+            raise ResetNeeded("the episode is over: call reset() first")
+        chosen, info = int(action), {}
+        mask = self._mask
+        if not mask[chosen]:
+            info["illegal_action"] = True
+            chosen = int(mask.argmax())
+        if chosen == STAY:
+            self._done = True
+        elif chosen == self.rules.verify_action:
+            self._verify()
+        else:
+            self._call(self._stage + chosen)
+            self._done = self._stage == self._n_models - 1
+        reward = -self._rate * (self._paid - self._rewarded)
+        self._rewarded = self._paid
+        if self._done:
+            answer = self._answer()
+            score = float(self._score[answer])
+            reward += score
+            info |= {
+                "score": score,
+                "answer": answer,
+                "cost": self._paid,
+                "scores": self._score.copy(),
+            }
+        info["action_mask"] = self._mask
+        return self._observation.copy(), float(reward), self._done, False, info
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """The legal actions as booleans, under the name that sb3-contrib looks for."""
+        return self._mask.astype(bool)
+
+    def render(self) -> str | None:  # type: ignore[override]
+        """The episode so far, one line a model (``render_mode="ansi"``)."""
+        if self.render_mode is None:
+            return None
+        n = self._n_models
+        lines = [f"query {self._query}, paid {self._paid:.6g}" + (", done" if self._done else "")]
+        for model in range(n):
+            called, verified = self._observation[1 + model], self._observation[1 + n + model]
+            state = "not called"
+            if called:
+                signal = ", ".join(f"{value:.4g}" for value in self._signal[model])
+                state = f"called, signal {signal}" if verified else "called, not verified"
+            lines.append(f"{'>' if model == self._stage else ' '} model {model}: {state}")
+        return "\n".join(lines)
+
+    # -- inside an episode --------------------------------------------------------------------
+
+    @property
+    def _mask(self) -> NDArray[np.int8]:
+        # The row of the last model has no legal action: nor has a finished episode.
+        return self._masks[self._n_models if self._done else self._stage + 1][self._verified]
+
+    def _call(self, model: int) -> None:
+        self._stage, self._verified = model, 0
+        self._paid += float(self._call_cost[model])
+        self._observation[0] = model
+        self._observation[1 + model] = 1
+        if not self.rules.verify and model < self._n_models - 1:
+            self._verify()
+
+    def _verify(self) -> None:
+        model, n, d = self._stage, self._n_models, self._n_signals
+        self._verified = 1
+        self._paid += float(self._verify_cost[model])
+        self._observation[1 + n + model] = 1
+        at = 1 + 2 * n + model * d
+        self._observation[at : at + d] = self._signal[model]
+
+    def _answer(self) -> int:
+        if self.rules.answer == "last":
+            return self._stage
+        assert self.problem is not None
+        history = History.from_array(self._observation[None], self._n_models)
+        return int(self.problem.best_answer(history)[0])
+
+    def _draw(self) -> None:
+        """Draws the next block of queries."""
+        if isinstance(self._replay, Replay):
+            self._queries = self._replay
+            self._order = self.np_random.integers(len(self._replay), size=_BLOCK)
+        else:
+            self._queries = self._replay.sample(_BLOCK, self.np_random)
+            self._order = np.arange(_BLOCK)
+        self._next = 0
+
+
+def _embedded_replay() -> Replay:
+    from envs.costs import CostModel
+    from envs.profiles import load_profile, simulate
+
+    profile = load_profile("mmlu")
+    rollouts = simulate(profile, {"train": 4096}, seed=0)
+    (name,) = rollouts.signals
+    model = CostModel()
+    call, verify = model.apply(rollouts, name, model.fit(rollouts, name))
+    return Replay(rollouts.score, call, verify, rollouts.signals[name][..., None], rollouts)

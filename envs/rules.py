@@ -1,0 +1,96 @@
+"""`Rules`: which decisions an episode offers, and which of them are legal when.
+
+Actions are small integers, the same in every environment, solver and replay:
+
+- ``STAY = 0`` returns an answer that was paid for and ends the episode;
+- ``a`` in ``1 … rungs`` escalates by ``a`` rungs: ``ESCALATE = 1`` calls the next model,
+  larger ones (``SKIP``) call a later model directly. Before the first call the stage is -1, so
+  ``a`` then starts at model ``a - 1``;
+- the last action, where the rules have it, is ``VERIFY``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+STAY = 0
+ESCALATE = 1
+
+Answer = Literal["last", "best"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The decisions that an episode offers.
+
+    The core pair is always there. An episode ends when `STAY` is taken or the last model is
+    called: nothing is left to decide then.
+
+    Attributes:
+        n_models: ``N``, at least 2.
+        skip: escalation may pass over models (``Route_j`` in AutoMix, arXiv 2310.12963 §3.3).
+        free_start: the first model is a decision too; otherwise model 0 is called at reset.
+        verify: verification is bought by an action, at most once an answer; otherwise every
+            answer that a decision follows is verified at once.
+        answer: which paid-for answer `STAY` (or the end) returns: the ``last``, or the ``best``
+            by posterior mean.
+
+    Raises:
+        ValueError: fewer than two models, or an unknown answer rule.
+    """
+
+    n_models: int
+    skip: bool = False
+    free_start: bool = False
+    verify: bool = False
+    answer: Answer = "last"
+
+    def __post_init__(self) -> None:
+        if self.n_models < 2:
+            raise ValueError(f"routing needs at least 2 models, found {self.n_models}")
+        if self.answer not in get_args(Answer):
+            raise ValueError(f"env.answer is {self.answer!r}: expected one of {get_args(Answer)}")
+
+    @property
+    def rungs(self) -> int:
+        """The most rungs that one action can climb."""
+        if self.free_start:
+            return self.n_models
+        return self.n_models - 1 if self.skip else 1
+
+    @property
+    def n_actions(self) -> int:
+        return 1 + self.rungs + self.verify
+
+    @property
+    def verify_action(self) -> int:
+        """The index of ``VERIFY``; -1, which no action equals, where the rules lack it."""
+        return self.rungs + 1 if self.verify else -1
+
+    @cached_property
+    def masks(self) -> NDArray[np.bool_]:
+        """Legal actions, ``(N + 1, 2, n_actions)``, indexed by ``stage + 1`` and by whether the
+        last answer was verified. Nothing is legal at the last model: the episode is over."""
+        masks = np.zeros((self.n_models + 1, 2, self.n_actions), dtype=bool)
+        for stage in range(-1, self.n_models - 1):
+            reach = self.n_models - 1 - stage if self.skip or stage < 0 else 1
+            if stage >= 0:
+                masks[stage + 1, :, STAY] = True
+            elif not self.free_start:
+                continue
+            masks[stage + 1, :, 1 : 1 + reach] = True
+            if self.verify and stage >= 0:
+                masks[stage + 1, 0, self.verify_action] = True
+        masks.setflags(write=False)
+        return masks
+
+    def label(self, action: int) -> str:
+        """The name of an action, for people."""
+        if action == self.verify_action:
+            return "VERIFY"
+        return {STAY: "STAY", ESCALATE: "ESCALATE"}.get(action, f"SKIP+{action}")

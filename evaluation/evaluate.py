@@ -1,0 +1,127 @@
+"""Replaying a policy on every query at once, and its exact value inside the fitted model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs import STAY, Episodes, History, Replay, RoutingPOMDP
+from solvers.solver import Policy
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+# Small enough for a chunk's arrays to stay in the processor's cache.
+_CHUNK = 2**14
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a policy got on ``n`` queries.
+
+    Attributes:
+        score: ``(n,)`` of the returned answer.
+        cost: ``(n,)`` paid, in the unit of the replay.
+        answer: ``(n,)`` which model's answer was returned.
+        calls: ``(n,)`` how many models were called.
+        verifications: ``(n,)`` how many answers were verified.
+        decisions: how many actions the policy was asked for, in all.
+    """
+
+    score: FloatArray
+    cost: FloatArray
+    answer: IntArray
+    calls: IntArray
+    verifications: IntArray
+    decisions: int
+
+
+def evaluate(policy: Policy, replay: Replay) -> Outcome:
+    """Plays ``policy`` on every query of ``replay``, exactly as `RoutingEnv` would step it."""
+    problem, n = policy.problem, len(replay)
+    cost = np.empty(n)
+    answer, calls, verifications = (np.empty(n, dtype=np.int64) for _ in range(3))
+    decisions = 0
+    for begin in range(0, n, _CHUNK):
+        episodes = Episodes(replay, problem.rules, slice(begin, begin + _CHUNK))
+        while len(episodes):
+            decisions += len(episodes)
+            ended, paid = episodes.step(policy.act(episodes.history))
+            cost[ended.query] = paid
+            answer[ended.query] = problem.best_answer(ended)
+            calls[ended.query] = ended.called.sum(axis=1)
+            verifications[ended.query] = ended.verified.sum(axis=1)
+    return Outcome(replay.score[np.arange(n), answer], cost, answer, calls, verifications, decisions)
+
+
+def model_value(policy: Policy) -> float:
+    """The exact expected return of a policy inside its problem's model.
+
+    Walks forward through every history that the policy can reach, so it needs no table of the
+    others and no sampling. A policy that looks at raw signals is shown each symbol's
+    representative one.
+    """
+    problem, rules = policy.problem, policy.problem.rules
+    call, verify = problem.call_price, problem.verify_price
+    weight, symbols = problem.weights, np.arange(1, 1 + problem.n_symbols)
+    last, total = problem.n_models - 1, 0.0
+
+    def verified(code: IntArray, model: IntArray, digit: int) -> IntArray:
+        """The histories that can follow once ``model``'s digit turns from ``digit`` to a symbol."""
+        return (code[:, None] + weight[model][:, None] * (symbols - digit)).ravel()
+
+    def climb(code: IntArray, joint: FloatArray, model: IntArray, history: History) -> IntArray:
+        """Pays for the calls of ``model`` after ``code``, adds what ends, returns what follows."""
+        nonlocal total
+        mass = joint.sum(axis=1)
+        total -= call[model] @ mass
+        final = model == last
+        if final.any():
+            ended = history.take(final)
+            ended.called[:, last] = True
+            ended.stage[:] = last
+            answer = problem.best_answer(ended)
+            total += (joint[final] * problem.score[:, answer].T).sum()
+        code, model, mass = code[~final], model[~final], mass[~final]
+        if rules.verify:
+            return code + weight[model] * problem.unverified
+        total -= verify[model] @ mass
+        return verified(code, model, 0)
+
+    code = np.zeros(1, dtype=np.int64)
+    if not rules.free_start:
+        code = climb(code, problem.joint(code), np.zeros(1, dtype=np.int64), problem.decode(code))
+    while len(code):
+        following = []
+        for chunk in np.array_split(code, -(-len(code) // _CHUNK)):
+            history, joint = problem.decode(chunk), problem.joint(chunk)
+            action = policy.act(history)
+            stays, verifies = action == STAY, action == rules.verify_action
+            climbs = ~stays & ~verifies
+            answer = problem.best_answer(history.take(stays))
+            total += (joint[stays] * problem.score[:, answer].T).sum()
+            stage = history.stage
+            total -= verify[stage[verifies]] @ joint[verifies].sum(axis=1)
+            following.append(verified(chunk[verifies], stage[verifies], problem.unverified))
+            following.append(
+                climb(
+                    chunk[climbs],
+                    joint[climbs],
+                    stage[climbs] + action[climbs],
+                    history.take(climbs),
+                )
+            )
+        code = np.concatenate(following)
+    return float(total)
+
+
+def model_regret(policy: Policy, optimal: float) -> float:
+    """How much less than ``optimal``, the exact value of the same model, a policy is worth."""
+    return optimal - model_value(policy)
+
+
+def returns(outcome: Outcome, problem: RoutingPOMDP) -> FloatArray:
+    """The return of each query, ``(n,)``: ``score - λ · cost / c_{N-1}`` (DESIGN §1)."""
+    return outcome.score - problem.price * outcome.cost / problem.costs.unit

@@ -1,0 +1,68 @@
+"""The two roles of this package: a `Solver` is data until `solve`, a `Policy` decides."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs import History, Replay, RoutingPOMDP
+
+Actions = NDArray[np.int64]
+
+
+class Policy(Protocol):
+    """Maps histories to actions.
+
+    Attributes:
+        problem: the problem whose rules it plays by. A policy may bring rules of its own: the
+            static baselines start where they like and never verify.
+    """
+
+    @property
+    def problem(self) -> RoutingPOMDP: ...
+
+    def act(self, history: History) -> Actions:
+        """Legal actions ``(n,)`` for ``n`` histories; the same history and seed, the same action,
+        whatever else is in the batch."""
+
+
+class Solver(ABC):
+    """Finds a policy for a problem. Hyperparameters are dataclass fields of the subclass."""
+
+    @abstractmethod
+    def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy:
+        """The policy for ``problem`` at its price.
+
+        Args:
+            problem: fitted on ``train``.
+            train: the training queries, for solvers that learn from them directly.
+        """
+
+    def solve_frontier(
+        self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
+    ) -> list[Policy]:
+        """One policy a price; overridden where many prices can share work."""
+        return [self.solve(problem.at(price), train) for price in prices]
+
+
+@dataclass(frozen=True, eq=False)
+class TablePolicy:
+    """A policy as a table over history codes.
+
+    Attributes:
+        problem: the problem that it solves.
+        actions: ``(n_histories,)`` the action at each history code.
+        value: its expected return inside the model, where known.
+    """
+
+    problem: RoutingPOMDP
+    actions: NDArray[np.int8]
+    value: float = float("nan")
+
+    def act(self, history: History) -> Actions:
+        return self.actions[self.problem.encode(history)].astype(np.int64)

@@ -1,0 +1,17 @@
+"""Shared fixtures: where real logs are, if this machine has them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+_BESIDE_THE_CHECKOUT = Path(__file__).parents[2] / "shared" / "data" / "rational_cascades"
+
+
+@pytest.fixture(scope="session")
+def shared_logs() -> Path:
+    """The folder of real logged rollouts, beside the checkout or named by ROUTING_LOGS."""
+    folder = Path(os.environ.get("ROUTING_LOGS", _BESIDE_THE_CHECKOUT))
+    if not folder.is_dir():
+        pytest.skip(f"no real logs at {folder}: set ROUTING_LOGS to a rational_cascades folder")
+    return folder
