@@ -57,12 +57,13 @@ class CostModel:
         if not isinstance(self.verifier, str) and not (0 <= self.verifier < np.inf):
             raise ValueError(f"costs.verifier is {self.verifier}: a share must be >= 0")
 
-    def fit(self, rollouts: Rollouts, signal: str | None) -> Costs:
+    def fit(self, rollouts: Rollouts, verification: FloatArray | None = None) -> Costs:
         """Mean costs over a (training) log.
 
         Args:
             rollouts: complete on its models.
-            signal: the name of the signal whose cost is charged; None for a free one.
+            verification: ``(n, N)`` logged costs of the verifier's signals, NaN where none was
+                emitted; None for a free verifier.
 
         Raises:
             ValueError: logged costs asked of a log without any, or a dearest model that costs
@@ -70,8 +71,8 @@ class CostModel:
         """
         if self.ratio is not None:
             call = self.ratio ** (np.arange(rollouts.n_models) / (rollouts.n_models - 1))
-            return Costs(call, self._share(rollouts, signal) * call)
-        call, verify = (cost.mean(axis=0) for cost in self._logged(rollouts, signal))
+            return Costs(call, self._share(rollouts, verification) * call)
+        call, verify = (cost.mean(axis=0) for cost in self._logged(rollouts, verification))
         if call[-1] <= 0:
             raise ValueError(
                 f"the dearest model {rollouts.models[-1]!r} costs nothing in this log, but the "
@@ -80,32 +81,33 @@ class CostModel:
         return Costs(call, verify)
 
     def apply(
-        self, rollouts: Rollouts, signal: str | None, fitted: Costs
+        self, rollouts: Rollouts, verification: FloatArray | None, fitted: Costs
     ) -> tuple[FloatArray, FloatArray]:
         """Costs of every single call and verification, two ``(n, N)`` arrays: what replaying
         each query would have been charged. A ladder charges ``fitted``'s means throughout."""
         if self.ratio is None:
-            return self._logged(rollouts, signal)
+            return self._logged(rollouts, verification)
         shape = rollouts.score.shape
         return np.broadcast_to(fitted.call, shape), np.broadcast_to(fitted.verify, shape)
 
-    def _logged(self, rollouts: Rollouts, signal: str | None) -> tuple[FloatArray, FloatArray]:
+    def _logged(
+        self, rollouts: Rollouts, verification: FloatArray | None
+    ) -> tuple[FloatArray, FloatArray]:
         if rollouts.cost is None:
             raise ValueError("the log has no answer costs: add a cost column, or set costs.ratio")
         if self.verifier != "logged":
             return rollouts.cost, float(self.verifier) * rollouts.cost
-        logged = rollouts.signal_costs.get(signal) if signal else None
-        if logged is None:
+        if verification is None:
             return rollouts.cost, np.zeros_like(rollouts.cost)
         # A verification that was never made was never charged.
-        return rollouts.cost, np.nan_to_num(logged)
+        return rollouts.cost, np.nan_to_num(verification)
 
-    def _share(self, rollouts: Rollouts, signal: str | None) -> FloatArray | float:
+    def _share(self, rollouts: Rollouts, verification: FloatArray | None) -> FloatArray | float:
         """Cost of a verification as a share of the same model's answer, under a ladder."""
         if self.verifier != "logged":
             return float(self.verifier)
-        if rollouts.cost is None or signal not in rollouts.signal_costs:
+        if rollouts.cost is None or verification is None:
             return 0.0
-        call, verify = (cost.mean(axis=0) for cost in self._logged(rollouts, signal))
+        call, verify = (cost.mean(axis=0) for cost in self._logged(rollouts, verification))
         # A model whose answers are free has no share to keep: its verification counts as free.
         return np.divide(verify, call, out=np.zeros_like(call), where=call > 0)

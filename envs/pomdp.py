@@ -37,7 +37,7 @@ class Observation(Protocol):
         """``K``, the most symbols that any model has."""
 
     def fit(self, signal: FloatArray, level: IntArray, score_vectors: IntArray) -> Self:
-        """Estimates ``Z`` from signals ``(n, N, D)`` and score levels ``(n, N)``;
+        """Estimates ``Z`` from signals ``(n, N - 1, D)`` and score levels ``(n, N)``;
         ``score_vectors`` ``(S, N)`` lists the levels of every score vector."""
 
     def symbols(self, model: int, signal: FloatArray) -> IntArray:
@@ -143,7 +143,7 @@ class RoutingPOMDP:
         row = np.ravel_multi_index(tuple(level.T), (levels,) * n_models)
         counts = np.bincount(row, minlength=len(vectors))
         prior = (counts + prior_strength * base) / (n + prior_strength)
-        fitted = observation.fit(replay.signal[:, :-1], level[:, :-1], vectors)
+        fitted = observation.fit(replay.signal[:, :-1], level, vectors)
         return cls(
             score=values[np.arange(n_models), vectors],
             prior=prior / prior.sum(),

@@ -236,5 +236,6 @@ def _embedded_replay() -> Replay:
     rollouts = simulate(profile, {"train": 4096}, seed=0)
     (name,) = rollouts.signals
     model = CostModel()
-    call, verify = model.apply(rollouts, name, model.fit(rollouts, name))
+    verification = rollouts.signal_costs.get(name)
+    call, verify = model.apply(rollouts, verification, model.fit(rollouts, verification))
     return Replay(rollouts.score, call, verify, rollouts.signals[name][..., None], rollouts)
