@@ -70,7 +70,7 @@ class CostModel:
                 nothing (the price counts its calls).
         """
         if self.ratio is not None:
-            call = self.ratio ** (np.arange(rollouts.n_models) / (rollouts.n_models - 1))
+            call = self.ratio ** np.linspace(0, 1, len(rollouts.models))
             return Costs(call, self._share(rollouts, verification) * call)
         call, verify = (cost.mean(axis=0) for cost in self._logged(rollouts, verification))
         if call[-1] <= 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -49,7 +49,9 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         ValueError: arguments that contradict each other, or "best" without a problem.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}
+    metadata: dict[str, Any] = {  # noqa: RUF012
+        "render_modes": ["ansi"]
+    }
 
     def __init__(
         self,
@@ -141,7 +143,8 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
     ) -> tuple[NDArray[np.float64], float, bool, bool, dict[str, Any]]:
         if self._done:
             raise ResetNeeded("the episode is over: call reset() first")
-        chosen, info = int(action), {}
+        chosen = int(action)
+        info: dict[str, Any] = {}
         mask = self._mask
         if not mask[chosen]:
             info["illegal_action"] = True
@@ -172,7 +175,7 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         """The legal actions as booleans, under the name that sb3-contrib looks for."""
         return self._mask.astype(bool)
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """The episode so far, one line a model (``render_mode="ansi"``)."""
         if self.render_mode is None:
             return None

@@ -72,18 +72,23 @@ class Rules:
         """The index of ``VERIFY``; -1, which no action equals, where the rules lack it."""
         return self.rungs + 1 if self.verify else -1
 
+    def reach(self, stage: int) -> int:
+        """The most rungs that an action can climb from a stage; a forced start climbs one."""
+        if stage < 0:
+            return self.n_models if self.free_start else 1
+        return self.n_models - 1 - stage if self.skip else 1
+
     @cached_property
     def masks(self) -> NDArray[np.bool_]:
         """Legal actions, ``(N + 1, 2, n_actions)``, indexed by ``stage + 1`` and by whether the
         last answer was verified. Nothing is legal at the last model: the episode is over."""
         masks = np.zeros((self.n_models + 1, 2, self.n_actions), dtype=bool)
         for stage in range(-1, self.n_models - 1):
-            reach = self.n_models - 1 - stage if self.skip or stage < 0 else 1
             if stage >= 0:
                 masks[stage + 1, :, STAY] = True
             elif not self.free_start:
                 continue
-            masks[stage + 1, :, 1 : 1 + reach] = True
+            masks[stage + 1, :, 1 : 1 + self.reach(stage)] = True
             if self.verify and stage >= 0:
                 masks[stage + 1, 0, self.verify_action] = True
         masks.setflags(write=False)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import STAY, Episodes, History, Replay, RoutingPOMDP
-from solvers.solver import Policy
+from solvers.solver import Clairvoyant, Policy
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -38,8 +38,10 @@ class Outcome:
     decisions: int
 
 
-def evaluate(policy: Policy, replay: Replay) -> Outcome:
+def evaluate(policy: Policy | Clairvoyant, replay: Replay) -> Outcome:
     """Plays ``policy`` on every query of ``replay``, exactly as `RoutingEnv` would step it."""
+    if isinstance(policy, Clairvoyant):
+        policy = policy.foresee(replay)
     problem, n = policy.problem, len(replay)
     cost = np.empty(n)
     answer, calls, verifications = (np.empty(n, dtype=np.int64) for _ in range(3))
@@ -53,7 +55,9 @@ def evaluate(policy: Policy, replay: Replay) -> Outcome:
             answer[ended.query] = problem.best_answer(ended)
             calls[ended.query] = ended.called.sum(axis=1)
             verifications[ended.query] = ended.verified.sum(axis=1)
-    return Outcome(replay.score[np.arange(n), answer], cost, answer, calls, verifications, decisions)
+    return Outcome(
+        replay.score[np.arange(n), answer], cost, answer, calls, verifications, decisions
+    )
 
 
 def model_value(policy: Policy) -> float:

@@ -1,0 +1,18 @@
+"""How to decide. Solvers are named by their configs; the heavy ones are imported where used."""
+
+from solvers.baselines import Oracle, RandomMix, Static
+from solvers.exact import Exact
+from solvers.solver import Clairvoyant, Policy, Solver, TablePolicy
+from solvers.threshold import Threshold
+
+__all__ = [
+    "Clairvoyant",
+    "Exact",
+    "Oracle",
+    "Policy",
+    "RandomMix",
+    "Solver",
+    "Static",
+    "TablePolicy",
+    "Threshold",
+]

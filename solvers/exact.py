@@ -107,11 +107,7 @@ def backward_induction(problem: RoutingPOMDP, tables: Tables) -> TablePolicy:
         # A forced start is a start with one choice; its action is never asked for.
         best = tables.stay[here] if stage >= 0 else np.full_like(mass, -np.inf)
         choice = np.full(np.shape(mass), STAY, dtype=np.int8)
-        if stage >= 0:
-            reach = n - 1 - stage if rules.skip else 1
-        else:
-            reach = n if rules.free_start else 1
-        for rungs in range(ESCALATE, ESCALATE + reach):
+        for rungs in range(ESCALATE, ESCALATE + rules.reach(stage)):
             target = stage + rungs
             q = -call[target] * mass
             if target == n - 1:

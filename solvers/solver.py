@@ -31,11 +31,21 @@ class Policy(Protocol):
         whatever else is in the batch."""
 
 
+class Clairvoyant(ABC):
+    """What stands in for a policy that sees hidden scores. Only the oracle does."""
+
+    problem: RoutingPOMDP
+
+    @abstractmethod
+    def foresee(self, replay: Replay) -> Policy:
+        """The policy for the queries of ``replay``, all of whose scores it may look at."""
+
+
 class Solver(ABC):
     """Finds a policy for a problem. Hyperparameters are dataclass fields of the subclass."""
 
     @abstractmethod
-    def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy:
+    def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy | Clairvoyant:
         """The policy for ``problem`` at its price.
 
         Args:
@@ -45,7 +55,7 @@ class Solver(ABC):
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
-    ) -> list[Policy]:
+    ) -> Sequence[Policy | Clairvoyant]:
         """One policy a price; overridden where many prices can share work."""
         return [self.solve(problem.at(price), train) for price in prices]
 

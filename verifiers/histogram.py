@@ -74,7 +74,7 @@ class Histogram:
         Raises:
             ValueError: signals of more than one number.
         """
-        n, n_verified, width = signal.shape
+        _, n_verified, width = signal.shape
         if width != 1:
             raise ValueError(
                 f"observation=histogram bins one number an answer, the verifier gives {width}"

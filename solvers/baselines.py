@@ -1,0 +1,131 @@
+"""Single models, their random mixture and the oracle: what every router is measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs import STAY, History, Replay, RoutingPOMDP, Rules
+from solvers.solver import Actions, Clairvoyant, Policy, Solver
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class FixedChoice:
+    """Calls one model a query, chosen before any call, and returns its answer unverified.
+
+    Attributes:
+        problem: under rules with a free start and bought verification: a baseline pays for the
+            one call that it makes and nothing else.
+        choice: ``(n_queries,)`` the model for each row of the replay, or one for all.
+    """
+
+    problem: RoutingPOMDP
+    choice: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, problem: RoutingPOMDP, choice: NDArray[np.int64]) -> FixedChoice:
+        rules = Rules(problem.n_models, free_start=True, verify=True)
+        return cls(replace(problem, rules=rules), choice)
+
+    def act(self, history: History) -> Actions:
+        choice = self.choice[history.query] if self.choice.ndim else self.choice
+        return np.where(history.stage < 0, choice + 1, STAY)
+
+
+@dataclass(frozen=True)
+class Static(Solver):
+    """Always the same model: the one with the best return on the training queries.
+
+    Attributes:
+        model: an index that fixes it; None to choose.
+    """
+
+    model: int | None = None
+
+    def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy:
+        if self.model is not None and not 0 <= self.model < problem.n_models:
+            raise ValueError(
+                f"solver.model is {self.model}: expected null or 0 … {problem.n_models - 1}"
+            )
+        gain = train.score.mean(axis=0) - problem.call_price
+        chosen = int(np.argmax(gain)) if self.model is None else self.model
+        return FixedChoice.of(problem, np.array(chosen))
+
+
+@dataclass(frozen=True)
+class RandomMix(Solver):
+    """The dearest model with some probability, else the cheapest: the line between them.
+
+    At any one price a mixture is never better than its better half, so a frontier asks for shares
+    instead: evenly spaced ones, one a price.
+
+    Attributes:
+        share: probability of the dearest model at a single price.
+        seed: of the draw for each query.
+    """
+
+    share: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"solver.share is {self.share}: expected a probability")
+
+    def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy:
+        return RandomMixPolicy(FixedChoice.of(problem, np.array(0)).problem, self.share, self.seed)
+
+    def solve_frontier(
+        self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
+    ) -> list[Policy]:
+        shares = np.linspace(1, 0, len(prices))
+        return [
+            replace(self, share=float(share)).solve(problem.at(price), train)
+            for price, share in zip(prices, shares, strict=True)
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class RandomMixPolicy:
+    problem: RoutingPOMDP
+    share: float
+    seed: int
+
+    def act(self, history: History) -> Actions:
+        dearest = self.problem.n_models - 1
+        choice = np.where(_uniform(self.seed, history.query) < self.share, dearest, 0)
+        return np.where(history.stage < 0, choice + 1, STAY)
+
+
+def _uniform(seed: int, row: NDArray[np.int64]) -> FloatArray:
+    """A uniform draw for each row, ``(n,)``: a function of seed and row alone, so that what one
+    query gets does not depend on the batch it came in (SplitMix64: Steele et al., OOPSLA 2014)."""
+    mixed = (row.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= np.uint64(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+@dataclass(frozen=True)
+class Oracle(Solver):
+    """Knows every score: the upper bound of what any router can reach by calling one model."""
+
+    def solve(self, problem: RoutingPOMDP, train: Replay) -> Clairvoyant:
+        return OraclePolicy(problem)
+
+
+@dataclass(frozen=True, eq=False)
+class OraclePolicy(Clairvoyant):
+    problem: RoutingPOMDP
+
+    def foresee(self, replay: Replay) -> Policy:
+        """On each query the model of the best ``score - λ · cost / c_{N-1}``; ties go to the
+        cheaper model."""
+        rate = self.problem.price / self.problem.costs.unit
+        gain = replay.score - rate * replay.call_cost
+        return FixedChoice.of(self.problem, gain.argmax(axis=1))
