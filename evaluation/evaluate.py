@@ -121,11 +121,6 @@ def model_value(policy: Policy) -> float:
     return float(total)
 
 
-def model_regret(policy: Policy, optimal: float) -> float:
-    """How much less than ``optimal``, the exact value of the same model, a policy is worth."""
-    return optimal - model_value(policy)
-
-
 def returns(outcome: Outcome, problem: RoutingPOMDP) -> FloatArray:
     """The return of each query, ``(n,)``: ``score - λ · cost / c_{N-1}`` (DESIGN §1)."""
     return outcome.score - problem.price * outcome.cost / problem.costs.unit

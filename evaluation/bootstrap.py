@@ -1,0 +1,196 @@
+"""Paired bootstrap over queries, for every resample at once.
+
+A resample of the queries is a vector of counts, so all resampled means are one matrix product and
+every measure is one call with a leading dimension ``R``. Two families resampled with one seed see
+the same queries, which pairs them.
+
+Intervals are percentile intervals over the resamples in which the measure is defined. Where it is
+undefined in more than ``1 − level`` of them (a dearest model that is hardly better than the
+cheapest, an oracle that is hardly better than mixing) the interval is NaN: what is left would
+describe the resamples that happened to be kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from evaluation.families import FamilyMeans, FamilyOutcomes
+from evaluation.frontier import FloatArray
+from evaluation.measures import (
+    SAVING_POINTS,
+    SCALARS,
+    check_models,
+    check_same_points,
+    frontier_measures,
+    pick_for_saving,
+    saving_of,
+)
+
+PAIRED = ("aiq", "gap_closed")
+"""Measures whose difference between two families is tested."""
+
+# Entries of one block of weights: 32 MB, so that a million queries fit as well as a thousand.
+_BLOCK = 1 << 22
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Measure of family a minus measure of family b on the same queries.
+
+    Attributes:
+        difference: on the queries as they are.
+        low: lower end of the percentile interval.
+        high: upper end.
+        p_value: two-sided, ``2 · min(P*(d <= 0), P*(d >= 0))`` over the resamples, each counted
+            with one added (Davison & Hinkley 1997, §4.4), at most 1.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+def bootstrap_weights(n: int, resamples: int, seed: int) -> FloatArray:
+    """How often each query is drawn in each resample of ``n`` queries with replacement.
+
+    Returns:
+        ``(R, n)`` counts as floats; every row sums to ``n``.
+
+    Raises:
+        ValueError: ``n`` or ``resamples`` is below 1.
+    """
+    return np.concatenate(list(_weight_blocks(n, resamples, seed)))
+
+
+def resampled_means(outcomes: FamilyOutcomes, resamples: int, seed: int) -> FamilyMeans:
+    """Mean outcomes in every resample: arrays ``(R, M)``, ``(R, N)``, ``(R, M_o)``."""
+    blocks = [outcomes.means(w) for w in _weight_blocks(len(outcomes), resamples, seed)]
+    return FamilyMeans(
+        *(np.concatenate([getattr(block, f.name) for block in blocks]) for f in fields(FamilyMeans))
+    )
+
+
+def intervals(
+    test: FamilyOutcomes,
+    validation: FamilyOutcomes,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Percentile intervals of the measures on ``test``.
+
+    The point whose saving is reported is fixed by ``validation``: the interval is about the test
+    queries, not about the choice.
+
+    Args:
+        test: the outcomes that are resampled.
+        validation: the outcomes that pick the points for the savings.
+        resamples: R.
+        level: coverage, in (0, 1).
+        seed: of the resampling.
+
+    Returns:
+        (low, high) by the keys of ``Measures.as_dict``: the five scalars, ``saving_at_0`` … and
+        ``drop_at_0`` ….
+
+    Raises:
+        ValueError: a level outside (0, 1), no resample, splits with other operating points, or
+            ``C_LLM <= C_SLM``.
+    """
+    means, chosen_on = test.means(), validation.means()
+    check_models(means)
+    check_same_points(means, chosen_on)
+    draws = resampled_means(test, resamples, seed)
+    defined = draws.llm.cost > draws.slm.cost
+    draws = draws.select(defined)
+    values = frontier_measures(draws)
+    samples = {name: values[name] for name in SCALARS}
+    for epsilon in SAVING_POINTS:
+        saving, drop = saving_of(draws, pick_for_saving(chosen_on, epsilon))
+        samples[f"saving_at_{epsilon:g}"] = saving
+        samples[f"drop_at_{epsilon:g}"] = drop
+    return {name: _interval(value, resamples, level) for name, value in samples.items()}
+
+
+def paired_difference(
+    test_a: FamilyOutcomes,
+    test_b: FamilyOutcomes,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, PairedDifference]:
+    """Differences of AIQ and gap closed, family a minus family b, resampled together.
+
+    Args:
+        test_a: outcomes of one family.
+        test_b: of another, on the same queries in the same order, with the same single models at
+            the same costs.
+        resamples: R.
+        level: coverage of the intervals, in (0, 1).
+        seed: of the resampling.
+
+    Returns:
+        By the names in ``PAIRED``.
+
+    Raises:
+        ValueError: the families were not replayed on the same queries, models and costs.
+    """
+    _check_paired(test_a, test_b)
+    point_a, point_b = (frontier_measures(test.means()) for test in (test_a, test_b))
+    draws_a, draws_b = (resampled_means(test, resamples, seed) for test in (test_a, test_b))
+    defined = draws_a.llm.cost > draws_a.slm.cost
+    values_a, values_b = (frontier_measures(draws.select(defined)) for draws in (draws_a, draws_b))
+    result = {}
+    for name in PAIRED:
+        samples = values_a[name] - values_b[name]
+        low, high = _interval(samples, resamples, level)
+        difference = float(point_a[name] - point_b[name])
+        p_value = float("nan") if np.isnan(low) else _two_sided(samples)
+        result[name] = PairedDifference(difference, low, high, p_value)
+    return result
+
+
+def _weight_blocks(n: int, resamples: int, seed: int) -> Iterator[FloatArray]:
+    if n < 1 or resamples < 1:
+        raise ValueError(
+            f"bootstrap: {resamples} resamples of {n} queries; expected at least one of each"
+        )
+    rng = np.random.default_rng(seed)
+    size = max(1, _BLOCK // n)
+    for start in range(0, resamples, size):
+        rows = min(size, resamples - start)
+        # Counting drawn indices is several times faster than a multinomial draw a row.
+        drawn = rng.integers(0, n, (rows, n)) + n * np.arange(rows)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=rows * n)
+        yield counts.reshape(rows, n).astype(np.float64)
+
+
+def _interval(samples: FloatArray, resamples: int, level: float) -> tuple[float, float]:
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; expected a coverage between 0 and 1, such as 0.95")
+    defined = samples[np.isfinite(samples)]
+    if len(defined) < level * resamples:
+        return float("nan"), float("nan")
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _two_sided(samples: FloatArray) -> float:
+    defined = samples[np.isfinite(samples)]
+    below, above = int((defined <= 0).sum()), int((defined >= 0).sum())
+    return min(1.0, 2.0 * (min(below, above) + 1) / (len(defined) + 1))
+
+
+def _check_paired(test_a: FamilyOutcomes, test_b: FamilyOutcomes) -> None:
+    for name in ("model_score", "model_cost"):
+        a, b = getattr(test_a, name), getattr(test_b, name)
+        if not np.array_equal(a, b):
+            raise ValueError(
+                f"paired difference: {name} differs between the two families (shapes {a.shape} "
+                f"and {b.shape}); expected the same queries in the same order, models and costs: "
+                "replay both families on one log"
+            )

@@ -1,0 +1,208 @@
+"""A sweep's finished runs, sorted into settings that can be compared, as panels and tables.
+
+Two runs belong to one **setting** if they differ in the solver alone: same data, costs, verifier,
+rules and seed. What varies in the sweep names the settings and tells solvers of one kind apart.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tabulate import tabulate
+
+from evaluation.panels import Curve, ModelPoint, Panel
+from evaluation.runs import Run
+
+_MIXING, _ORACLE = "(random mixing)", "(oracle)"
+
+# Column of the tables -> name of the measure and how it is shown.
+_SHOWN = {
+    "AIQ": ("aiq", "{:.4f}"),
+    "gap closed": ("gap_closed", "{:+.3f}"),
+    "ΔIBC %": ("delta_ibc", "{:+.1f}"),
+    "saving@0": ("saving_at_0", "{:.3f}"),
+    "saving@1": ("saving_at_1", "{:.3f}"),
+    "lost@1": ("drop_at_1", "{:+.1f}"),
+    "saving@2": ("saving_at_2", "{:.3f}"),
+    "regret": ("model_regret", "{:.4f}"),
+}
+_WITH_INTERVAL = ("aiq", "gap_closed")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where runs are comparable.
+
+    Attributes:
+        row: the data set, and what else varies in the sweep.
+        column: the costs.
+    """
+
+    row: str
+    column: str
+
+
+def sort_runs(runs: Sequence[Run]) -> dict[Setting, dict[str, Run]]:
+    """Settings in a natural order -> runs by label, best AIQ first."""
+    flat = [_flatten(run.about["config"]) for run in runs]
+    varying = {key for key in set().union(*flat) if len({_text(f.get(key)) for f in flat}) > 1}
+    outside = sorted(
+        key
+        for key in varying
+        if not key.startswith(("solver.", "costs."))
+        and key not in ("rollouts.dataset", "rollouts.profile")
+    )
+    sorted_runs: dict[Setting, dict[str, Run]] = {}
+    for run, values in zip(runs, flat, strict=True):
+        about = run.about
+        extras = [f"{key}={values[key]}" for key in outside if key in values]
+        kind = [f for other, f in zip(runs, flat, strict=True) if _solver(other) == _solver(run)]
+        own = sorted(
+            key
+            for key in varying
+            if key.startswith("solver.") and len({_text(f.get(key)) for f in kind}) > 1
+        )
+        label = " ".join(
+            [_solver(run), *(f"{key.removeprefix('solver.')}={values.get(key)}" for key in own)]
+        )
+        costs = [about["costs"] if about["costs"] == "logged" else f"1:{about['costs']}"]
+        costs += [
+            f"{key.removeprefix('costs.')}={values[key]}"
+            for key in sorted(varying)
+            if key.startswith("costs.") and key != "costs.ratio"
+        ]
+        setting = Setting(" ".join([about["dataset"], *extras]), " ".join(costs))
+        sorted_runs.setdefault(setting, {})[label] = run
+    return {
+        setting: dict(
+            sorted(sorted_runs[setting].items(), key=lambda item: -(item[1].measures["aiq"] or 0))
+        )
+        for setting in sorted(sorted_runs, key=_natural)
+    }
+
+
+def panel(setting: Setting, runs: Mapping[str, Run]) -> Panel:
+    """What a figure shows of one setting."""
+    curves = []
+    for label, run in sorted(runs.items()):
+        means = run.outcomes().means()
+        curves.append(Curve(label, means.router_frontier(), means.cost, means.score))
+    models = [ModelPoint(m["name"], m["cost"], m["score"]) for m in run.models]
+    return Panel(
+        setting.row,
+        setting.column,
+        curves,
+        means.static_frontier(),
+        means.oracle_frontier(),
+        models,
+    )
+
+
+def run_table(run: Run) -> str:
+    """A run's measures with their intervals, for the terminal."""
+    rows = []
+    for name, value in run.measures.items():
+        low, high = run.intervals.get(name, (None, None))
+        between = "" if low is None or high is None else f"[{low:.4f}, {high:.4f}]"
+        rows.append([name, _show(value, "{:.4f}"), between])
+    about = run.about
+    title = (
+        f"{about['solver']} on {about['dataset']}, costs {about['costs']}, "
+        f"{about['queries']['test']} test queries: {run.folder}"
+    )
+    level = about["config"]["evaluation"]["level"]
+    table = tabulate(rows, ["measure", "test", f"{level:.0%} interval"], disable_numparse=True)
+    return f"{title}\n{table}"
+
+
+def comparison_table(settings: Mapping[Setting, Mapping[str, Run]], style: str) -> str:
+    """One row a solver and setting, beside random mixing and the oracle.
+
+    Args:
+        settings: from `sort_runs`.
+        style: a table format of tabulate, such as "simple" or "github".
+    """
+    header = ["data", "costs", "solver", *_SHOWN, "seconds"]
+    rows = []
+    for setting, runs in settings.items():
+        for label, run in runs.items():
+            cells = []
+            for name, form in _SHOWN.values():
+                cell = _show(run.measures[name], form)
+                low, high = run.intervals.get(name, (None, None))
+                if name in _WITH_INTERVAL and low is not None and high is not None:
+                    cell += f" [{form.format(low)}, {form.format(high)}]"
+                cells.append(cell)
+            seconds = f"{run.about['seconds']['all']:.1f}"
+            rows.append([setting.row, setting.column, label, *cells, seconds])
+        reference = next(iter(runs.values())).measures
+        for label, name, closed in ((_MIXING, "aiq_static", 0.0), (_ORACLE, "aiq_oracle", 1.0)):
+            cells = [_show(reference[name], "{:.4f}"), f"{closed:+.3f}"]
+            rows.append([setting.row, setting.column, label, *cells])
+    return tabulate(rows, header, tablefmt=style, disable_numparse=True)
+
+
+def comparison_csv(settings: Mapping[Setting, Mapping[str, Run]]) -> str:
+    """Every measure and interval of every run in full precision."""
+    rows: list[dict[str, Any]] = []
+    for setting, runs in settings.items():
+        for label, run in runs.items():
+            row: dict[str, Any] = {
+                "data": setting.row,
+                "costs": setting.column,
+                "solver": label,
+                **run.measures,
+            }
+            for name, (low, high) in run.intervals.items():
+                row |= {f"{name}_low": low, f"{name}_high": high}
+            row |= {f"queries_{split}": count for split, count in run.about["queries"].items()} | {
+                "seconds": run.about["seconds"]["all"],
+                "folder": str(run.folder),
+            }
+            rows.append(row)
+    text = io.StringIO()
+    fields = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(text, fields, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _solver(run: Run) -> str:
+    return str(run.about["solver"])
+
+
+def _show(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _natural(setting: Setting) -> tuple[str, float, str]:
+    """Cost ratios in the order of numbers, not of text."""
+    _, _, ratio = setting.column.split(" ")[0].partition(":")
+    return setting.row, float(ratio) if ratio else 0.0, setting.column
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Leaves by dotted key. Seeds that only repeat the run's own are left out."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    if not prefix:
+        flat = {
+            key: value
+            for key, value in flat.items()
+            if not (key.endswith(".seed") and value == config.get("seed"))
+        }
+    return flat

@@ -1,0 +1,254 @@
+"""The measures of a family of operating points: IBC, AIQ, gap closed, saving at equal quality.
+
+Every measure is a function of *mean* outcomes, and takes leading batch dimensions ``...``, so that
+the same code gives the figure itself and its bootstrap.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from evaluation.families import FamilyMeans, FamilyOutcomes
+from evaluation.frontier import FloatArray, Frontier, Point, aiq, height
+
+SAVING_POINTS = (0.0, 1.0, 2.0)
+"""The tolerated losses, in points of 0.01 score, at which savings are reported."""
+
+# Means of the same outcomes in another order of summation differ by about this much.
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What a policy picked on validation saves on test.
+
+    Attributes:
+        epsilon: tolerated loss on validation, in points (0.01 score).
+        index: the operating point picked, or -1 for the LLM itself.
+        saving: ``1 - C/C_LLM`` on test.
+        drop: score of the LLM minus score of the picked policy on test, in points.
+    """
+
+    epsilon: float
+    index: int
+    saving: float
+    drop: float
+
+
+@dataclass(frozen=True)
+class Measures:
+    """All measures of one family on one test split; NaN where one is undefined.
+
+    Attributes:
+        aiq: mean height of the family's frontier between ``C_SLM`` and ``C_LLM``.
+        aiq_static: the same for random mixing of the single models.
+        aiq_oracle: the same for the oracle.
+        gap_closed: share of the way from static to oracle.
+        delta_ibc: mean of ``delta_ibc_regions``, in percent.
+        delta_ibc_regions: ΔIBC at the centre of each cost region, in percent.
+        savings: one for each of ``SAVING_POINTS``.
+    """
+
+    aiq: float
+    aiq_static: float
+    aiq_oracle: float
+    gap_closed: float
+    delta_ibc: float
+    delta_ibc_regions: tuple[float, ...]
+    savings: tuple[Saving, ...]
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """Flat scalars ready for JSON: NaN becomes None."""
+        flat: dict[str, float | int] = {name: getattr(self, name) for name in SCALARS}
+        for number, value in enumerate(self.delta_ibc_regions, start=1):
+            flat[f"delta_ibc_region_{number}"] = value
+        for saving in self.savings:
+            flat[f"saving_at_{saving.epsilon:g}"] = saving.saving
+            flat[f"drop_at_{saving.epsilon:g}"] = saving.drop
+            flat[f"index_at_{saving.epsilon:g}"] = saving.index
+        return {name: None if math.isnan(value) else value for name, value in flat.items()}
+
+
+SCALARS = ("aiq", "aiq_static", "aiq_oracle", "gap_closed", "delta_ibc")
+"""Names of the measures of a frontier that are one number each."""
+
+
+def ibc(P: ArrayLike, C: ArrayLike, P_slm: ArrayLike, C_slm: ArrayLike) -> FloatArray:
+    """Incremental benefit per cost, ``(P − P_SLM)/(C − C_SLM)`` (AutoMix, arXiv 2310.12963, §4).
+
+    All arguments broadcast. NaN where ``C <= C_SLM``: without an extra cost there is no benefit
+    per unit of it, and a negative one would turn a loss into a positive slope.
+    """
+    benefit, extra = np.subtract(P, P_slm, dtype=np.float64), np.subtract(C, C_slm)
+    benefit, extra = np.broadcast_arrays(benefit, np.asarray(extra, dtype=np.float64))
+    return np.divide(benefit, extra, out=np.full(extra.shape, np.nan), where=extra > 0)
+
+
+def delta_ibc(ibc: ArrayLike, base: ArrayLike) -> FloatArray:
+    """``100 · (IBC − base)/base``, in percent (AutoMix, arXiv 2310.12963, §4).
+
+    NaN where the base is not positive (the dearer model is no better, so there is no gain to
+    compare with) or where either slope is NaN.
+    """
+    value, base = np.broadcast_arrays(
+        np.asarray(ibc, dtype=np.float64), np.asarray(base, dtype=np.float64)
+    )
+    ratio = np.divide(value, base, out=np.full(base.shape, np.nan), where=base > 0)
+    return 100.0 * (ratio - 1.0)
+
+
+def regional_delta_ibc(
+    frontier: Frontier, static_frontier: Frontier, slm: Point, llm: Point, regions: int = 5
+) -> tuple[FloatArray, FloatArray]:
+    """ΔIBC at the centres of equal cost regions between SLM and LLM, and its mean.
+
+    AutoMix's table (arXiv 2310.12963) averages over five regions. The base line of a region is the
+    static hull there: with two models the SLM–LLM line, with more the best pairwise line.
+
+    Args:
+        frontier: the family's, ``(..., k)``.
+        static_frontier: of the single models, ``(..., k')``.
+        slm: always ``M_0``, ``(...)``.
+        llm: always ``M_{N-1}``, ``(...)``.
+        regions: how many.
+
+    Returns:
+        ``(..., regions)`` and ``(...)``, in percent. NaN where no single model beats the SLM; a
+        mean over an undefined region is undefined.
+    """
+    centre = (np.arange(regions) + 0.5) / regions
+    P_slm, C_slm = np.asarray(slm.score)[..., None], np.asarray(slm.cost)[..., None]
+    cost = C_slm + centre * (np.asarray(llm.cost)[..., None] - C_slm)
+    base_gain = height(static_frontier, cost) - P_slm
+    base = np.where(base_gain > _ROUNDING, ibc(base_gain, cost, 0.0, C_slm), np.nan)
+    values = delta_ibc(ibc(height(frontier, cost), cost, P_slm, C_slm), base)
+    return values, values.mean(axis=-1)
+
+
+def gap_closed(aiq: ArrayLike, aiq_static: ArrayLike, aiq_oracle: ArrayLike) -> FloatArray:
+    """``(AIQ − AIQ_static)/(AIQ_oracle − AIQ_static)``: 0 is random mixing, 1 the oracle.
+
+    Negative for a family below random mixing. NaN where the oracle is no better than static:
+    there is no gap.
+    """
+    gain, gap = np.broadcast_arrays(
+        np.subtract(aiq, aiq_static), np.subtract(aiq_oracle, aiq_static)
+    )
+    return np.divide(gain, gap, out=np.full(gap.shape, np.nan), where=gap > _ROUNDING)
+
+
+def frontier_measures(means: FamilyMeans) -> dict[str, FloatArray]:
+    """Measures of a family's frontier, each ``(...)``, by the names of ``Measures``.
+
+    ``delta_ibc_regions`` is ``(..., 5)``.
+
+    Raises:
+        ValueError: ``C_LLM <= C_SLM`` somewhere.
+    """
+    check_models(means)
+    slm, llm = means.slm, means.llm
+    router, static = means.router_frontier(), means.static_frontier()
+    heights = [aiq(f, slm.cost, llm.cost) for f in (router, static, means.oracle_frontier())]
+    regions, mean = regional_delta_ibc(router, static, slm, llm)
+    return {
+        "aiq": heights[0],
+        "aiq_static": heights[1],
+        "aiq_oracle": heights[2],
+        "gap_closed": gap_closed(*heights),
+        "delta_ibc": mean,
+        "delta_ibc_regions": regions,
+    }
+
+
+def pick_for_saving(validation: FamilyMeans, epsilon: float) -> int:
+    """The cheapest operating point whose score is within ``epsilon`` points of the LLM's.
+
+    Of equally cheap ones the best. -1, the LLM itself, where no point that qualifies is cheaper
+    than it.
+
+    Args:
+        validation: means ``(M,)`` on the validation split.
+        epsilon: tolerated loss in points (0.01 score), >= 0.
+    """
+    if not epsilon >= 0:
+        raise ValueError(f"epsilon is {epsilon}; expected a tolerated loss in points, 0 or more")
+    enough = validation.score >= validation.llm.score - epsilon / 100.0 - _ROUNDING
+    candidates = np.flatnonzero(enough & (validation.cost < validation.llm.cost))
+    if len(candidates) == 0:
+        return -1
+    order = np.lexsort((-validation.score[candidates], validation.cost[candidates]))
+    return int(candidates[order[0]])
+
+
+def saving_of(test: FamilyMeans, index: int) -> tuple[FloatArray, FloatArray]:
+    """Saving ``1 − C/C_LLM`` and score lost to the LLM in points, of one operating point.
+
+    Args:
+        test: means ``(..., M)``.
+        index: operating point, or -1 for the LLM itself, which saves and loses nothing.
+
+    Returns:
+        ``(...)`` and ``(...)``.
+
+    Raises:
+        ValueError: ``C_LLM <= C_SLM`` somewhere.
+    """
+    check_models(test)
+    llm = test.llm
+    if index < 0:
+        return np.zeros_like(llm.cost), np.zeros_like(llm.score)
+    return 1.0 - test.cost[..., index] / llm.cost, 100.0 * (llm.score - test.score[..., index])
+
+
+def saving_at(test: FamilyMeans, validation: FamilyMeans, epsilon: float) -> Saving:
+    """Saving@ε: the operating point is picked on validation and scored on test.
+
+    Raises:
+        ValueError: ``epsilon < 0``, the splits have other operating points, or ``C_LLM <= C_SLM``.
+    """
+    check_same_points(test, validation)
+    index = pick_for_saving(validation, epsilon)
+    saving, drop = saving_of(test, index)
+    return Saving(epsilon, index, float(saving), float(drop))
+
+
+def check_models(means: FamilyMeans) -> None:
+    """Raise ValueError unless the last model costs more than the first, on average."""
+    dear, cheap = np.atleast_1d(means.llm.cost), np.atleast_1d(means.slm.cost)
+    if not np.all(dear > cheap):
+        at = np.argmin(dear - cheap)
+        raise ValueError(
+            f"model_cost: the last model costs {dear[at]:g} on average and the first {cheap[at]:g};"
+            " every measure compares costs between the two: order the models cheapest first, or "
+            "choose two that differ in cost"
+        )
+
+
+def check_same_points(test: FamilyMeans, validation: FamilyMeans) -> None:
+    """Raise ValueError unless both splits have the same numbers of points and models."""
+    for what, name in (("operating points", "cost"), ("models", "model_cost")):
+        found = [getattr(means, name).shape[-1] for means in (test, validation)]
+        if found[0] != found[1]:
+            raise ValueError(
+                f"saving: the test split has {found[0]} {what} and validation {found[1]}; "
+                "replay the same policies on both"
+            )
+
+
+def measure(test: FamilyOutcomes, validation: FamilyOutcomes) -> Measures:
+    """All measures of a family on ``test``; only the savings look at ``validation``.
+
+    Raises:
+        ValueError: the splits have other operating points or models, or ``C_LLM <= C_SLM``.
+    """
+    means, chosen_on = test.means(), validation.means()
+    values = frontier_measures(means)
+    return Measures(
+        **{name: float(values[name]) for name in SCALARS},
+        delta_ibc_regions=tuple(float(value) for value in values["delta_ibc_regions"]),
+        savings=tuple(saving_at(means, chosen_on, epsilon) for epsilon in SAVING_POINTS),
+    )

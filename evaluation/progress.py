@@ -1,0 +1,93 @@
+"""A progress bar over the runs of a sweep, whichever launcher runs them."""
+
+from __future__ import annotations
+
+import threading
+from math import prod
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+_FOLDER = ".progress"
+
+
+class SweepProgress(Callback):
+    """Jobs leave a line each in a folder of the sweep, from whatever process they run in; the
+    main process counts them, prints them and moves the bar."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        folder = _folder(config)
+        rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        arguments = list(config.hydra.overrides.task)
+        named = {argument.split("=")[0] for argument in arguments}
+        arguments += [
+            f"{key}={value}"
+            for key, value in (config.hydra.sweeper.get("params") or {}).items()
+            if key not in named
+        ]
+        self._bar = _Bar(folder, _count(arguments))
+        self._bar.start()
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        folder = _folder(config)
+        if not folder.is_dir():
+            return  # a single run
+        if job_return.status == JobStatus.COMPLETED:
+            line = str(job_return.return_value)
+        else:
+            overrides = " ".join(job_return.overrides or [])
+            # The error itself; reading `return_value` would raise it.
+            line = f"FAILED {overrides}: {job_return._return_value}"
+        partial = folder / f"{config.hydra.job.num}.partial"
+        partial.write_text(line)
+        partial.replace(folder / f"{config.hydra.job.num}.done")
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        self._bar.stop()
+        rmtree(_folder(config), ignore_errors=True)
+
+
+class _Bar(threading.Thread):
+    def __init__(self, folder: Path, total: int) -> None:
+        super().__init__(daemon=True)
+        self._folder, self._total = folder, total
+        self._stopped = threading.Event()
+        self._seen: set[str] = set()
+
+    def run(self) -> None:
+        with tqdm(total=self._total, unit="run", dynamic_ncols=True) as bar:
+            while not self._stopped.wait(0.2):
+                self._show(bar)
+            self._show(bar)
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self.join()
+
+    def _show(self, bar: tqdm) -> None:
+        for path in sorted(self._folder.glob("*.done")):
+            if path.name not in self._seen:
+                self._seen.add(path.name)
+                bar.write(path.read_text())
+                bar.update()
+
+
+def _folder(config: DictConfig) -> Path:
+    return Path(config.hydra.sweep.dir) / _FOLDER
+
+
+def _count(arguments: list[str]) -> int:
+    """How many jobs Hydra's basic sweeper makes of these overrides."""
+    overrides = OverridesParser.create().parse_overrides(arguments)
+    return prod(
+        sum(1 for _ in override.sweep_string_iterator())
+        for override in overrides
+        if override.is_sweep_override()
+    )

@@ -1,0 +1,139 @@
+"""One run's figures: its policies replayed, measured and put into plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from envs import Replay, RoutingPOMDP
+from evaluation.bootstrap import intervals
+from evaluation.evaluate import evaluate, model_value, returns
+from evaluation.families import FamilyOutcomes
+from evaluation.measures import measure
+from solvers import Clairvoyant, Exact, Oracle, Policy
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a run found.
+
+    Attributes:
+        measures: DESIGN §3's measures on the test split, by name; None where undefined.
+        intervals: bootstrap confidence interval ``(low, high)`` of those that have one.
+        points: one operating point a price, in the order of the prices.
+        models: the single models on the test split, cheapest first.
+        test: outcomes query by query.
+    """
+
+    measures: dict[str, float | int | None]
+    intervals: dict[str, tuple[float | None, float | None]]
+    points: list[dict[str, float | None]]
+    models: list[dict[str, float | str]]
+    test: FamilyOutcomes
+
+
+def report(
+    policies: Sequence[Policy | Clairvoyant],
+    problem: RoutingPOMDP,
+    prices: Sequence[float],
+    validation: Replay,
+    test: Replay,
+    model_names: Sequence[str],
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+    regret: bool = True,
+) -> Report:
+    """Replays one policy a price on both splits and measures the family.
+
+    Args:
+        policies: one a price.
+        problem: the fitted problem, whose price is not looked at.
+        prices: ``λ`` of each policy.
+        validation: where policies are picked (Saving@ε).
+        test: where they are judged.
+        model_names: cheapest first.
+        resamples: bootstrap resamples.
+        level: of the confidence intervals.
+        seed: of the bootstrap.
+        regret: whether to compute values inside the model; skipped where the exact solver cannot
+            enumerate it, for a clairvoyant, and for baselines that play by rules of their own.
+    """
+    oracles = [Oracle().solve(problem.at(price), test) for price in prices]
+    families, plays = {}, {}
+    for name, replay in (("validation", validation), ("test", test)):
+        plays[name] = [evaluate(policy, replay) for policy in policies]
+        best = [evaluate(policy, replay) for policy in oracles]
+        families[name] = FamilyOutcomes(
+            score=np.stack([play.score for play in plays[name]], axis=1),
+            cost=np.stack([play.cost for play in plays[name]], axis=1),
+            model_score=replay.score,
+            model_cost=replay.call_cost,
+            oracle_score=np.stack([play.score for play in best], axis=1),
+            oracle_cost=np.stack([play.cost for play in best], axis=1),
+        )
+    optimal = _optimal_values(problem, prices) if regret else None
+    points = []
+    for i, (policy, price) in enumerate(zip(policies, prices, strict=True)):
+        play, checked = plays["test"][i], plays["validation"][i]
+        point: dict[str, float | None] = {
+            "price": float(price),
+            "cost": float(play.cost.mean()),
+            "cost_relative": float(play.cost.mean() / test.call_cost[:, -1].mean()),
+            "score": float(play.score.mean()),
+            "return": float(returns(play, problem.at(price)).mean()),
+            "calls": float(play.calls.mean()),
+            "verifications": float(play.verifications.mean()),
+            "validation_cost": float(checked.cost.mean()),
+            "validation_score": float(checked.score.mean()),
+            "model_value": None,
+            "model_regret": None,
+        }
+        if (
+            optimal
+            and not isinstance(policy, Clairvoyant)
+            and policy.problem.rules == problem.rules
+        ):
+            value = model_value(policy)
+            point |= {"model_value": value, "model_regret": optimal[i] - value}
+        points.append(point)
+    measures = measure(families["test"], families["validation"]).as_dict()
+    regrets = [p["model_regret"] for p in points if p["model_regret"] is not None]
+    measures["model_regret"] = float(np.mean(regrets)) if regrets else None
+    measures["model_regret_max"] = float(np.max(regrets)) if regrets else None
+    return Report(
+        measures=measures,
+        intervals={
+            name: (_number(low), _number(high))
+            for name, (low, high) in intervals(
+                families["test"],
+                families["validation"],
+                resamples=resamples,
+                level=level,
+                seed=seed,
+            ).items()
+        },
+        points=points,
+        models=[
+            {"name": name, "cost": float(cost), "score": float(score)}
+            for name, cost, score in zip(
+                model_names, test.call_cost.mean(0), test.score.mean(0), strict=True
+            )
+        ],
+        test=families["test"],
+    )
+
+
+def _optimal_values(problem: RoutingPOMDP, prices: Sequence[float]) -> list[float] | None:
+    """Exact values at every price, or None where the tree is too large to enumerate."""
+    exact = Exact()
+    if problem.n_histories > exact.max_histories:
+        return None
+    return [policy.value for policy in exact.solve_frontier(problem, prices)]
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,194 @@
+"""One run of one configuration, or with ``-m`` a sweep: log → problem → policies → measures."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# Nothing heavier is imported up here: --help must answer at once.
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from envs import Replay, Rollouts, RoutingPOMDP
+    from evaluation.runs import Run
+
+# What does not change a run's numbers, and so does not make it another run.
+_ELSEWHERE = ("tracker", "sweep", "out", "force", "threads", "hydra")
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="train")
+def main(config: DictConfig) -> str:
+    multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+    try:
+        run = train(config, dict(HydraConfig.get().runtime.choices))
+    except (ValueError, OSError) as error:
+        if multirun:
+            raise  # the sweep goes on, and reports it
+        sys.exit(f"error: {error}")
+    if not multirun:
+        from evaluation.comparison import run_table
+
+        print(run_table(run))
+    return one_line(run)
+
+
+def train(config: DictConfig, choices: dict[str, str]) -> Run:
+    """Runs a configuration, unless it is finished already.
+
+    Args:
+        config: as composed from ``conf/train.yaml``.
+        choices: the option chosen in each group.
+
+    Returns:
+        The finished run, as it stands on disk.
+
+    Raises:
+        ValueError: a bad configuration or log.
+    """
+    from evaluation import runs
+    from evaluation.build import build, check_prices
+
+    started = time.perf_counter()
+    check_prices(config.evaluation.prices)
+    loaded: Rollouts = build(config.rollouts, "rollouts")
+    settings = OmegaConf.to_container(config, resolve=True)
+    settings = {key: value for key, value in settings.items() if key not in _ELSEWHERE}
+    dataset = str(loaded.dataset[0])
+    ratio = "logged" if config.costs.ratio is None else f"{config.costs.ratio:g}"
+    mark = runs.fingerprint(settings, loaded)
+    name = f"{choices['solver']}-{dataset}-ratio{ratio}-seed{config.seed}-{mark}"
+    folder = Path(config.out) / config.sweep / name
+    if not config.force and (finished := runs.load(folder)):
+        return finished
+
+    problem, train_set, validation, test = prepare(config, loaded)
+    about = {
+        "solver": choices["solver"],
+        "dataset": dataset,
+        "costs": ratio,
+        "verifier": choices["verifier"],
+        "observation": choices["observation"],
+        "env": choices["env"],
+        "seed": config.seed,
+        "sweep": config.sweep,
+        "commit": runs.git_commit(),
+        "fingerprint": mark,
+        "models": list(loaded.models),
+        "queries": {"train": len(train_set), "validation": len(validation), "test": len(test)},
+        "config": settings,
+    }
+    tracker = build(config.tracker, "tracker")
+    with tracker.run(
+        folder=folder,
+        name=name,
+        group=config.sweep,
+        job_type=choices["solver"],
+        config=about,
+    ) as tracked:
+        solver = build(config.solver, "solver")
+        policies = solve(solver, problem, config, train_set)
+        solved = time.perf_counter()
+        for policy in policies[:1]:
+            for row in getattr(policy, "training_curve", ()):
+                tracked.log("train", row)
+        from evaluation.report import report
+
+        prices, chosen = list(config.evaluation.prices), config.evaluation
+        found = report(
+            policies,
+            problem,
+            prices,
+            validation,
+            test,
+            loaded.models,
+            resamples=chosen.resamples,
+            level=chosen.level,
+            seed=config.seed,
+            regret=chosen.regret,
+        )
+        about |= {
+            "seconds": {"solve": solved - started, "all": time.perf_counter() - started},
+            "finished": datetime.now(UTC).isoformat(),
+        }
+        runs.save(folder, about, found)
+        OmegaConf.save(config, folder / "config.yaml", resolve=True)
+        finished = runs.load(folder)
+        assert finished is not None
+        figure = draw(finished)
+        tracked.frontier(sorted(found.points, key=lambda point: point["cost"]))
+        tracked.summary(found.measures)
+        tracked.figure("frontier", figure)
+    return finished
+
+
+def prepare(config: DictConfig, loaded: Rollouts) -> tuple[RoutingPOMDP, Replay, Replay, Replay]:
+    """The problem fitted on the training queries, and the three splits ready to replay."""
+    from envs import RoutingPOMDP, Rules
+    from evaluation.build import build
+    from verifiers import make_replay
+
+    chosen = config.evaluation
+    rollouts = loaded.require_complete()
+    rollouts = rollouts.with_test(chosen.test, chosen.split_seed)
+    rollouts = rollouts.with_validation(chosen.validation, chosen.split_seed)
+    verifier = build(config.verifier, "verifier")
+    cost_model = build(config.costs, "costs")
+    train_log = rollouts.where("train")
+    costs = cost_model.fit(train_log, verifier.cost(train_log))
+    train_set, validation, test = (
+        make_replay(rollouts.where(split), verifier, cost_model, costs)
+        for split in ("train", "validation", "test")
+    )
+    env = OmegaConf.to_container(config.env, resolve=True)
+    levels = env.pop("levels")
+    problem = RoutingPOMDP.fit(
+        train_set,
+        build(config.observation, "observation"),
+        costs,
+        Rules(len(rollouts.models), **env),
+        levels=levels,
+    )
+    return problem, train_set, validation, test
+
+
+def solve(solver: Any, problem: RoutingPOMDP, config: DictConfig, train_set: Replay) -> Any:
+    """One policy a price."""
+    if config.solver._target_.startswith("solvers.belief_net"):
+        import torch
+
+        torch.set_num_threads(config.threads)
+    return solver.solve_frontier(problem, list(config.evaluation.prices), train_set)
+
+
+def draw(run: Run) -> Path:
+    """Draws a run's frontier into its folder; returns the PNG's path."""
+    from evaluation.comparison import Setting, panel
+    from evaluation.figures import frontier_figure, save_figure
+
+    shown = panel(Setting(run.about["dataset"], run.about["costs"]), {run.about["solver"]: run})
+    title = f"{run.about['dataset']}, costs {run.about['costs']}"
+    figure = frontier_figure(shown.curves, shown.static, shown.oracle, shown.models, title)
+    return save_figure(figure, run.folder / "frontier")[0]
+
+
+def one_line(run: Run) -> str:
+    """A run's outcome in one line, for the log of a sweep."""
+    measures, about = run.measures, run.about
+    figures = "  ".join(
+        f"{label} {'   –  ' if measures[key] is None else format(measures[key], '6.3f')}"
+        for label, key in (("AIQ", "aiq"), ("gap closed", "gap_closed"))
+    )
+    return (
+        f"{about['solver']:<12} {about['dataset']:<12} ratio {about['costs']:<7} {figures}"
+        f"  {about['seconds']['all']:5.1f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()
