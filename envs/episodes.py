@@ -66,9 +66,10 @@ class Episodes:
             rows = np.flatnonzero(climbs)
             self._call(rows, before.stage[rows] + action[rows])
         done = (action == STAY) | (self.history.stage == self._rules.n_models - 1)
-        ended, paid = self.history.take(done), self.paid[done]
-        self.history, self.paid = self.history.take(~done), self.paid[~done]
-        return ended, paid
+        ended, going = np.flatnonzero(done), np.flatnonzero(~done)
+        result = self.history.take(ended), self.paid.take(ended)
+        self.history, self.paid = self.history.take(going), self.paid.take(going)
+        return result
 
     def _call(self, rows: NDArray[np.int64], model: NDArray[np.int64]) -> None:
         history = self.history

@@ -52,14 +52,14 @@ class History:
             signal=np.full((n, n_models, n_signals), np.nan),
         )
 
-    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> History:
-        """The histories of some episodes."""
+    def take(self, rows: NDArray[np.int64]) -> History:
+        """The histories of some episodes, by their places in the batch."""
         return History(
-            self.query[rows],
-            self.stage[rows],
-            self.called[rows],
-            self.verified[rows],
-            self.signal[rows],
+            self.query.take(rows),
+            self.stage.take(rows),
+            self.called.take(rows, axis=0),
+            self.verified.take(rows, axis=0),
+            self.signal.take(rows, axis=0),
         )
 
     def copy(self) -> History:

@@ -53,8 +53,8 @@ def evaluate(policy: Policy | Clairvoyant, replay: Replay) -> Outcome:
             ended, paid = episodes.step(policy.act(episodes.history))
             cost[ended.query] = paid
             answer[ended.query] = problem.best_answer(ended)
-            calls[ended.query] = ended.called.sum(axis=1)
-            verifications[ended.query] = ended.verified.sum(axis=1)
+            calls[ended.query] = np.count_nonzero(ended.called, axis=1)
+            verifications[ended.query] = np.count_nonzero(ended.verified, axis=1)
     return Outcome(
         replay.score[np.arange(n), answer], cost, answer, calls, verifications, decisions
     )
@@ -83,7 +83,7 @@ def model_value(policy: Policy) -> float:
         total -= call[model] @ mass
         final = model == last
         if final.any():
-            ended = history.take(final)
+            ended = history.take(np.flatnonzero(final))
             ended.called[:, last] = True
             ended.stage[:] = last
             answer = problem.best_answer(ended)
@@ -104,7 +104,7 @@ def model_value(policy: Policy) -> float:
             action = policy.act(history)
             stays, verifies = action == STAY, action == rules.verify_action
             climbs = ~stays & ~verifies
-            answer = problem.best_answer(history.take(stays))
+            answer = problem.best_answer(history.take(np.flatnonzero(stays)))
             total += (joint[stays] * problem.score[:, answer].T).sum()
             stage = history.stage
             total -= verify[stage[verifies]] @ joint[verifies].sum(axis=1)
@@ -114,7 +114,7 @@ def model_value(policy: Policy) -> float:
                     chunk[climbs],
                     joint[climbs],
                     stage[climbs] + action[climbs],
-                    history.take(climbs),
+                    history.take(np.flatnonzero(climbs)),
                 )
             )
         code = np.concatenate(following)

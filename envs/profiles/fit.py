@@ -1,0 +1,114 @@
+"""Fit a profile to a log."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.profiles.copula import fit_correlation
+from envs.profiles.marginal import fit_marginal
+from envs.profiles.profile import Profile
+from envs.profiles.statistics import Statistics, describe
+from envs.rollouts import Rollouts
+
+FloatArray = NDArray[np.float64]
+
+# How far a simulation may be from its log: the units in which the copula's misfit is counted.
+_PHI = 0.05
+_SPEARMAN = 0.05
+_OWN_AUROC = 0.02
+_OTHER_AUROC = 0.03
+_FEWEST_QUERIES = 20
+
+
+def fit_profile(rollouts: Rollouts, signal: str, name: str, source: str = "") -> Profile:
+    """Describe a log by its marginals and one Gaussian copula.
+
+    All of the rollouts are used: pass the training split alone, ``rollouts.where("train")``, if
+    anything is to be judged on the others.
+
+    Args:
+        rollouts: every model called on every query; a model's signal is logged on every query or
+            on none (a dearest model that is never verified).
+        signal: which of ``rollouts.signals``.
+        name: the profile's name.
+        source: where the log came from, for the file.
+
+    Raises:
+        ValueError: an unknown signal, a missing cell, fewer than 20 queries, or no model with a
+            signal.
+    """
+    if signal not in rollouts.signals:
+        raise ValueError(f"no signal {signal!r} in the log: it has {sorted(rollouts.signals)}")
+    if len(rollouts) < _FEWEST_QUERIES:
+        raise ValueError(
+            f"{len(rollouts)} queries are too few to fit a profile: expected at least "
+            f"{_FEWEST_QUERIES}"
+        )
+    emitted = rollouts.signals[signal]
+    emits: NDArray[np.bool_] = np.asarray(~np.isnan(emitted).all(axis=0))
+    if not emits.any():
+        raise ValueError(f"signal {signal!r} is missing on every query of every model")
+    _check_complete(rollouts, "score", rollouts.score)
+    _check_complete(rollouts, f"signal {signal!r}", emitted, of=emits)
+    scores = tuple(fit_marginal(column) for column in rollouts.score.T)
+    signals = tuple(
+        fit_marginal(column) if has else None for column, has in zip(emitted.T, emits, strict=True)
+    )
+    measured = describe(rollouts, signal)
+    keep = np.concatenate([np.full(len(scores), True), emits])
+    correlation = fit_correlation(
+        [*scores, *(marginal.midranks() for marginal in signals if marginal is not None)],
+        measured.correlation[np.ix_(keep, keep)],
+        _tolerances(measured)[np.ix_(keep, keep)],
+    )
+    return Profile(
+        name=name,
+        dataset="+".join(np.unique(rollouts.dataset)),
+        split="+".join(np.unique(rollouts.split)),
+        queries=len(rollouts),
+        source=source,
+        models=rollouts.models,
+        signal=signal,
+        scores=scores,
+        signals=signals,
+        correlation=correlation,
+        answer_cost=_means(rollouts, "answer cost", rollouts.cost),
+        signal_cost=_means(rollouts, "signal cost", rollouts.signal_costs.get(signal), of=emits),
+        latency=_means(rollouts, "latency", rollouts.latency),
+    )
+
+
+def _tolerances(measured: Statistics) -> FloatArray:
+    """``(2N, 2N)`` the tolerances as correlations: an AUROC's is in units of sd(rank)/sd(score)."""
+    N = len(measured.accuracy)
+    tolerance = np.full((2 * N, 2 * N), _PHI)
+    tolerance[N:, N:] = _SPEARMAN
+    auroc = np.where(np.eye(N, dtype=bool), _OWN_AUROC, _OTHER_AUROC)
+    across = auroc * measured.spread[:N, None] / measured.spread[None, N:]
+    tolerance[:N, N:], tolerance[N:, :N] = across, across.T
+    return tolerance
+
+
+def _means(
+    rollouts: Rollouts, label: str, cells: FloatArray | None, of: NDArray[np.bool_] | None = None
+) -> FloatArray | None:
+    """``(N,)`` column means to 6 significant digits, NaN outside of ``of``; None without cells."""
+    if cells is None:
+        return None
+    _check_complete(rollouts, label, cells, of)
+    means = cells.mean(axis=0) if of is None else np.where(of, cells.mean(axis=0), np.nan)
+    return np.array([float(f"{mean:.6g}") for mean in means])
+
+
+def _check_complete(
+    rollouts: Rollouts, label: str, cells: FloatArray, of: NDArray[np.bool_] | None = None
+) -> None:
+    missing = np.isnan(cells) if of is None else np.isnan(cells) & of
+    if missing.any():
+        row, model = np.argwhere(missing)[0]
+        raise ValueError(
+            f"{label} of model {rollouts.models[model]!r} is missing on "
+            f"{missing[:, model].sum()} of {len(rollouts)} queries, first on "
+            f"{str(rollouts.query_id[row])!r}: fit on the queries and models that are complete"
+        )

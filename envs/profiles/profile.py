@@ -1,0 +1,169 @@
+"""`Profile`: a log described by a few hundred numbers, and `simulate`, which draws it again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.profiles.copula import uniforms
+from envs.profiles.marginal import Marginal
+from envs.rollouts import Rollouts
+
+FloatArray = NDArray[np.float64]
+
+# A matrix rounded to 4 decimals may lie this little outside of the positive semidefinite ones.
+_PSD_SLACK = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """What a log looks like, without any of its queries or answers.
+
+    The copula's ``d`` variables are the ``N`` scores, in the order of the models, then the signals
+    of those models that have one.
+
+    Attributes:
+        name: a short name; simulated queries are called ``NAME-sim-0000000``.
+        dataset: the data set that was logged.
+        split: the part of the log that was fitted: a profile may be used to train on, so the
+            shipped ones hold nothing of a test split.
+        queries: how many queries were fitted.
+        source: where the log came from.
+        models: ``N`` model names, cheapest first.
+        signal: the name of the verifier's signal.
+        scores: ``N`` score distributions.
+        signals: ``N`` signal distributions; None for a model that no signal was logged of.
+        correlation: ``(d, d)`` latent correlation matrix of the Gaussian copula.
+        answer_cost: ``(N,)`` mean cost of an answer, in the log's unit, or None.
+        signal_cost: ``(N,)`` mean cost of a signal, NaN for a model without one, or None.
+        latency: ``(N,)`` mean milliseconds, or None.
+
+    Raises:
+        ValueError: a name unfit for an id, lengths that disagree, a score outside [0, 1], a
+            negative cost, or a matrix that is no correlation matrix.
+    """
+
+    name: str
+    dataset: str
+    split: str
+    queries: int
+    source: str
+    models: tuple[str, ...]
+    signal: str
+    scores: tuple[Marginal, ...]
+    signals: tuple[Marginal | None, ...]
+    correlation: FloatArray
+    answer_cost: FloatArray | None = None
+    signal_cost: FloatArray | None = None
+    latency: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", self.name):
+            raise ValueError(
+                f"name is {self.name!r}: expected letters, digits, '.', '_' and '-', because it "
+                "begins every simulated query's id"
+            )
+        N = len(self.models)
+        if N == 0 or len(set(self.models)) != N:
+            raise ValueError(f"models are {list(self.models)}: expected at least one, all distinct")
+        for label, column in (
+            ("scores", self.scores),
+            ("signals", self.signals),
+            ("answer_cost", self.answer_cost),
+            ("signal_cost", self.signal_cost),
+            ("latency", self.latency),
+        ):
+            if column is not None and len(column) != N:
+                raise ValueError(f"{label} has {len(column)} entries for {N} models")
+        for model, score in zip(self.models, self.scores, strict=True):
+            if score.values[0] < 0 or score.values[-1] > 1:
+                raise ValueError(
+                    f"scores of model {model!r} run from {score.values[0]:g} to "
+                    f"{score.values[-1]:g}: expected [0, 1]"
+                )
+        for label, costs in (
+            ("answer_cost", self.answer_cost),
+            ("signal_cost", self.signal_cost),
+            ("latency", self.latency),
+        ):
+            if costs is not None and (costs < 0).any():
+                raise ValueError(f"{label} of model {self.models[np.argmax(costs < 0)]!r} is < 0")
+        _check_correlation(self.correlation, N + sum(one is not None for one in self.signals))
+
+    @property
+    def accuracy(self) -> FloatArray:
+        """``(N,)`` mean scores."""
+        return np.array([score.mean for score in self.scores])
+
+
+def simulate(profile: Profile, n: int | Mapping[str, int], seed: int) -> Rollouts:
+    """Draw queries from a profile: scores and signals vary, costs are their means.
+
+    The draws of a split depend on the seed and the split's name alone: another size of "train"
+    leaves "test" as it was, and a shorter draw is the beginning of a longer one. Another seed is
+    an independent draw.
+
+    Args:
+        n: how many queries of each split, such as ``{"train": 300, "test": 1000}``; one number is
+            that many queries of the split "test".
+        seed: any integer >= 0.
+
+    Raises:
+        ValueError: no split, a size < 1 or a negative seed.
+    """
+    sizes = dict(n) if isinstance(n, Mapping) else {"test": n}
+    if not sizes or min(sizes.values()) < 1:
+        raise ValueError(f"n is {n}: expected at least one query of every split")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}: expected an integer >= 0")
+    total, N = sum(sizes.values()), len(profile.models)
+    score, signal = np.empty((total, N)), np.full((total, N), np.nan)
+    ends = np.cumsum(list(sizes.values()))
+    for split, size, end in zip(sizes, sizes.values(), ends, strict=True):
+        # Bytes of the name, not hash(), which differs from one run to the next.
+        rng = np.random.default_rng([seed, *split.encode()])
+        level = uniforms(profile.correlation, size, rng)
+        rows = slice(end - size, end)
+        for i, marginal in enumerate(profile.scores):
+            score[rows, i] = marginal.quantile(level[i])
+        emitted = [(i, one) for i, one in enumerate(profile.signals) if one is not None]
+        for row, (i, marginal) in enumerate(emitted, start=N):
+            signal[rows, i] = marginal.quantile(level[row])
+    signal_cost = _repeated(profile.signal_cost, total)
+    return Rollouts(
+        models=profile.models,
+        query_id=np.char.mod(f"{profile.name}-sim-%07d", np.arange(total)),
+        score=score,
+        cost=_repeated(profile.answer_cost, total),
+        signals={profile.signal: signal},
+        signal_costs={} if signal_cost is None else {profile.signal: signal_cost},
+        split=np.repeat(list(sizes), list(sizes.values())),
+        dataset=np.full(total, profile.dataset),
+        latency=_repeated(profile.latency, total),
+    )
+
+
+def _repeated(means: FloatArray | None, n: int) -> FloatArray | None:
+    return None if means is None else np.tile(means, (n, 1))
+
+
+def _check_correlation(matrix: FloatArray, d: int) -> None:
+    if matrix.shape != (d, d):
+        raise ValueError(
+            f"correlation has shape {matrix.shape}: expected {(d, d)}, a row for each score and "
+            "for each signal"
+        )
+    if not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.T, atol=1e-9, rtol=0):
+        raise ValueError("correlation must be finite and symmetric")
+    if not np.allclose(np.diag(matrix), 1, atol=1e-9, rtol=0):
+        raise ValueError("correlation must have 1 all along its diagonal")
+    smallest = float(np.linalg.eigvalsh(matrix)[0])
+    if smallest < -_PSD_SLACK:
+        raise ValueError(
+            f"correlation has the eigenvalue {smallest:.4f}: no variables correlate like that "
+            "(it must be positive semidefinite); was an entry edited by hand?"
+        )

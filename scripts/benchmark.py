@@ -1,0 +1,272 @@
+"""Speed and accuracy figures, each beside a peer timed in the same run."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tabulate import tabulate
+
+from envs import Costs, Replay, Rollouts, RoutingEnv, RoutingPOMDP, Rules
+from evaluation.evaluate import evaluate, model_value
+from solvers import Exact, Threshold
+
+
+class Row(NamedTuple):
+    what: str
+    figure: str
+    target: str = ""
+    peer: str = ""
+    ratio: str = ""
+
+
+def main() -> None:
+    sections = {
+        "replay": replay,
+        "exact": exact,
+        "environment": environment,
+        "pomcp": pomcp,
+        "loading": loading,
+        "help": help_time,
+    }
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "sections", nargs="*", help=f"which of {', '.join(sections)}; all by default"
+    )
+    chosen = parser.parse_args().sections or list(sections)
+    if unknown := set(chosen) - set(sections):
+        parser.error(f"no section {sorted(unknown)}: expected some of {list(sections)}")
+    for name in chosen:
+        rows = list(sections[name]())
+        print(f"\n{name}\n" + tabulate(rows, Row._fields, disable_numparse=True), flush=True)
+
+
+def problem(n_models: int, symbols: int, rules: dict[str, Any], price: float = 0.3) -> RoutingPOMDP:
+    """A random binary problem with costs growing tenfold and verification at half an answer."""
+    rng = np.random.default_rng(0)
+    vectors = np.stack(np.unravel_index(np.arange(2**n_models), (2,) * n_models), axis=1).astype(
+        float
+    )
+    call = 10.0 ** np.arange(n_models)
+    return RoutingPOMDP(
+        score=vectors,
+        prior=rng.dirichlet(np.ones(2**n_models)),
+        likelihood=rng.dirichlet(np.ones(symbols), size=(n_models - 1, 2**n_models)),
+        costs=Costs(call, call / 2),
+        price=price,
+        rules=Rules(n_models, **rules),
+    )
+
+
+EVERYTHING = {"skip": True, "free_start": True, "verify": True}
+
+
+def replay() -> Iterator[Row]:
+    """Replaying one policy over 10^6 queries, beside a plain loop over queries."""
+    for n_models, rules in ((2, {}), (5, {}), (5, EVERYTHING)):
+        model = problem(n_models, 8, rules, price=0.01)
+        queries = model.sample(10**6, np.random.default_rng(1))
+        policy = Exact().solve(model)
+        outcome, seconds = timed(lambda p=policy, q=queries: evaluate(p, q), repeat=3)
+        speed = outcome.decisions / seconds
+        label = f"N = {n_models}, {'every option' if rules else 'core'}"
+        if rules:
+            yield Row(f"replay 10^6 queries, {label}", f"{speed / 1e6:.1f} M decisions/s", "≥ 5")
+            continue
+        fitted = Threshold().solve(model, model.sample(1000, np.random.default_rng(2)))
+        few = 20_000
+        _, loop = timed(lambda q=queries, f=fitted: threshold_loop(q, f, few))
+        fast, seconds = timed(lambda q=queries, f=fitted: evaluate(f, q), repeat=3)
+        yield Row(f"replay 10^6 queries, {label}", f"{speed / 1e6:.1f} M decisions/s", "≥ 5")
+        yield Row(
+            f"a threshold policy, {label}",
+            f"{fast.decisions / seconds / 1e6:.1f} M decisions/s",
+            peer=f"loop over queries: {loop / few * 1e6:.2f} s for 10^6",
+            ratio=f"{loop / few * 1e6 / seconds:.0f}×",
+        )
+
+
+def threshold_loop(queries: Replay, policy: Any, n: int) -> float:
+    """The threshold script that everyone writes first: the peer of `replay`."""
+    total, last = 0.0, queries.n_models - 1
+    for q in range(n):
+        model = 0
+        cost = queries.call_cost[q, 0]
+        while model < last:
+            cost += queries.verify_cost[q, model]
+            if not queries.signal[q, model, 0] < policy.cut[model]:
+                break
+            model += 1
+            cost += queries.call_cost[q, model]
+        total += queries.score[q, model] - cost
+    return total
+
+
+def exact() -> Iterator[Row]:
+    """Solve times, beside plain recursion over actions and symbols."""
+    small = problem(4, 8, EVERYTHING)
+    value, recursion = timed(lambda: tree_search(small))
+    policy, seconds = timed(lambda: Exact().solve(small), repeat=5)
+    assert abs(policy.value - value) < 1e-9
+    yield Row(
+        "exact, N = 4, 8 bins, every option",
+        f"{seconds * 1e3:.2f} ms a price",
+        peer=f"tree search: {recursion * 1e3:.0f} ms",
+        ratio=f"{recursion / seconds:.0f}×",
+    )
+    for n_models, bins, rules, target in (
+        (2, 33, {}, "≤ 5 ms"),
+        (5, 8, EVERYTHING, "≤ 1000 ms"),
+        (5, 16, {"skip": True}, ""),
+        (6, 12, {"skip": True}, ""),
+    ):
+        model = problem(n_models, bins, rules)
+        _, seconds = timed(lambda m=model: Exact().solve(m), repeat=3)
+        name = "every option" if rules == EVERYTHING else ("SKIP" if rules else "core")
+        yield Row(
+            f"exact, N = {n_models}, {bins} bins, {name}", f"{seconds * 1e3:.2f} ms a price", target
+        )
+
+
+def tree_search(model: RoutingPOMDP) -> float:
+    """Value by plain recursion straight from DESIGN §1: the peer of `exact`."""
+    n, rules = model.n_models, model.rules
+
+    def call(joint: Any, target: int) -> float:
+        paid = -model.call_price[target] * joint.sum()
+        if target == n - 1:
+            return paid + joint @ model.score[:, target]
+        return paid + (value(joint, target, False) if rules.verify else verify(joint, target))
+
+    def verify(joint: Any, stage: int) -> float:
+        likelihood = model.likelihood[stage].T
+        return -model.verify_price[stage] * joint.sum() + sum(
+            value(joint * likelihood[k], stage, True) for k in range(model.n_symbols)
+        )
+
+    def value(joint: Any, stage: int, verified: bool) -> float:
+        options = [joint @ model.score[:, stage]]
+        options += [call(joint, stage + a) for a in range(1, 1 + rules.reach(stage))]
+        if rules.verify and not verified:
+            options.append(verify(joint, stage))
+        return max(options)
+
+    starts = range(n) if rules.free_start else range(1)
+    return float(max(call(model.prior, start) for start in starts))
+
+
+def environment() -> Iterator[Row]:
+    """Steps a second of one environment, beside Gymnasium's own CartPole."""
+    import gymnasium
+
+    model = problem(5, 8, {})
+    env = RoutingEnv(model.sample(2048, np.random.default_rng(0)), problem=model)
+    pole = gymnasium.make("CartPole-v1").unwrapped
+    mine, peer = steps_per_second(env), steps_per_second(pole)
+    yield Row(
+        "RoutingEnv, reset and step",
+        f"{mine / 1e3:.0f} k steps/s",
+        "≥ 100",
+        f"CartPole-v1: {peer / 1e3:.0f} k steps/s",
+        f"{mine / peer:.1f}×",
+    )
+
+
+def steps_per_second(env: Any, steps: int = 200_000) -> float:
+    actions = np.random.default_rng(0).integers(2, size=steps).tolist()
+    env.reset(seed=0)
+    started = time.perf_counter()
+    for action in actions:
+        _, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            env.reset()
+    return steps / (time.perf_counter() - started)
+
+
+def pomcp() -> Iterator[Row]:
+    """Milliseconds a decision and regret to exact, by simulations."""
+    from solvers.pomcp import POMCP
+
+    for n_models, rules in ((2, {}), (3, EVERYTHING)):
+        model = problem(n_models, 8, rules, price=0.3)
+        optimal = Exact().solve(model).value
+        for simulations in (100, 1000, 10_000):
+            policy = POMCP(simulations=simulations).solve(model, None)
+            value, seconds = timed(lambda p=policy: model_value(p))
+            yield Row(
+                f"pomcp, N = {n_models}, {'every option' if rules else 'core'}, "
+                f"{simulations} simulations",
+                f"{seconds / max(policy.plans, 1) * 1e3:.2f} ms a decision",
+                peer=f"exact {optimal:.4f}",
+                ratio=f"regret {optimal - value:.4f}",
+            )
+
+
+def loading() -> Iterator[Row]:
+    """Loading 10^6 queries × 5 models, beside reading the same file into an Arrow table."""
+    import pyarrow.parquet
+
+    from envs.calls_table import read_calls, write_calls
+
+    n, n_models = 10**6, 5
+    rng = np.random.default_rng(0)
+    rollouts = Rollouts(
+        models=tuple(f"model-{i}" for i in range(n_models)),
+        query_id=np.array([f"query-{i:07d}" for i in range(n)]),
+        score=rng.integers(2, size=(n, n_models)).astype(float),
+        cost=rng.random((n, n_models)) + np.arange(n_models),
+        signals={"confidence": rng.random((n, n_models))},
+        split=np.full(n, "train"),
+        dataset=np.full(n, "random"),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "calls.parquet"
+        write_calls(rollouts, path)
+        _, table = timed(lambda: pyarrow.parquet.read_table(path))
+        _, seconds = timed(lambda: read_calls(path))
+    yield Row(
+        "load and validate 10^6 × 5 calls (parquet)",
+        f"{seconds:.1f} s",
+        "seconds",
+        f"Arrow table alone: {table:.1f} s",
+        f"{table / seconds:.2f}×",
+    )
+
+
+def help_time() -> Iterator[Row]:
+    """Time to print the help of train.py, beside importing torch alone."""
+    script = Path(__file__).with_name("train.py")
+    _, seconds = timed(lambda: run([str(script), "--help"]), repeat=3)
+    _, torch = timed(lambda: run(["-c", "import torch"]), repeat=3)
+    yield Row(
+        "train.py --help",
+        f"{seconds:.2f} s",
+        "≤ 2 s",
+        f"import torch: {torch:.2f} s",
+        f"{torch / seconds:.1f}×",
+    )
+
+
+def run(arguments: list[str]) -> None:
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+
+
+def timed(function: Callable[[], Any], repeat: int = 1) -> tuple[Any, float]:
+    """The function's result and the least seconds that a call took."""
+    least = float("inf")
+    for _ in range(repeat):
+        started = time.perf_counter()
+        result = function()
+        least = min(least, time.perf_counter() - started)
+    return result, least
+
+
+if __name__ == "__main__":
+    main()
