@@ -45,11 +45,14 @@ class Episodes:
             The histories of the episodes that ended with this step and what each paid in all.
 
         Raises:
-            ValueError: an illegal action; a policy that plays one is wrong.
+            ValueError: an illegal action, or not one an episode; a policy that plays so is wrong.
         """
         before = self.history
+        if action.shape != (len(self),):
+            raise ValueError(f"actions have shape {action.shape}, expected ({len(self)},)")
         legal = self._rules.masks[before.stage + 1, before.last_verified.astype(np.int64)]
-        allowed = legal[np.arange(len(self)), action]
+        known = (action >= 0) & (action < self._rules.n_actions)
+        allowed = known & legal[np.arange(len(self)), np.where(known, action, STAY)]
         if not allowed.all():
             bad = int(np.argmin(allowed))
             raise ValueError(

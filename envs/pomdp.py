@@ -28,6 +28,8 @@ from envs.rules import Rules
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+_TIE = 1e-12  # posterior means this close are the same
+
 
 class Observation(Protocol):
     """Turns a verifier's signals into symbols with estimated likelihoods ``Z``."""
@@ -67,7 +69,7 @@ class RoutingPOMDP:
 
     Raises:
         ValueError: shapes that do not fit together, probabilities that do not sum to one,
-            a negative price, a dearest model that costs nothing.
+            a negative cost or price, a dearest model that costs nothing.
     """
 
     score: FloatArray
@@ -84,7 +86,7 @@ class RoutingPOMDP:
             raise ValueError(f"score has {n_models} models, the rules {self.rules.n_models}")
         if self.prior.shape != (n_vectors,):
             raise ValueError(f"prior has shape {self.prior.shape}, expected ({n_vectors},)")
-        if self.likelihood.shape[:2] != (n_models - 1, n_vectors):
+        if self.likelihood.ndim != 3 or self.likelihood.shape[:2] != (n_models - 1, n_vectors):
             raise ValueError(
                 f"likelihood has shape {self.likelihood.shape}, "
                 f"expected ({n_models - 1}, {n_vectors}, K)"
@@ -92,6 +94,11 @@ class RoutingPOMDP:
         for name, rows in (("prior", self.prior), ("likelihood", self.likelihood)):
             if not (np.all(rows >= 0) and np.allclose(rows.sum(-1), 1, rtol=0, atol=1e-9)):
                 raise ValueError(f"{name} must be non-negative and sum to one along its last axis")
+        for name, cost in (("call", self.costs.call), ("verify", self.costs.verify)):
+            if cost.shape != (n_models,) or not np.all((cost >= 0) & (cost < np.inf)):
+                raise ValueError(
+                    f"costs.{name} is {cost.tolist()}: expected {n_models} finite numbers >= 0"
+                )
         if not (0 <= self.price < np.inf):
             raise ValueError(f"price is {self.price}: expected a finite number >= 0")
         if not self.costs.unit > 0:
@@ -280,7 +287,10 @@ class RoutingPOMDP:
             return history.stage
         mean = self.belief(self.encode(history)) @ self.score
         mean[~history.called] = -np.inf
-        return self.n_models - 1 - mean[:, ::-1].argmax(axis=1)
+        # A product of matrices rounds differently by the size of the batch: what ties but for
+        # rounding must not be answered differently one at a time.
+        tied = mean >= mean.max(axis=1, keepdims=True) - _TIE
+        return self.n_models - 1 - tied[:, ::-1].argmax(axis=1)
 
     # -- sampling -----------------------------------------------------------------------------
 

@@ -5,8 +5,10 @@ Shapes use the same letters everywhere: ``n`` queries, ``N`` models, cheapest fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +16,16 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 
+class RolloutsError(ValueError):
+    """A log that cannot be used as it is; the message says what is wrong where."""
+
+
 @dataclass(frozen=True, eq=False)
 class Rollouts:
     """What every model answered, scored, cost and signalled on every query.
 
-    A cell ``(q, i)`` that was never called is NaN in ``score``.
+    A cell ``(q, i)`` that was never called is NaN in ``score``. Text is kept in numpy's
+    fixed-width strings, answers and prompts as Python strings.
 
     Attributes:
         models: ``N`` model names, cheapest first.
@@ -50,5 +57,192 @@ class Rollouts:
     tokens_out: FloatArray | None = None
     prompt: NDArray[np.object_] | None = None
 
+    def __post_init__(self) -> None:
+        n, n_models = len(self.query_id), len(self.models)
+        if n == 0:
+            raise RolloutsError("the log has no queries")
+        if n_models < 2:
+            raise RolloutsError(f"routing needs at least 2 models, the log has {self.models}")
+        if len(np.unique(self.query_id)) < n:
+            ids, counts = np.unique(self.query_id, return_counts=True)
+            raise RolloutsError(f"query {str(ids[np.argmax(counts > 1)])!r} is there twice")
+        if len(set(self.models)) < n_models:
+            raise RolloutsError(f"a model is named twice: {list(self.models)}")
+        for name, array in self._arrays():
+            shape = array.shape[: 1 if name in _PER_QUERY else 2]
+            if shape != ((n,) if name in _PER_QUERY else (n, n_models)):
+                raise RolloutsError(
+                    f"{name} has shape {array.shape}, expected ({n}"
+                    + (",)" if name in _PER_QUERY else f", {n_models})")
+                )
+        called = ~np.isnan(self.score)
+        self._check("score", self.score, (self.score >= 0) & (self.score <= 1) | ~called, "[0, 1]")
+        for name, signal in self.signals.items():
+            self._check(name, signal, ~np.isinf(signal), "a finite number")
+        charged = [
+            (f"cost of {name}", cost, ~np.isnan(self.signals[name]))
+            for name, cost in self.signal_costs.items()
+        ]
+        if self.cost is not None:
+            charged.append(("cost", self.cost, called))
+        for name, cost, due in charged:
+            self._check(name, cost, (cost >= 0) & (cost < np.inf) | ~due, ">= 0")
+
+    def _check(self, name: str, array: FloatArray, valid: NDArray[np.bool_], wanted: str) -> None:
+        bad = np.argwhere(~valid)
+        if len(bad):
+            row, model = bad[0]
+            raise RolloutsError(
+                f"{name} of {self.models[model]!r} on query {str(self.query_id[row])!r} is "
+                f"{array[row, model]}: expected {wanted}"
+            )
+
     def __len__(self) -> int:
         return len(self.query_id)
+
+    @property
+    def n_models(self) -> int:
+        return len(self.models)
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Self:
+        """The queries of some rows."""
+        return self._map(lambda array, per_query: array[rows])
+
+    def where(self, split: str) -> Self:
+        """The queries of one split.
+
+        Raises:
+            RolloutsError: there is no such split.
+        """
+        rows = self.split == split
+        if not rows.any():
+            present = sorted(map(str, set(self.split.tolist())))
+            raise RolloutsError(f"the log has no split {split!r}: it has {present}")
+        return self.take(rows)
+
+    def select(self, models: Sequence[str] | None) -> Self:
+        """Some models by name, in the order given; None for all.
+
+        Raises:
+            RolloutsError: a name that the log does not have.
+        """
+        if models is None:
+            return self
+        unknown = [name for name in models if name not in self.models]
+        if unknown:
+            raise RolloutsError(
+                f"rollouts.models names {unknown[0]!r}: the log has {list(self.models)}"
+            )
+        columns = [self.models.index(name) for name in models]
+        return self._map(
+            lambda array, per_query: array if per_query else array[:, columns], tuple(models)
+        )
+
+    def require_complete(self) -> Self:
+        """This log, if every model was called on every query.
+
+        Raises:
+            RolloutsError: otherwise; names the models with gaps, and the complete ones to select.
+        """
+        gaps = np.isnan(self.score).sum(axis=0)
+        if not gaps.any():
+            return self
+        missing = ", ".join(
+            f"{name} ({count} of {len(self)})"
+            for name, count in zip(self.models, gaps, strict=True)
+            if count
+        )
+        whole = [name for name, count in zip(self.models, gaps, strict=True) if not count]
+        remedy = (
+            f"select the complete ones: rollouts.models=[{','.join(whole)}]"
+            if len(whole) > 1
+            else "fewer than two models are complete: log the missing calls"
+        )
+        raise RolloutsError(f"not every query called {missing}: {remedy}")
+
+    def with_split(self, name: str, fraction: float, seed: int) -> Self:
+        """Moves a share of the "train" queries into another split, unless that is there already.
+
+        Which queries go depends on their prompt (their id where there is none) and the seed
+        alone: rows may be reordered or added, and a prompt that occurs twice is never on both
+        sides.
+
+        Args:
+            name: of the new split.
+            fraction: expected share, in (0, 1).
+            seed: another seed, another split.
+
+        Raises:
+            RolloutsError: a fraction outside (0, 1), or no training queries.
+        """
+        if (self.split == name).any():
+            return self
+        if not 0 < fraction < 1:
+            raise RolloutsError(f"evaluation.{name} is {fraction}: expected a share in (0, 1)")
+        train = np.flatnonzero(self.split == "train")
+        if not len(train):
+            self.where("train")
+        identity = self.query_id if self.prompt is None else self.prompt
+        chosen = np.array([_uniform(f"{name}/{seed}/{identity[i]}") for i in train]) < fraction
+        split = self.split.astype(np.result_type(self.split, np.array(name)))
+        split[train[chosen]] = name
+        return replace(self, split=split)
+
+    def _arrays(self) -> list[tuple[str, NDArray[Any]]]:
+        named: list[tuple[str, NDArray[Any]]] = []
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Mapping):
+                named += [(f"{item.name}[{key!r}]", array) for key, array in value.items()]
+            elif item.name != "models" and value is not None:
+                named.append((item.name, value))
+        return named
+
+    def _map(
+        self,
+        change: Callable[[NDArray[Any], bool], NDArray[Any]],
+        models: tuple[str, ...] | None = None,
+    ) -> Self:
+        """Every array changed in the same way; ``change`` is told which are one a query."""
+        changed: dict[str, Any] = {"models": models or self.models}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Mapping):
+                changed[item.name] = {key: change(array, False) for key, array in value.items()}
+            elif item.name != "models" and value is not None:
+                changed[item.name] = change(value, item.name in _PER_QUERY)
+        return replace(self, **changed)
+
+
+_PER_QUERY = ("query_id", "split", "dataset", "prompt")
+
+
+def _uniform(text: str) -> float:
+    """A number in [0, 1) that depends on the text alone, on every machine."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2.0**64
+
+
+def concatenate(parts: Sequence[Rollouts]) -> Rollouts:
+    """Logs of the same models and columns, one after the other.
+
+    Raises:
+        RolloutsError: they differ in models or columns, or share a query id.
+    """
+    first = parts[0]
+    for part in parts[1:]:
+        if part.models != first.models:
+            raise RolloutsError(f"logs differ in models: {first.models} and {part.models}")
+        if [name for name, _ in part._arrays()] != [name for name, _ in first._arrays()]:
+            raise RolloutsError("logs differ in columns: they cannot be joined")
+    joined: dict[str, Any] = {"models": first.models}
+    for item in fields(Rollouts):
+        value = getattr(first, item.name)
+        if isinstance(value, Mapping):
+            joined[item.name] = {
+                key: np.concatenate([getattr(part, item.name)[key] for part in parts])
+                for key in value
+            }
+        elif item.name != "models" and value is not None:
+            joined[item.name] = np.concatenate([getattr(part, item.name) for part in parts])
+    return Rollouts(**joined)

@@ -50,7 +50,8 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012
-        "render_modes": ["ansi"]
+        "render_modes": ["ansi"],
+        "render_fps": 1,
     }
 
     def __init__(
@@ -73,15 +74,24 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         self.render_mode = render_mode
         self.problem = problem
         self._replay = _embedded_replay() if source is None else source
+        n_models = self._replay.n_models
+        if isinstance(self._replay, Replay) and len(self._replay) == 0:
+            raise ValueError("source has no queries: expected at least one")
         if problem is not None:
-            self.rules, unit = problem.rules, problem.costs.unit
-            self._rate = problem.price / unit
+            self.rules, unit, price = problem.rules, problem.costs.unit, problem.price
         else:
             assert isinstance(self._replay, Replay)
-            self.rules = rules or Rules(self._replay.n_models)
-            self._rate = (0.3 if price is None else price) / self._replay.call_cost[:, -1].mean()
+            self.rules, unit = rules or Rules(n_models), float(self._replay.call_cost[:, -1].mean())
+            price = 0.3 if price is None else price
+            if not (0 <= price < np.inf):
+                raise ValueError(f"price is {price}: expected a finite number >= 0")
+            if not unit > 0:
+                raise ValueError("the dearest model costs nothing, but the price counts its calls")
             if self.rules.answer == "best":
                 raise ValueError("the answer rule 'best' needs a problem with its Bayes filter")
+        if self.rules.n_models != n_models:
+            raise ValueError(f"source has {n_models} models, the rules {self.rules.n_models}")
+        self._rate = price / unit
 
         # Only a verified answer has a signal, so the last model's never shows.
         seen = (
@@ -89,12 +99,13 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
             if isinstance(self._replay, RoutingPOMDP)
             else self._replay.signal[:, :-1]
         )
-        n_models, n_signals = self.rules.n_models, seen.shape[2]
-        low, high = np.zeros((n_models, n_signals)), np.zeros((n_models, n_signals))
-        low[:-1], high[:-1] = np.minimum(seen.min(0), 0), np.maximum(seen.max(0), 0)
+        n_signals = seen.shape[2]
+        low, high = np.minimum(seen.min((0, 1)), 0), np.maximum(seen.max((0, 1)), 0)
+        # Gymnasium warns of an empty range, which a constant signal of 0 would have.
+        high = np.where(high > low, high, low + 1)
         self.observation_space = gym.spaces.Box(
-            np.concatenate([[-1], np.zeros(2 * n_models), low.ravel()]),
-            np.concatenate([[n_models - 1], np.ones(2 * n_models), high.ravel()]),
+            np.concatenate([[-1], np.zeros(2 * n_models), np.tile(low, n_models)]),
+            np.concatenate([[n_models - 1], np.ones(2 * n_models), np.tile(high, n_models)]),
             dtype=np.float64,
         )
         self.action_space: gym.spaces.Discrete = gym.spaces.Discrete(self.rules.n_actions)
@@ -118,6 +129,10 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         if options and "query" in options:
             if not isinstance(self._replay, Replay):
                 raise ValueError("options['query'] chooses a row of a replay: there is none here")
+            if not 0 <= options["query"] < len(self._replay):
+                raise ValueError(
+                    f"options['query'] is {options['query']}: expected 0 … {len(self._replay) - 1}"
+                )
             self._queries, self._query = self._replay, int(options["query"])
         else:
             if self._next >= len(self._order):
@@ -136,7 +151,7 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         self._done = False
         if not self.rules.free_start:
             self._call(0)
-        return self._observation.copy(), {"action_mask": self._mask}
+        return self._observation.copy(), {"action_mask": self._mask.copy()}
 
     def step(
         self, action: np.int64 | int
@@ -144,6 +159,8 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         if self._done:
             raise ResetNeeded("the episode is over: call reset() first")
         chosen = int(action)
+        if not 0 <= chosen < self.rules.n_actions:
+            raise ValueError(f"action is {chosen}: expected 0 … {self.rules.n_actions - 1}")
         info: dict[str, Any] = {}
         mask = self._mask
         if not mask[chosen]:
@@ -168,7 +185,7 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
                 "cost": self._paid,
                 "scores": self._score.copy(),
             }
-        info["action_mask"] = self._mask
+        info["action_mask"] = self._mask.copy()
         return self._observation.copy(), float(reward), self._done, False, info
 
     def action_masks(self) -> NDArray[np.bool_]:

@@ -95,7 +95,9 @@ class Rules:
         return masks
 
     def label(self, action: int) -> str:
-        """The name of an action, for people."""
+        """The name of an action, for people; the bare number of what is none."""
+        if not 0 <= action < self.n_actions:
+            return str(action)
         if action == self.verify_action:
             return "VERIFY"
         return {STAY: "STAY", ESCALATE: "ESCALATE"}.get(action, f"SKIP+{action}")

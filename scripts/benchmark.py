@@ -54,7 +54,7 @@ def problem(n_models: int, symbols: int, rules: dict[str, Any], price: float = 0
     vectors = np.stack(np.unravel_index(np.arange(2**n_models), (2,) * n_models), axis=1).astype(
         float
     )
-    call = 10.0 ** np.arange(n_models)
+    call = np.logspace(0, n_models - 1, n_models)
     return RoutingPOMDP(
         score=vectors,
         prior=rng.dirichlet(np.ones(2**n_models)),
@@ -74,7 +74,7 @@ def replay() -> Iterator[Row]:
         model = problem(n_models, 8, rules, price=0.01)
         queries = model.sample(10**6, np.random.default_rng(1))
         policy = Exact().solve(model)
-        outcome, seconds = timed(lambda p=policy, q=queries: evaluate(p, q), repeat=3)
+        outcome, seconds = timed(evaluate, policy, queries, repeat=3)
         speed = outcome.decisions / seconds
         label = f"N = {n_models}, {'every option' if rules else 'core'}"
         if rules:
@@ -82,8 +82,8 @@ def replay() -> Iterator[Row]:
             continue
         fitted = Threshold().solve(model, model.sample(1000, np.random.default_rng(2)))
         few = 20_000
-        _, loop = timed(lambda q=queries, f=fitted: threshold_loop(q, f, few))
-        fast, seconds = timed(lambda q=queries, f=fitted: evaluate(f, q), repeat=3)
+        _, loop = timed(threshold_loop, queries, fitted, few)
+        fast, seconds = timed(evaluate, fitted, queries, repeat=3)
         yield Row(f"replay 10^6 queries, {label}", f"{speed / 1e6:.1f} M decisions/s", "≥ 5")
         yield Row(
             f"a threshold policy, {label}",
@@ -112,8 +112,8 @@ def threshold_loop(queries: Replay, policy: Any, n: int) -> float:
 def exact() -> Iterator[Row]:
     """Solve times, beside plain recursion over actions and symbols."""
     small = problem(4, 8, EVERYTHING)
-    value, recursion = timed(lambda: tree_search(small))
-    policy, seconds = timed(lambda: Exact().solve(small), repeat=5)
+    value, recursion = timed(tree_search, small)
+    policy, seconds = timed(Exact().solve, small, repeat=5)
     assert abs(policy.value - value) < 1e-9
     yield Row(
         "exact, N = 4, 8 bins, every option",
@@ -128,7 +128,7 @@ def exact() -> Iterator[Row]:
         (6, 12, {"skip": True}, ""),
     ):
         model = problem(n_models, bins, rules)
-        _, seconds = timed(lambda m=model: Exact().solve(m), repeat=3)
+        _, seconds = timed(Exact().solve, model, repeat=3)
         name = "every option" if rules == EVERYTHING else ("SKIP" if rules else "core")
         yield Row(
             f"exact, N = {n_models}, {bins} bins, {name}", f"{seconds * 1e3:.2f} ms a price", target
@@ -199,7 +199,7 @@ def pomcp() -> Iterator[Row]:
         optimal = Exact().solve(model).value
         for simulations in (100, 1000, 10_000):
             policy = POMCP(simulations=simulations).solve(model, None)
-            value, seconds = timed(lambda p=policy: model_value(p))
+            value, seconds = timed(model_value, policy)
             yield Row(
                 f"pomcp, N = {n_models}, {'every option' if rules else 'core'}, "
                 f"{simulations} simulations",
@@ -229,8 +229,8 @@ def loading() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "calls.parquet"
         write_calls(rollouts, path)
-        _, table = timed(lambda: pyarrow.parquet.read_table(path))
-        _, seconds = timed(lambda: read_calls(path))
+        _, table = timed(pyarrow.parquet.read_table, path)
+        _, seconds = timed(read_calls, path)
     yield Row(
         "load and validate 10^6 × 5 calls (parquet)",
         f"{seconds:.1f} s",
@@ -243,8 +243,8 @@ def loading() -> Iterator[Row]:
 def help_time() -> Iterator[Row]:
     """Time to print the help of train.py, beside importing torch alone."""
     script = Path(__file__).with_name("train.py")
-    _, seconds = timed(lambda: run([str(script), "--help"]), repeat=3)
-    _, torch = timed(lambda: run(["-c", "import torch"]), repeat=3)
+    _, seconds = timed(run, [str(script), "--help"], repeat=3)
+    _, torch = timed(run, ["-c", "import torch"], repeat=3)
     yield Row(
         "train.py --help",
         f"{seconds:.2f} s",
@@ -258,12 +258,12 @@ def run(arguments: list[str]) -> None:
     subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
 
 
-def timed(function: Callable[[], Any], repeat: int = 1) -> tuple[Any, float]:
+def timed(function: Callable[..., Any], *arguments: Any, repeat: int = 1) -> tuple[Any, float]:
     """The function's result and the least seconds that a call took."""
     least = float("inf")
     for _ in range(repeat):
         started = time.perf_counter()
-        result = function()
+        result = function(*arguments)
         least = min(least, time.perf_counter() - started)
     return result, least
 

@@ -57,8 +57,7 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
     started = time.perf_counter()
     check_prices(config.evaluation.prices)
     loaded: Rollouts = build(config.rollouts, "rollouts")
-    settings = OmegaConf.to_container(config, resolve=True)
-    settings = {key: value for key, value in settings.items() if key not in _ELSEWHERE}
+    settings = {str(key): value for key, value in plain(config).items() if key not in _ELSEWHERE}
     dataset = str(loaded.dataset[0])
     ratio = "logged" if config.costs.ratio is None else f"{config.costs.ratio:g}"
     mark = runs.fingerprint(settings, loaded)
@@ -121,7 +120,7 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
         finished = runs.load(folder)
         assert finished is not None
         figure = draw(finished)
-        tracked.frontier(sorted(found.points, key=lambda point: point["cost"]))
+        tracked.frontier(sorted(found.points, key=lambda point: point["cost"] or 0.0))
         tracked.summary(found.measures)
         tracked.figure("frontier", figure)
     return finished
@@ -135,8 +134,8 @@ def prepare(config: DictConfig, loaded: Rollouts) -> tuple[RoutingPOMDP, Replay,
 
     chosen = config.evaluation
     rollouts = loaded.require_complete()
-    rollouts = rollouts.with_test(chosen.test, chosen.split_seed)
-    rollouts = rollouts.with_validation(chosen.validation, chosen.split_seed)
+    rollouts = rollouts.with_split("test", chosen.test, chosen.split_seed)
+    rollouts = rollouts.with_split("validation", chosen.validation, chosen.split_seed)
     verifier = build(config.verifier, "verifier")
     cost_model = build(config.costs, "costs")
     train_log = rollouts.where("train")
@@ -145,7 +144,7 @@ def prepare(config: DictConfig, loaded: Rollouts) -> tuple[RoutingPOMDP, Replay,
         make_replay(rollouts.where(split), verifier, cost_model, costs)
         for split in ("train", "validation", "test")
     )
-    env = OmegaConf.to_container(config.env, resolve=True)
+    env = plain(config.env)
     levels = env.pop("levels")
     problem = RoutingPOMDP.fit(
         train_set,
@@ -164,6 +163,13 @@ def solve(solver: Any, problem: RoutingPOMDP, config: DictConfig, train_set: Rep
 
         torch.set_num_threads(config.threads)
     return solver.solve_frontier(problem, list(config.evaluation.prices), train_set)
+
+
+def plain(config: DictConfig) -> dict[Any, Any]:
+    """A config node as plain containers."""
+    container = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(container, dict)
+    return container
 
 
 def draw(run: Run) -> Path:
