@@ -109,7 +109,8 @@ def run_table(run: Run) -> str:
     for name, value in run.measures.items():
         low, high = run.intervals.get(name, (None, None))
         between = "" if low is None or high is None else f"[{low:.4f}, {high:.4f}]"
-        rows.append([name, _show(value, "{:.4f}"), between])
+        form = "{:d}" if isinstance(value, int) else "{:.4f}"
+        rows.append([name, _show(value, form), between])
     about = run.about
     title = (
         f"{about['solver']} on {about['dataset']}, costs {about['costs']}, "
