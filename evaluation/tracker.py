@@ -190,6 +190,8 @@ def _everything_below(folder: Path) -> Iterator[None]:
         f"WANDB_{kind}_DIR": str(folder / kind.lower())
         for kind in ("DATA", "CACHE", "ARTIFACT", "CONFIG")
     }
+    # W&B takes our package `verifiers` for a library of that name, and advertises another product.
+    ours["WANDB_DISABLE_WEAVE"] = "true"
     # An account that the user is logged in with is found in the home folder's netrc all the same.
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)

@@ -9,7 +9,7 @@ from envs.profiles.copula import fit_correlation
 from envs.profiles.marginal import fit_marginal
 from envs.profiles.profile import Profile
 from envs.profiles.statistics import Statistics, describe
-from envs.rollouts import Rollouts
+from envs.rollouts import Rollouts, RolloutsError
 
 FloatArray = NDArray[np.float64]
 
@@ -35,28 +35,29 @@ def fit_profile(rollouts: Rollouts, signal: str, name: str, source: str = "") ->
         source: where the log came from, for the file.
 
     Raises:
-        ValueError: an unknown signal, a missing cell, fewer than 20 queries, or no model with a
+        RolloutsError: an unknown signal, a missing cell, fewer than 20 queries, or no model with a
             signal.
     """
     if signal not in rollouts.signals:
-        raise ValueError(f"no signal {signal!r} in the log: it has {sorted(rollouts.signals)}")
+        raise RolloutsError(f"no signal {signal!r} in the log: it has {sorted(rollouts.signals)}")
     if len(rollouts) < _FEWEST_QUERIES:
-        raise ValueError(
+        raise RolloutsError(
             f"{len(rollouts)} queries are too few to fit a profile: expected at least "
             f"{_FEWEST_QUERIES}"
         )
     emitted = rollouts.signals[signal]
+    everyone = np.full(len(rollouts.models), True)
     emits: NDArray[np.bool_] = np.asarray(~np.isnan(emitted).all(axis=0))
     if not emits.any():
-        raise ValueError(f"signal {signal!r} is missing on every query of every model")
-    _check_complete(rollouts, "score", rollouts.score)
-    _check_complete(rollouts, f"signal {signal!r}", emitted, of=emits)
+        raise RolloutsError(f"signal {signal!r} is missing on every query of every model")
+    _check_complete(rollouts, "score", rollouts.score, everyone)
+    _check_complete(rollouts, f"signal {signal!r}", emitted, emits)
     scores = tuple(fit_marginal(column) for column in rollouts.score.T)
     signals = tuple(
         fit_marginal(column) if has else None for column, has in zip(emitted.T, emits, strict=True)
     )
     measured = describe(rollouts, signal)
-    keep = np.concatenate([np.full(len(scores), True), emits])
+    keep = np.concatenate([everyone, emits])
     correlation = fit_correlation(
         [*scores, *(marginal.midranks() for marginal in signals if marginal is not None)],
         measured.correlation[np.ix_(keep, keep)],
@@ -73,9 +74,9 @@ def fit_profile(rollouts: Rollouts, signal: str, name: str, source: str = "") ->
         scores=scores,
         signals=signals,
         correlation=correlation,
-        answer_cost=_means(rollouts, "answer cost", rollouts.cost),
-        signal_cost=_means(rollouts, "signal cost", rollouts.signal_costs.get(signal), of=emits),
-        latency=_means(rollouts, "latency", rollouts.latency),
+        answer_cost=_means(rollouts.cost, everyone),
+        signal_cost=_means(rollouts.signal_costs.get(signal), emits),
+        latency=_means(rollouts.latency, everyone),
     )
 
 
@@ -90,24 +91,31 @@ def _tolerances(measured: Statistics) -> FloatArray:
     return tolerance
 
 
-def _means(
-    rollouts: Rollouts, label: str, cells: FloatArray | None, of: NDArray[np.bool_] | None = None
-) -> FloatArray | None:
-    """``(N,)`` column means to 6 significant digits, NaN outside of ``of``; None without cells."""
+def _means(cells: FloatArray | None, of: NDArray[np.bool_]) -> FloatArray | None:
+    """``(N,)`` means of what was logged, to 6 significant digits; NaN outside of the models ``of``.
+
+    None without cells, or where one of these models has none: there is nothing to simulate.
+    """
     if cells is None:
         return None
-    _check_complete(rollouts, label, cells, of)
-    means = cells.mean(axis=0) if of is None else np.where(of, cells.mean(axis=0), np.nan)
-    return np.array([float(f"{mean:.6g}") for mean in means])
+    logged = [column[~np.isnan(column)] for column in cells.T]
+    if any(has and not len(column) for column, has in zip(logged, of, strict=True)):
+        return None
+    return np.array(
+        [
+            float(f"{column.mean():.6g}") if has else np.nan
+            for column, has in zip(logged, of, strict=True)
+        ]
+    )
 
 
 def _check_complete(
-    rollouts: Rollouts, label: str, cells: FloatArray, of: NDArray[np.bool_] | None = None
+    rollouts: Rollouts, label: str, cells: FloatArray, of: NDArray[np.bool_]
 ) -> None:
-    missing = np.isnan(cells) if of is None else np.isnan(cells) & of
+    missing = np.isnan(cells) & of
     if missing.any():
         row, model = np.argwhere(missing)[0]
-        raise ValueError(
+        raise RolloutsError(
             f"{label} of model {rollouts.models[model]!r} is missing on "
             f"{missing[:, model].sum()} of {len(rollouts)} queries, first on "
             f"{str(rollouts.query_id[row])!r}: fit on the queries and models that are complete"

@@ -1,0 +1,111 @@
+"""Fits a statistical profile to a log, and shows how well its simulation reproduces the log."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from envs import Rollouts
+    from envs.profiles import Profile
+
+_SIMULATED = 200_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="The profile is a few hundred numbers, and no text of any query or answer. "
+        "Use it as rollouts=profile rollouts.profile=FILE.yaml, or load_profile('FILE.yaml').",
+    )
+    parser.add_argument(
+        "--path",
+        required=True,
+        help="a calls table (parquet, CSV or JSON lines); with --dataset, a folder of "
+        "DATASET.CHAIN.SPLIT.calls.parquet files",
+    )
+    parser.add_argument("--dataset", help="which data set of the folder")
+    parser.add_argument("--chain", default="llama", help="which chain of models (default: llama)")
+    parser.add_argument(
+        "--split",
+        default="train",
+        help="the only part of the log that is looked at (default: train); 'all' for everything",
+    )
+    parser.add_argument("--signal", help="the signal; may be left out where the log has one only")
+    parser.add_argument("--name", help="the profile's name (default: the output file's)")
+    parser.add_argument("--source", default="", help="where the log came from, for the file")
+    parser.add_argument("--out", type=Path, required=True, help="the YAML file to write")
+    arguments = parser.parse_args()
+    try:
+        fit(arguments)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def fit(arguments: argparse.Namespace) -> None:
+    """Reads, fits, writes the profile and prints the comparison."""
+    from envs.profiles import fit_profile, load_profile, save_profile
+    from envs.sources import calls_table, rational_cascades
+
+    if arguments.dataset is None:
+        log = calls_table(arguments.path)
+    else:
+        log = rational_cascades(arguments.path, arguments.dataset, chain=arguments.chain)
+    if arguments.split != "all":
+        log = log.where(arguments.split)
+    signal = arguments.signal or _only(sorted(log.signals))
+    name = arguments.name or arguments.out.stem
+    save_profile(fit_profile(log, signal, name, arguments.source), arguments.out)
+    print(comparison(log, load_profile(arguments.out)))
+    print(f"\nwritten: {arguments.out}")
+
+
+def comparison(log: Rollouts, profile: Profile) -> str:
+    """A table a model of the log beside a simulation, and the largest difference of each kind."""
+    import numpy as np
+    from tabulate import tabulate
+
+    from envs.profiles import describe, simulate
+
+    logged = describe(log, profile.signal)
+    drawn = describe(simulate(profile, _SIMULATED, seed=0), profile.signal)
+    own = np.diag(logged.auroc), np.diag(drawn.auroc)
+    columns = np.column_stack([logged.accuracy, drawn.accuracy, *own])
+    table = tabulate(
+        [[None if np.isnan(cell) else cell for cell in row] for row in columns],
+        headers=["score, log", "simulated", "AUROC, log", "simulated"],
+        showindex=list(log.models),
+        floatfmt=".3f",
+        missingval="-",
+    )
+    worst = {
+        "score": logged.accuracy - drawn.accuracy,
+        "AUROC, own model": own[0] - own[1],
+        "AUROC, other model": (logged.auroc - drawn.auroc)[~np.eye(len(log.models), dtype=bool)],
+        "correlation of scores": logged.phi - drawn.phi,
+        "rank correlation of signals": logged.spearman - drawn.spearman,
+    }
+    # A statistic that no model has (a signal of one model only has no pairs) is left out.
+    largest = [
+        [kind, np.nanmax(np.abs(gaps))] for kind, gaps in worst.items() if not np.isnan(gaps).all()
+    ]
+    return "\n\n".join(
+        [
+            f"{profile.name}: {profile.queries} queries of split {profile.split!r}, "
+            f"signal {profile.signal!r}",
+            table,
+            tabulate(largest, headers=["largest difference", "log - simulated"], floatfmt=".3f"),
+        ]
+    )
+
+
+def _only(signals: list[str]) -> str:
+    if len(signals) != 1:
+        raise ValueError(f"the log has the signals {signals}: name one with --signal")
+    return signals[0]
+
+
+if __name__ == "__main__":
+    main()
