@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import ESCALATE, STAY, Replay, RoutingPOMDP
-from solvers.solver import Policy, Solver, TablePolicy
+from solvers.solver import Solver, TablePolicy
 
 FloatArray = NDArray[np.float64]
 Index = tuple[slice | int, ...]
@@ -31,12 +31,12 @@ class Exact(Solver):
 
     max_histories: int = 2**24
 
-    def solve(self, problem: RoutingPOMDP, train: Replay | None = None) -> Policy:
+    def solve(self, problem: RoutingPOMDP, train: Replay | None = None) -> TablePolicy:
         return self.solve_frontier(problem, [problem.price], train)[0]
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay | None = None
-    ) -> list[Policy]:
+    ) -> list[TablePolicy]:
         """Exact policies for every price; the price-free tables are made once.
 
         Raises:

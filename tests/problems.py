@@ -1,0 +1,142 @@
+"""Random routing problems, policies and replays for the tests to try their claims on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+from hypothesis import strategies as st
+
+from envs import Costs, Episodes, Replay, RoutingPOMDP, Rules
+from solvers import TablePolicy
+
+
+def every_rules(n_models: int) -> list[Rules]:
+    """Every combination of the options, 16 in all."""
+    options = product((False, True), (False, True), (False, True), ("last", "best"))
+    return [Rules(n_models, *chosen) for chosen in options]
+
+
+def name_of(rules: Rules) -> str:
+    """An id for a parametrised test."""
+    on = [name for name in ("skip", "free_start", "verify") if getattr(rules, name)]
+    return "+".join([*on, rules.answer])
+
+
+def score_vectors(values: np.ndarray) -> np.ndarray:
+    """Every combination of the models' level values ``(N, L)``: ``(L ** N, N)``."""
+    return np.array(list(product(*values)))
+
+
+def random_problem(
+    rules: Rules,
+    rng: np.random.Generator,
+    symbols: int = 3,
+    levels: int = 2,
+    price: float = 0.3,
+    sparse: bool = False,
+) -> RoutingPOMDP:
+    """A problem with random probabilities, level values and costs; a ``sparse`` one holds many
+    score vectors and symbols for impossible."""
+    n = rules.n_models
+    score = score_vectors(np.sort(rng.random((n, levels)), axis=1))
+    prior = rng.dirichlet(np.ones(len(score)))
+    likelihood = rng.dirichlet(np.ones(symbols), size=(n - 1, len(score)))
+    if sparse:
+        prior = _thinned(prior, rng)
+        likelihood = _thinned(likelihood, rng)
+    call = np.sort(rng.random(n)) + 1e-3
+    return RoutingPOMDP(
+        score, prior, likelihood, Costs(call, call * rng.uniform(0, 1.5, n)), price, rules
+    )
+
+
+def _thinned(probability: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    kept = probability * (rng.random(probability.shape) < 0.6)
+    kept[..., 0] += 1e-3  # at least one is left
+    return kept / kept.sum(-1, keepdims=True)
+
+
+@st.composite
+def problems(draw: st.DrawFn, rules: Rules | None = None, max_models: int = 4) -> RoutingPOMDP:
+    """Problems of 2 … ``max_models`` models; given ``rules`` keep their options alone."""
+    n = draw(st.integers(2, max_models))
+    chosen = draw(st.sampled_from(every_rules(n))) if rules is None else replace(rules, n_models=n)
+    return random_problem(
+        chosen,
+        np.random.default_rng(draw(st.integers(0, 2**32))),
+        symbols=draw(st.integers(1, 3)),
+        levels=draw(st.integers(2, 3)),
+        price=draw(st.sampled_from((0.0, 0.1, 0.3, 1.0)) | st.floats(0, 2)),
+        sparse=draw(st.booleans()),
+    )
+
+
+def random_policy(problem: RoutingPOMDP, rng: np.random.Generator) -> TablePolicy:
+    """A legal action drawn for every history code."""
+    history = problem.decode(np.arange(problem.n_histories))
+    legal = problem.rules.masks[history.stage + 1, history.last_verified.astype(int)]
+    draw = np.where(legal, rng.random(legal.shape), -1)
+    return TablePolicy(problem, draw.argmax(axis=1).astype(np.int8))
+
+
+def random_replay(n: int, n_models: int, rng: np.random.Generator, signals: int = 1) -> Replay:
+    """``n`` queries on which every call and every verification has a cost of its own, with
+    signals spread over [0, 1)."""
+    shape = (n, n_models)
+    dearer = np.arange(1, n_models + 1)
+    return Replay(
+        score=rng.random(shape),
+        call_cost=rng.random(shape) * dearer,
+        verify_cost=rng.random(shape) * dearer / 2,
+        signal=rng.random((*shape, signals)),
+    )
+
+
+def steps(
+    replay: Replay, policy: TablePolicy, rows: slice = slice(None)
+) -> Iterator[tuple[Episodes, np.ndarray]]:
+    """Plays a policy: the episodes before each step and the actions then taken."""
+    episodes = Episodes(replay, policy.problem.rules, rows)
+    while len(episodes):
+        action = policy.act(episodes.history)
+        yield episodes, action
+        episodes.step(action)
+
+
+@dataclass(frozen=True)
+class Bands:
+    """An observation model by hand: the first number of a signal in [0, 1), cut into ``K`` bands
+    of equal width; ``Z_i(k | y_i)`` is the share of band ``k`` with one pseudo-count a band."""
+
+    n_symbols: int
+    likelihood: np.ndarray | None = None
+    n_signals: int = 1
+
+    def fit(self, signal: np.ndarray, level: np.ndarray, score_vectors: np.ndarray) -> Bands:
+        n_vectors, n_models = score_vectors.shape
+        likelihood = np.empty((n_models - 1, n_vectors, self.n_symbols))
+        for model in range(n_models - 1):
+            symbol = self.symbols(model, signal[:, model])
+            for vector, levels in enumerate(score_vectors):
+                alike = symbol[level[:, model] == levels[model]]
+                counts = np.bincount(alike, minlength=self.n_symbols) + 1
+                likelihood[model, vector] = counts / counts.sum()
+        return replace(self, likelihood=likelihood, n_signals=signal.shape[2])
+
+    def symbols(self, model: int, signal: np.ndarray) -> np.ndarray:
+        return (signal[:, 0] * self.n_symbols).astype(np.int64)
+
+    @property
+    def representative(self) -> np.ndarray:
+        assert self.likelihood is not None
+        middle = (np.arange(self.n_symbols) + 0.5) / self.n_symbols
+        return np.tile(middle[None, :, None], (len(self.likelihood), 1, self.n_signals))
+
+
+def with_bands(problem: RoutingPOMDP, signals: int = 1) -> RoutingPOMDP:
+    """The same problem seen through raw signals in [0, 1) instead of symbols."""
+    bands = Bands(problem.n_symbols, problem.likelihood, signals)
+    return replace(problem, observation=bands)
