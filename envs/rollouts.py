@@ -6,6 +6,7 @@ Shapes use the same letters everywhere: ``n`` queries, ``N`` models, cheapest fi
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
@@ -26,6 +27,11 @@ class Rollouts:
 
     A cell ``(q, i)`` that was never called is NaN in ``score``. Text is kept in numpy's
     fixed-width strings, answers and prompts as Python strings.
+
+    Raises:
+        RolloutsError: no queries, fewer than two models, a model or query id that is there twice,
+            arrays of other shapes, an empty split, an infinite signal, or, where a model was
+            called, a score outside [0, 1] or a cost that is missing, negative or infinite.
 
     Attributes:
         models: ``N`` model names, cheapest first.
@@ -69,12 +75,18 @@ class Rollouts:
         if len(set(self.models)) < n_models:
             raise RolloutsError(f"a model is named twice: {list(self.models)}")
         for name, array in self._arrays():
-            shape = array.shape[: 1 if name in _PER_QUERY else 2]
-            if shape != ((n,) if name in _PER_QUERY else (n, n_models)):
-                raise RolloutsError(
-                    f"{name} has shape {array.shape}, expected ({n}"
-                    + (",)" if name in _PER_QUERY else f", {n_models})")
-                )
+            expected = (n,) if name in _PER_QUERY else (n, n_models)
+            if array.shape != expected:
+                raise RolloutsError(f"{name} has shape {array.shape}, expected {expected}")
+        if (blank := self.split == "").any():
+            raise RolloutsError(
+                f"the split of query {str(self.query_id[np.argmax(blank)])!r} is empty, expected a "
+                "name"
+            )
+        if unknown := sorted(set(self.signal_costs) - set(self.signals)):
+            raise RolloutsError(
+                f"signal_costs names {unknown[0]!r}: the log has the signals {sorted(self.signals)}"
+            )
         called = ~np.isnan(self.score)
         self._check("score", self.score, (self.score >= 0) & (self.score <= 1) | ~called, "[0, 1]")
         for name, signal in self.signals.items():
@@ -148,13 +160,13 @@ class Rollouts:
         if not gaps.any():
             return self
         missing = ", ".join(
-            f"{name} ({count} of {len(self)})"
+            f"{name} ({count} of {len(self)} queries without it)"
             for name, count in zip(self.models, gaps, strict=True)
             if count
         )
         whole = [name for name, count in zip(self.models, gaps, strict=True) if not count]
         remedy = (
-            f"select the complete ones: rollouts.models=[{','.join(whole)}]"
+            f"select the complete ones: rollouts.models=[{','.join(map(_quoted, whole))}]"
             if len(whole) > 1
             else "fewer than two models are complete: log the missing calls"
         )
@@ -163,7 +175,7 @@ class Rollouts:
     def with_split(self, name: str, fraction: float, seed: int) -> Self:
         """Moves a share of the "train" queries into another split, unless that is there already.
 
-        Which queries go depends on their prompt (their id where there is none) and the seed
+        Which queries go depends on their prompt (their id where that is empty) and the seed
         alone: rows may be reordered or added, and a prompt that occurs twice is never on both
         sides.
 
@@ -182,7 +194,9 @@ class Rollouts:
         train = np.flatnonzero(self.split == "train")
         if not len(train):
             self.where("train")
-        identity = self.query_id if self.prompt is None else self.prompt
+        identity = self.query_id
+        if self.prompt is not None:
+            identity = np.where(self.prompt == "", self.query_id, self.prompt)
         chosen = np.array([_uniform(f"{name}/{seed}/{identity[i]}") for i in train]) < fraction
         split = self.split.astype(np.result_type(self.split, np.array(name)))
         split[train[chosen]] = name
@@ -223,6 +237,13 @@ def _uniform(text: str) -> float:
     return int.from_bytes(digest, "big") / 2.0**64
 
 
+def _quoted(name: str) -> str:
+    """A model's name as an element of a list on Hydra's command line."""
+    if re.fullmatch(r"[A-Za-z][\w./:@+-]*", name):
+        return name
+    return "'" + name.replace("'", "\\'") + "'"
+
+
 def concatenate(parts: Sequence[Rollouts]) -> Rollouts:
     """Logs of the same models and columns, one after the other.
 
@@ -233,8 +254,11 @@ def concatenate(parts: Sequence[Rollouts]) -> Rollouts:
     for part in parts[1:]:
         if part.models != first.models:
             raise RolloutsError(f"logs differ in models: {first.models} and {part.models}")
-        if [name for name, _ in part._arrays()] != [name for name, _ in first._arrays()]:
-            raise RolloutsError("logs differ in columns: they cannot be joined")
+        odd = {name for name, _ in part._arrays()} ^ {name for name, _ in first._arrays()}
+        if odd:
+            raise RolloutsError(
+                f"logs differ in columns: {sorted(odd)[0]!r} is in one and missing in another"
+            )
     joined: dict[str, Any] = {"models": first.models}
     for item in fields(Rollouts):
         value = getattr(first, item.name)

@@ -8,26 +8,41 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from envs.calls_table import align, column, read_calls, read_table
+from envs.calls_table import (
+    align,
+    column,
+    in_unit_interval,
+    numbers,
+    read_calls,
+    read_table,
+    texts,
+)
 from envs.profiles import load_profile, simulate
 from envs.rollouts import Rollouts, RolloutsError, concatenate
 
 _SPLITS = ("train", "validation", "test")
 
 
-def calls_table(path: str, models: Sequence[str] | None = None) -> Rollouts:
+def calls_table(
+    path: str,
+    models: Sequence[str] | None = None,
+    signals: Mapping[str, str | None] | None = None,
+) -> Rollouts:
     """A calls table (`envs.calls_table`).
 
     Args:
         path: of a parquet, CSV or JSON-lines file.
         models: names of those to keep, cheapest first; None for all.
+        signals: columns that hold signals -> the column of each one's cost, or None; None for the
+            ``signal_NAME`` columns.
 
     Raises:
         RolloutsError: a log that cannot be used.
     """
-    return read_calls(path).select(models)
+    return read_calls(path, signals).select(models)
 
 
 def profile(
@@ -69,17 +84,19 @@ def rational_cascades(
         if (file := folder / f"{dataset}.{chain}.{split}.calls.parquet").is_file()
     }
     if not files:
-        found = sorted({".".join(f.name.split(".")[:2]) for f in folder.glob("*.calls.parquet")})
-        raise RolloutsError(
-            f"{folder} has no {dataset}.{chain}.SPLIT.calls.parquet: it has the logs "
-            f"(DATASET.CHAIN) {found}"
+        found = sorted(
+            {
+                file.name.removesuffix(".calls.parquet").rpartition(".")[0]
+                for file in folder.glob("*.calls.parquet")
+            }
         )
+        there = f"it has the logs (DATASET.CHAIN) {found}" if folder.is_dir() else "no such folder"
+        raise RolloutsError(f"{folder} has no {dataset}.{chain}.SPLIT.calls.parquet: {there}")
     parts = []
     for split, file in files.items():
         part = align(
             read_table(file),
             file,
-            {"confidence_logprob": "confidence_logprob"},
             {"confidence_logprob": "verifier_cost_usd"},
             cost="answer_cost_usd",
             per_query={"split": split, "dataset": dataset},
@@ -88,16 +105,20 @@ def rational_cascades(
         if queries.is_file():
             part = replace(part, prompt=_prompts(queries, part.query_id))
         parts.append(part)
-    return concatenate(parts).select(models)
+    try:
+        return concatenate(parts).select(models)
+    except RolloutsError as error:
+        raise RolloutsError(f"{folder}, {dataset}.{chain}: {error}") from error
 
 
 def _prompts(file: Path, query_id: NDArray[np.str_]) -> NDArray[np.object_]:
     table = read_table(file)
-    ids = column(table, "query_id", file).to_pylist()
-    prompt = dict(zip(ids, column(table, "prompt", file).to_pylist(), strict=True))
-    if missing := [query for query in query_id.tolist() if query not in prompt]:
-        raise RolloutsError(f"{file} has no prompt for query {missing[0]!r}")
-    return np.array([prompt[query] for query in query_id.tolist()], dtype=object)
+    ids = pc.cast(column(table, "query_id", file), pa.string())
+    rows = pc.index_in(pa.array(query_id.tolist(), pa.string()), value_set=ids.combine_chunks())
+    if rows.null_count:
+        missing = query_id[np.argmax(rows.is_null().to_numpy(zero_copy_only=False))]
+        raise RolloutsError(f"{file} has no prompt for query {str(missing)!r}")
+    return texts(table, "prompt", file, rows.to_numpy())
 
 
 def automix(
@@ -105,21 +126,27 @@ def automix(
     small: str = "llama13b",
     large: str = "llama70b",
     confidence: str = "p_ver_13b",
+    small_score: str | None = None,
+    large_score: str | None = None,
     dataset: str | None = None,
     models: Sequence[str] | None = None,
 ) -> Rollouts:
     """AutoMix's released JSON lines (github.com/automix-llm/automix), one line a query.
 
-    Columns: ``{small}_f1``, ``{large}_f1``, the small model's self-verification confidence, and
-    where they are there ``dataset``, ``split``, ``question``, ``{model}_pred_ans`` and ``id``.
-    AutoMix reports on its split "val" and has no "test": without one, "val" becomes "test". There
-    are no logged costs: use ``costs.ratio``.
+    Columns: both models' scores, the small model's self-verification confidence (the signal
+    "confidence") and, where they are there, ``dataset``, ``split``, ``base_ctx`` and ``question``
+    (or ``q``), ``{model}_pred_ans``, and ``id`` or ``pid``, whichever is unique. The prompt is the
+    context and the question: one question is asked of many contexts. AutoMix reports on its split
+    "val" and has no "test": without one, "val" becomes "test". There are no logged costs: use
+    ``costs.ratio``.
 
     Args:
         path: of the file.
-        small: prefix of the cheaper model's columns.
-        large: prefix of the dearer model's columns.
-        confidence: the column of the signal, named "confidence" here.
+        small: prefix of the cheaper model's columns, and its name.
+        large: prefix of the dearer model's columns, and its name.
+        confidence: the column of the signal.
+        small_score: the column of the cheaper model's score; ``{small}_f1`` by default.
+        large_score: the column of the dearer model's score; ``{large}_f1`` by default.
         dataset: keep only the queries of this one; None for all.
         models: as `calls_table`.
 
@@ -128,41 +155,52 @@ def automix(
     """
     file = Path(path)
     table = read_table(file)
-    names = table.column_names
+    n, names = table.num_rows, table.column_names
+    scores = [
+        numbers(table, name, file, in_unit_interval, "in [0, 1]")
+        for name in (small_score or f"{small}_f1", large_score or f"{large}_f1")
+    ]
+    signal = numbers(table, confidence, file, lambda x: ~np.isinf(x), "a finite number, or nothing")
+
+    def label(name: str, default: str) -> NDArray[np.str_]:
+        return texts(table, name, file).astype(str) if name in names else np.full(n, default)
+
+    split = label("split", "train")
+    split = np.where(split == "val", "validation" if "test" in split else "test", split)
+    answers = [f"{model}_pred_ans" for model in (small, large)]
+    asked = next((name for name in ("question", "q") if name in names), None)
+    prompt = None if asked is None else texts(table, asked, file)
+    if prompt is not None and "base_ctx" in names:
+        prompt = texts(table, "base_ctx", file) + "\n\n" + prompt
+    try:
+        rollouts = Rollouts(
+            models=(small, large),
+            query_id=_identity(table, file),
+            score=np.column_stack(scores),
+            cost=None,
+            signals={"confidence": np.column_stack([signal, np.full(n, np.nan)])},
+            split=split,
+            dataset=label("dataset", file.name.split(".")[0]),
+            answer=np.column_stack([texts(table, name, file) for name in answers])
+            if set(answers) <= set(names)
+            else None,
+            prompt=prompt,
+        )
+    except RolloutsError as error:
+        raise RolloutsError(f"{file}: {error}") from error
     if dataset is not None:
-        values = column(table, "dataset", file).to_pylist()
-        if dataset not in values:
-            raise RolloutsError(
-                f"{file}: rollouts.dataset is {dataset!r}: it has {sorted(set(values))}"
-            )
-        table = table.filter(pa.array([value == dataset for value in values]))
-    n = table.num_rows
-    if "id" in names and len(set(table["id"].to_pylist())) == n:
-        identity = table["id"].cast(pa.string())
-    else:
-        identity = pa.array([f"row-{i + 1}" for i in range(n)])
-    calls = []
-    for rank, model in enumerate((small, large)):
-        answers = f"{model}_pred_ans"
-        columns = {
-            "query_id": identity,
-            "model": pa.array(np.full(n, model)),
-            "model_rank": pa.array(np.full(n, rank)),
-            "score": column(table, f"{model}_f1", file),
-            "signal": column(table, confidence, file) if rank == 0 else pa.nulls(n, pa.float64()),
-        }
-        columns |= {new: table[old] for new, old in _KEPT.items() if old in names}
-        if answers in names:
-            columns["answer"] = table[answers]
-        calls.append(pa.table(columns))
-    both = pa.concat_tables(calls, promote_options="permissive")
-    rollouts = align(both, file, {"confidence": "signal"}, {})
-    if "test" not in rollouts.split:
-        split = np.where(rollouts.split == "val", "test", rollouts.split)
-    else:
-        split = np.where(rollouts.split == "val", "validation", rollouts.split)
-    return replace(rollouts, split=split).select(models)
+        chosen = rollouts.dataset == dataset
+        if not chosen.any():
+            present = np.unique(rollouts.dataset).tolist()
+            raise RolloutsError(f"{file}: rollouts.dataset is {dataset!r}: it has {present}")
+        rollouts = rollouts.take(chosen)
+    return rollouts.select(models)
 
 
-_KEPT = {"dataset": "dataset", "split": "split", "prompt": "question"}
-"""Columns of the calls table -> AutoMix's."""
+def _identity(table: pa.Table, file: Path) -> NDArray[np.str_]:
+    for name in ("id", "pid"):
+        if name in table.column_names:
+            ids = texts(table, name, file).astype(str)
+            if "" not in ids and len(np.unique(ids)) == len(ids):
+                return ids
+    return np.array([f"row-{row}" for row in range(1, table.num_rows + 1)])

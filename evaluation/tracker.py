@@ -6,7 +6,10 @@ is history with the cost as step, so that the frontiers of all solvers overlay i
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -18,20 +21,30 @@ Mode = Literal["online", "offline", "disabled"]
 
 # W&B writes its log every 15 s by default; a run that is killed would lose that much.
 _FLUSH_SECONDS = 1.0
-_SECRET = ("key", "token", "secret", "password", "credential")
+# W&B retries an unreachable server for 90 s by default, and a sweep would wait so in every run.
+_REACH_SECONDS = 20.0
+# Nor must a sweep wait for ever where the network is lost on the way.
+_FINISH_SECONDS = 60.0
+
+_MASK = "***"
+_SECRET = re.compile(
+    r"pass(word|wd|phrase)|secret|credential|(api|access|private)_?key|authorization|bearer"
+)
+# Ambiguous alone: a token may be a secret or a unit of text, whose counts and prices are numbers.
+_SECRET_IF_TEXT = re.compile(r"(^|_)(key|token|auth|pwd)s?$")
 
 
 class TrackedRun(Protocol):
     """A run under way."""
 
-    def log(self, curve: str, row: Mapping[str, float]) -> None:
+    def log(self, curve: str, row: Mapping[str, float | None]) -> None:
         """One row of a curve, such as "train"; ``row["step"]`` is its place on the axis."""
 
     def frontier(self, points: Sequence[Mapping[str, float | None]]) -> None:
-        """The operating points, in the order of their cost."""
+        """The operating points, in the order of their ``"cost"``; None or NaN where undefined."""
 
     def summary(self, measures: Mapping[str, float | int | None]) -> None:
-        """The run's final figures; None where one is undefined."""
+        """The run's final figures; None or NaN where one is undefined."""
 
     def figure(self, name: str, path: Path) -> None:
         """A picture on disk."""
@@ -66,7 +79,7 @@ class NoTracker:
 
 
 class _Nowhere:
-    def log(self, curve: str, row: Mapping[str, float]) -> None:
+    def log(self, curve: str, row: Mapping[str, float | None]) -> None:
         pass
 
     def frontier(self, points: Sequence[Mapping[str, float | None]]) -> None:
@@ -83,10 +96,13 @@ class _Nowhere:
 class WandbTracker:
     """Tracks with Weights & Biases.
 
+    A run's identity in W&B is its sweep and the name of its folder: tracked again, it replaces
+    what W&B has of it.
+
     Attributes:
-        mode: "online" needs an account (and falls back to offline if it cannot be reached, so
-            that no finished run is lost); "offline" writes below the run's folder, to be sent by
-            ``wandb sync``; "disabled" does nothing.
+        mode: "online" needs an account, never asks for one, and falls back to offline if there is
+            none or W&B cannot be reached, so that no run is lost; "offline" writes below the run's
+            folder and sends nothing, ``wandb sync`` does later; "disabled" does nothing.
         project: in W&B.
         entity: the account or team; None for the default one.
 
@@ -106,51 +122,87 @@ class WandbTracker:
     def run(
         self, *, folder: Path, name: str, group: str, job_type: str, config: Mapping[str, Any]
     ) -> Iterator[TrackedRun]:
+        if self.mode == "disabled":
+            yield _Nowhere()
+            return
+        folder = folder.resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        with _everything_below(folder.resolve() / "wandb"):
-            import wandb
-
-            def start(mode: Mode) -> Any:
-                return wandb.init(
-                    mode=mode,
-                    project=self.project,
-                    entity=self.entity,
-                    name=name,
-                    # The run's own folder is its identity: logged again, it is the same run.
-                    id=name,
-                    group=group,
-                    job_type=job_type,
-                    config=_masked(config),
-                    dir=folder,
-                    reinit="create_new",
-                    settings=wandb.Settings(
-                        x_transaction_log_flush_interval=_FLUSH_SECONDS,
-                        silent=True,
-                        console="off",
-                        x_disable_stats=True,
-                        x_disable_meta=True,
-                        disable_git=True,
-                        disable_code=True,
-                    ),
-                )
-
-            try:
-                run = start(self.mode)
-            except wandb.Error as error:
-                if self.mode != "online":
-                    raise
-                warnings.warn(
-                    f"W&B cannot be reached ({error}): this run is kept offline, send it later by "
-                    f"wandb sync --include-offline {folder}/wandb/offline-run-*",
-                    stacklevel=2,
-                )
-                run = start("offline")
+        with _everything_below(folder / "wandb"):
+            about = {
+                "project": self.project,
+                "entity": self.entity,
+                "name": name,
+                # A name may hold characters that W&B refuses in an id, and recur in another sweep.
+                "id": hashlib.sha256(f"{group}/{folder.name}".encode()).hexdigest()[:16],
+                "group": group,
+                "job_type": job_type,
+                "config": masked(config),
+                "dir": folder,
+            }
+            run = _start_online(about) if self.mode == "online" else _start("offline", about)
             try:
                 yield _WandbRun(run)
             except BaseException:
-                run.finish(exit_code=1)
+                _finish(run, folder, exit_code=1)
                 raise
-            run.finish()
+            _finish(run, folder, exit_code=0)
+
+
+def _finish(run: Any, folder: Path, exit_code: int) -> None:
+    try:
+        run.finish(exit_code=exit_code)
+    except TimeoutError:
+        warnings.warn(
+            f"W&B did not take all of this run within {_FINISH_SECONDS:.0f} s. Nothing is lost; "
+            f"send it later by: wandb sync --include-online {folder}/wandb/run-*",
+            stacklevel=4,
+        )
+
+
+def _start(mode: Mode, about: Mapping[str, Any]) -> Any:
+    import wandb
+
+    return wandb.init(
+        **about,
+        mode=mode,
+        reinit="create_new",
+        settings=wandb.Settings(
+            x_transaction_log_flush_interval=_FLUSH_SECONDS,
+            init_timeout=_REACH_SECONDS,
+            finish_timeout=_FINISH_SECONDS,
+            finish_timeout_raises=True,
+            silent=True,
+            console="off",
+            # Of the machine nothing is told: no name, load, packages, paths, code or remotes.
+            host="-",
+            program="-",
+            x_disable_stats=True,
+            x_disable_meta=True,
+            x_disable_machine_info=True,
+            x_save_requirements=False,
+            disable_git=True,
+            disable_code=True,
+        ),
+    )
+
+
+def _start_online(about: Mapping[str, Any]) -> Any:
+    import wandb
+
+    try:
+        # Unless it is told not to, W&B asks at the terminal, and a sweep would stand still.
+        if not wandb.login(prompt=False, verify=False):
+            raise wandb.errors.UsageError("no account is configured: log in with `wandb login`")
+        return _start("online", about)
+    except Exception as error:  # W&B raises many kinds here, not all of them its own
+        warnings.warn(
+            f"W&B cannot be used online ({' '.join(str(error).split())}). This run is kept "
+            f"offline; send it later by: wandb sync {about['dir']}/wandb/offline-run-*",
+            stacklevel=4,
+        )
+    # The attempt still holds the run's id.
+    wandb.teardown()
+    return _start("offline", about)
 
 
 class _WandbRun:
@@ -158,41 +210,55 @@ class _WandbRun:
         self._run = run
         self._curves: set[str] = set()
 
-    def log(self, curve: str, row: Mapping[str, float], step: str = "step") -> None:
-        if curve not in self._curves:
-            self._curves.add(curve)
-            self._run.define_metric(f"{curve}/{step}")
-            self._run.define_metric(f"{curve}/*", step_metric=f"{curve}/{step}")
-        self._run.log({f"{curve}/{key}": value for key, value in row.items()})
+    def log(self, curve: str, row: Mapping[str, float | None]) -> None:
+        self._row(curve, row, step="step")
 
     def frontier(self, points: Sequence[Mapping[str, float | None]]) -> None:
         import wandb
 
+        # W&B sums a curve up by its last value; a frontier's last value means nothing.
         for point in points:
-            self.log("frontier", {key: v for key, v in point.items() if v is not None}, "cost")
-        columns = list(points[0])
-        table = wandb.Table(columns=columns, data=[[p[key] for key in columns] for p in points])
-        self._run.log({"operating_points": table})
+            self._row("frontier", _defined(point), step="cost", summary="none")
+        columns = list(dict.fromkeys(key for point in points for key in point))
+        rows = [[point.get(key) for key in columns] for point in points]
+        table = wandb.Table(columns=columns, data=rows)
+        try:
+            self._run.log({"operating_points": table})
+        except wandb.Error as error:  # a table, unlike the rest, is not kept for better times
+            warnings.warn(f"W&B did not take a table of this run: {error}", stacklevel=2)
 
     def summary(self, measures: Mapping[str, float | int | None]) -> None:
-        self._run.summary.update({key: v for key, v in measures.items() if v is not None})
+        self._run.summary.update(_defined(measures))
 
     def figure(self, name: str, path: Path) -> None:
         import wandb
 
         self._run.log({name: wandb.Image(str(path))})
 
+    def _row(
+        self, curve: str, row: Mapping[str, Any], step: str, summary: str | None = None
+    ) -> None:
+        if curve not in self._curves:
+            self._curves.add(curve)
+            self._run.define_metric(f"{curve}/{step}", summary=summary)
+            self._run.define_metric(f"{curve}/*", step_metric=f"{curve}/{step}", summary=summary)
+        self._run.log({f"{curve}/{key}": value for key, value in row.items()})
+
+
+def _defined(values: Mapping[str, float | int | None]) -> dict[str, float | int]:
+    return {key: v for key, v in values.items() if v is not None and not math.isnan(v)}
+
 
 @contextmanager
 def _everything_below(folder: Path) -> Iterator[None]:
-    """Keeps W&B's staged files, caches and settings beside the run, and off the home folder."""
-    ours = {
-        f"WANDB_{kind}_DIR": str(folder / kind.lower())
-        for kind in ("DATA", "CACHE", "ARTIFACT", "CONFIG")
-    }
+    """Keeps W&B's staged files and caches beside the run, off the home folder, and W&B quiet."""
+    # The settings folder stays the user's: which server and account, `wandb login` wrote there.
+    ours = {f"WANDB_{kind}_DIR": str(folder / kind.lower()) for kind in ("DATA", "CACHE")}
+    ours["WANDB_SILENT"] = "true"
+    # Reports of W&B's own errors go out in every mode.
+    ours["WANDB_ERROR_REPORTING"] = "false"
     # W&B takes our package `verifiers` for a library of that name, and advertises another product.
     ours["WANDB_DISABLE_WEAVE"] = "true"
-    # An account that the user is logged in with is found in the home folder's netrc all the same.
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)
     try:
@@ -200,22 +266,31 @@ def _everything_below(folder: Path) -> Iterator[None]:
     finally:
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value
 
 
-def _masked(config: Any) -> Any:
+def masked(config: Any) -> Any:
+    """A copy of a config in which whatever stands under a name like ``api_key`` is ``"***"``.
+
+    Args:
+        config: nested mappings, lists and plain values.
+    """
     if isinstance(config, Mapping):
         return {
-            key: "***" if _is_secret(str(key)) and isinstance(value, str) else _masked(value)
+            key: _MASK if _is_secret(str(key), value) else masked(value)
             for key, value in config.items()
         }
     if isinstance(config, list | tuple):
-        return [_masked(value) for value in config]
+        return [masked(value) for value in config]
     return config
 
 
-def _is_secret(name: str) -> bool:
-    words = name.lower().replace("-", "_").split("_")
-    return any(word.rstrip("s") in _SECRET for word in words)
+def _is_secret(name: str, value: Any) -> bool:
+    if value is None:
+        return False
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "_", name).lower()
+    if _SECRET.search(words):
+        return True
+    return _SECRET_IF_TEXT.search(words) is not None and not isinstance(value, int | float)

@@ -5,6 +5,12 @@ its distinct histories need. Before each plan the particles are drawn afresh fro
 posterior, which a finite routing problem affords: the set is never depleted, however rare the
 history. The draw and the search are seeded by the history, so that a decision depends on no other.
 
+The search is informed, which plain POMCP is not (its averages over exploring actions take millions
+of simulations to settle in a cascade that verifies and skips): returning an answer earns its
+posterior mean instead of a sampled score; a new node is worth what a router that knows the scores
+would get from there (QMDP: Littman et al., 1995), an upper bound; and each action starts with that
+bound as its value, for a few visits (the "preferred actions" of POMCP).
+
 How pomdp-py is made to fit: it has no terminal states, so the step that ends an episode counts for
 more steps than its tree is deep, which stops the simulation there; states, actions and observations
 are made once and compared by identity, which is what makes its tree fast.
@@ -26,8 +32,6 @@ from numpy.typing import NDArray
 from envs import STAY, History, Replay, RoutingPOMDP
 from solvers.solver import Actions, Solver
 
-_MOST_PLACES = 50_000  # some 100 MB
-
 
 @dataclass(frozen=True)
 class POMCP(Solver):
@@ -37,14 +41,16 @@ class POMCP(Solver):
         simulations: a plan.
         particles: in the belief of a plan, spread evenly over the exact posterior.
         max_depth: decisions that a simulation looks ahead; null for the whole episode.
-        exploration: the constant of UCB1, in score. Returns differ by about 1, the span of scores.
+        exploration: the constant of UCB1, in score.
+        prior_visits: how many visits the bound counts for; 0 leaves new actions without a value.
         seed: of the particles and the search.
     """
 
     simulations: int = 1000
     particles: int = 1000
     max_depth: int | None = None
-    exploration: float = 1.0
+    exploration: float = 0.3
+    prior_visits: int = 10
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -53,6 +59,8 @@ class POMCP(Solver):
                 raise ValueError(f"solver.{key} is {getattr(self, key)}: expected at least 1")
         if self.max_depth is not None and self.max_depth < 1:
             raise ValueError(f"solver.max_depth is {self.max_depth}: expected null or at least 1")
+        if self.prior_visits < 0:
+            raise ValueError(f"solver.prior_visits is {self.prior_visits}: expected at least 0")
         if not 0 <= self.exploration < np.inf:
             raise ValueError(f"solver.exploration is {self.exploration}: expected a number >= 0")
 
@@ -67,7 +75,7 @@ class POMCP(Solver):
                 f"solver.simulations is {self.simulations}: expected at least one for each of the "
                 f"{problem.rules.n_actions} actions"
             )
-        return POMCPPolicy(problem, self, _Model(problem))
+        return POMCPPolicy(problem, self, _Model(problem, self.prior_visits))
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,13 +107,14 @@ class POMCPPolicy:
         return np.array([self.planned[code] for code in codes.tolist()], dtype=np.int64)[inverse]
 
     def _plan(self, code: int) -> int:
-        root = self.model.place(code)
-        if len(root.actions) == 1:
-            return root.actions[0].index
+        root = self.model.root(code)
+        if len(root.edges) == 1:
+            return next(iter(root.edges)).index
         draw = np.random.default_rng([self.solver.seed, code])
         posterior = self.problem.belief(np.array([code]))[0]
         vectors = _systematic(posterior, self.solver.particles, draw)
         depth = self.solver.max_depth
+        search = _Informed(self.model.reveal)
         planner = pomdp_py.POMCP(
             # The tree takes one action more than `max_depth`. An episode calls and verifies each
             # model once at most, so 2N reaches its end.
@@ -113,13 +122,13 @@ class POMCPPolicy:
             discount_factor=1.0,
             num_sims=self.solver.simulations,
             exploration_const=self.solver.exploration,
-            rollout_policy=_Stop(),
+            rollout_policy=search,
+            action_prior=_Preferred(),
         )
         belief = _Posterior([root.state(vector) for vector in vectors.tolist()])
-        agent = pomdp_py.Agent(belief, policy_model=_Stop(), blackbox_model=self.model)
+        agent = pomdp_py.Agent(belief, policy_model=search, blackbox_model=self.model)
         with _seeded(int(draw.integers(2**63))):
             chosen: _Action = planner.plan(agent)
-        self.model.trim()
         return chosen.index
 
 
@@ -182,110 +191,168 @@ class _Edge:
     """What an action leads to: the end, one place, or one place for each symbol.
 
     Attributes:
-        reward: of each score vector if the episode ends here; else the same number for all.
-        after: the codes that can follow, none if the episode ends.
-        cumulative: of each score vector, the symbols' cumulative probabilities without the last.
+        reward: the same for every score vector. Returning an answer earns its posterior mean at
+            that place: the expectation of what a sampled score would earn, without its noise.
+        after: the places that can follow, made when they are first reached; none at the end.
+        model: whose symbol tells the places apart, if there are several.
     """
 
-    reward: list[float] | float
-    after: list[int]
-    cumulative: list[list[float]] | None = None
+    reward: float
+    after: list[_Place | None]
+    model: int | None = None
 
 
+@dataclass(eq=False)
 class _Place:
-    """An observed history inside the search: its legal actions and where they lead."""
+    """An observed history inside the search.
 
-    def __init__(self, actions: list[_Action], edges: dict[_Action, _Edge]) -> None:
-        self.actions, self.edges = actions, edges
-        self._states: dict[int, _State] = {}
+    Attributes:
+        called: the models called so far, in order.
+        verified: whether the last answer was.
+        joint: ``(S,)`` P(history, y) up to a constant.
+        edges: where the legal actions lead.
+        preferred: each action with its first visits and value.
+    """
+
+    called: tuple[int, ...]
+    verified: bool
+    joint: NDArray[np.float64]
+    edges: dict[_Action, _Edge] = field(default_factory=dict)
+    preferred: list[tuple[_Action, int, float]] = field(default_factory=list)
+    states: dict[int, _State] = field(default_factory=dict)
+
+    @property
+    def stage(self) -> int:
+        return self.called[-1] if self.called else -1
 
     def state(self, vector: int) -> _State:
-        state = self._states.get(vector)
+        state = self.states.get(vector)
         if state is None:
-            state = self._states[vector] = _State(self, vector)
+            state = self.states[vector] = _State(self, vector)
         return state
 
 
 class _Model(pomdp_py.BlackboxModel):
-    """The generative model, made lazily for the histories that a search visits."""
+    """The generative model, grown where a search goes."""
 
-    def __init__(self, problem: RoutingPOMDP) -> None:
-        self._problem = problem
+    def __init__(self, problem: RoutingPOMDP, prior_visits: int) -> None:
+        self._problem, self._prior_visits = problem, prior_visits
         self._actions = [_Action(index) for index in range(problem.rules.n_actions)]
-        self._observations = [_Observation() for _ in range(problem.n_symbols + 1)]
-        self._end = _State(_Place([self._actions[STAY]], {}), 0)
+        self._observations = [_Observation() for _ in range(problem.n_symbols)]
+        self._end = _State(_Place((), False, problem.prior), 0)
+        # Ends a simulation with what a clairvoyant would get: a rollout in one step.
+        self.reveal = _Action(-1)
+        self._bound = _clairvoyant(problem)
+        self._foreseen = self._bound.tolist()
+        self._likelihood = problem.likelihood.transpose(0, 2, 1)
         self._cumulative = problem.likelihood.cumsum(axis=2)[:, :, :-1].tolist()
-        self._places: dict[int, _Place] = {}
+
+    def root(self, code: int) -> _Place:
+        """The place of a history code."""
+        history = self._problem.decode(np.array([code]))
+        called = tuple(np.flatnonzero(history.called[0]).tolist())
+        belief = self._problem.belief(np.array([code]))[0]
+        return self._explored(_Place(called, bool(history.last_verified[0]), belief))
 
     def sample(self, state: _State, action: _Action) -> tuple[_State, _Observation, float, int]:
-        edge = state.place.edges[action]
+        place = state.place
+        if action is self.reveal:
+            value = self._foreseen[state.vector][place.stage + 1]
+            return self._end, self._observations[0], value, 1_000_000
+        edge = place.edges[action]
         if not edge.after:
             # More steps than any tree is deep: the simulation stops without another node.
-            return self._end, self._observations[-1], edge.reward[state.vector], 1_000_000  # type: ignore[index]
+            return self._end, self._observations[0], edge.reward, 1_000_000
         symbol = 0
-        if edge.cumulative is not None:
-            symbol = bisect_right(edge.cumulative[state.vector], random.random())
-        following = self.place(edge.after[symbol]).state(state.vector)
-        return following, self._observations[symbol], edge.reward, 1  # type: ignore[return-value]
+        if edge.model is not None:
+            symbol = bisect_right(self._cumulative[edge.model][state.vector], random.random())
+        following = edge.after[symbol]
+        if following is None:
+            following = edge.after[symbol] = self._following(place, edge, action, symbol)
+        return following.state(state.vector), self._observations[symbol], edge.reward, 1
 
-    def trim(self) -> None:
-        """Forgets the places visited once they are too many to keep."""
-        if len(self._places) > _MOST_PLACES:
-            self._places.clear()
+    def _following(self, place: _Place, edge: _Edge, action: _Action, symbol: int) -> _Place:
+        called, joint = place.called, place.joint
+        if action.index != self._problem.rules.verify_action:
+            called = (*called, place.stage + action.index)
+        if edge.model is not None:
+            joint = joint * self._likelihood[edge.model, symbol]
+        return self._explored(_Place(called, edge.model is not None, joint))
 
-    def place(self, code: int) -> _Place:
-        place = self._places.get(code)
-        if place is None:
-            place = self._places[code] = self._explore(code)
-        return place
-
-    def _explore(self, code: int) -> _Place:
+    def _explored(self, place: _Place) -> _Place:
+        """Adds what the legal actions lead to."""
         problem, rules = self._problem, self._problem.rules
-        history = problem.decode(np.array([code]))
-        stage = int(history.stage[0])
-        legal = np.flatnonzero(rules.masks[stage + 1, int(history.last_verified[0])]).tolist()
-        edges = {self._actions[action]: self._edge(code, history, action) for action in legal}
+        legal = np.flatnonzero(rules.masks[place.stage + 1, int(place.verified)]).tolist()
+        edges = {self._actions[action]: self._edge(place, action) for action in legal}
         # No score makes up for an action that costs more than scores can differ: it is worse than
         # the cheapest one whatever follows. Left in, its visits would ruin the averages.
-        toll = {action: -np.max(edge.reward) * bool(edge.after) for action, edge in edges.items()}
+        toll = {action: -edge.reward * bool(edge.after) for action, edge in edges.items()}
         limit = min(toll.values()) + np.ptp(problem.score)
-        edges = {action: edge for action, edge in edges.items() if toll[action] <= limit}
-        return _Place(list(edges), edges)
+        place.edges = {action: edge for action, edge in edges.items() if toll[action] <= limit}
+        bound = place.joint @ self._bound / place.joint.sum()
+        for action, edge in place.edges.items():
+            value = edge.reward
+            if edge.after:
+                climbs = action.index if action.index != rules.verify_action else 0
+                value += bound[place.stage + climbs + 1]
+            place.preferred.append((action, self._prior_visits, float(value)))
+        return place
 
-    def _edge(self, code: int, history: History, action: int) -> _Edge:
+    def _edge(self, place: _Place, action: int) -> _Edge:
         problem, rules = self._problem, self._problem.rules
-        stage = int(history.stage[0])
         if action == STAY:
-            answer = int(problem.best_answer(history)[0])
-            return _Edge(problem.score[:, answer].tolist(), [])
+            return _Edge(self._answer(place.joint, place.called), [])
         if action == rules.verify_action:
-            return self._verified(code, stage, problem.unverified, 0.0)
-        target = stage + action
+            paid = float(problem.verify_price[place.stage])
+            return _Edge(-paid, [None] * problem.n_symbols, place.stage)
+        target = place.stage + action
         paid = float(problem.call_price[target])
         if target == problem.n_models - 1:
-            ended = history.copy()
-            ended.called[0, target] = True
-            ended.stage[0] = target
-            answer = int(problem.best_answer(ended)[0])
-            return _Edge((problem.score[:, answer] - paid).tolist(), [])
+            return _Edge(self._answer(place.joint, (*place.called, target)) - paid, [])
         if rules.verify:
-            return _Edge(-paid, [code + int(problem.weights[target]) * problem.unverified])
-        return self._verified(code, target, 0, paid)
+            return _Edge(-paid, [None])
+        paid += float(problem.verify_price[target])
+        return _Edge(-paid, [None] * problem.n_symbols, target)
 
-    def _verified(self, code: int, model: int, digit: int, paid: float) -> _Edge:
-        """Verification of ``model``, whose digit was ``digit``."""
-        problem, weight = self._problem, int(self._problem.weights[model])
-        after = [code + weight * (1 + k - digit) for k in range(problem.n_symbols)]
-        reward = -paid - float(problem.verify_price[model])
-        return _Edge(reward, after, self._cumulative[model])
+    def _answer(self, joint: NDArray[np.float64], called: tuple[int, ...]) -> float:
+        """Posterior mean of the returned answer."""
+        returned = called[-1:] if self._problem.rules.answer == "last" else called
+        mean = joint @ self._problem.score[:, returned] / joint.sum()
+        return float(mean.max())
 
 
-class _Stop(pomdp_py.RolloutPolicy):
-    """Legal actions, and rollouts that return the last answer: a bound from below, unlike random
-    ones, so that a new node is not judged by what nobody would do next."""
+def _clairvoyant(problem: RoutingPOMDP) -> NDArray[np.float64]:
+    """``(S, N + 1)``: the best return from each stage on for a router that knows the scores."""
+    rules, n = problem.rules, problem.n_models
+    value = np.full((len(problem.prior), n + 1), -np.inf)
+    value[:, 1:] = problem.score
+    if rules.answer == "best":
+        value[:, 1:] = np.maximum.accumulate(problem.score, axis=1)
+    toll = problem.call_price.copy()
+    if not rules.verify:
+        toll[:-1] += problem.verify_price[:-1]
+    for stage in range(n - 2, -2, -1):
+        for target in range(stage + 1, stage + 1 + rules.reach(stage)):
+            onward = value[:, target + 1] - toll[target]
+            value[:, stage + 1] = np.maximum(value[:, stage + 1], onward)
+    return value
+
+
+class _Informed(pomdp_py.RolloutPolicy):
+    """Legal actions in the tree, and the clairvoyant's value beyond it."""
+
+    def __init__(self, reveal: _Action) -> None:
+        self._reveal = reveal
 
     def get_all_actions(self, state: _State, history: Any = None) -> list[_Action]:
-        return state.place.actions
+        return list(state.place.edges)
 
     def rollout(self, state: _State, history: Any) -> _Action:
-        return state.place.actions[0]
+        return self._reveal
+
+
+class _Preferred(pomdp_py.ActionPrior):
+    def get_preferred_actions(
+        self, state: _State, history: Any
+    ) -> list[tuple[_Action, int, float]]:
+        return state.place.preferred
