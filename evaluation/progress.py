@@ -21,6 +21,9 @@ class SweepProgress(Callback):
     """Jobs leave a line each in a folder of the sweep, from whatever process they run in; the
     main process counts them, prints them and moves the bar."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # launchers send callbacks to their workers; the bar stays here
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         folder = _folder(config)
         rmtree(folder, ignore_errors=True)

@@ -46,7 +46,7 @@ class POMCP(Solver):
         seed: of the particles and the search.
     """
 
-    simulations: int = 1000
+    simulations: int = 500
     particles: int = 1000
     max_depth: int | None = None
     exploration: float = 0.3
@@ -280,22 +280,27 @@ class _Model(pomdp_py.BlackboxModel):
         return self._explored(_Place(called, edge.model is not None, joint))
 
     def _explored(self, place: _Place) -> _Place:
-        """Adds what the legal actions lead to."""
-        problem, rules = self._problem, self._problem.rules
-        legal = np.flatnonzero(rules.masks[place.stage + 1, int(place.verified)]).tolist()
-        edges = {self._actions[action]: self._edge(place, action) for action in legal}
-        # No score makes up for an action that costs more than scores can differ: it is worse than
-        # the cheapest one whatever follows. Left in, its visits would ruin the averages.
-        toll = {action: -edge.reward * bool(edge.after) for action, edge in edges.items()}
-        limit = min(toll.values()) + np.ptp(problem.score)
-        place.edges = {action: edge for action, edge in edges.items() if toll[action] <= limit}
-        bound = place.joint @ self._bound / place.joint.sum()
-        for action, edge in place.edges.items():
-            value = edge.reward
+        """Adds what the legal actions lead to, leaving out those that cannot be the best."""
+        rules = self._problem.rules
+        foreseen = place.joint @ self._bound / place.joint.sum()
+        bounds = {}
+        for index in np.flatnonzero(rules.masks[place.stage + 1, int(place.verified)]).tolist():
+            edge = self._edge(place, index)
+            low = high = edge.reward
             if edge.after:
-                climbs = action.index if action.index != rules.verify_action else 0
-                value += bound[place.stage + climbs + 1]
-            place.preferred.append((action, self._prior_visits, float(value)))
+                called = place.called
+                if index != rules.verify_action:
+                    called = (*called, place.stage + index)
+                # At worst the answer is returned next, at best all scores are known from there.
+                low += self._answer(place.joint, called)
+                high += float(foreseen[called[-1] + 1])
+            bounds[self._actions[index]] = edge, low, high
+        # What is certainly worse would ruin the averages by its visits, at high prices above all.
+        floor = max(low for _, low, _ in bounds.values()) - 1e-9
+        for action, (edge, _, high) in bounds.items():
+            if high >= floor:
+                place.edges[action] = edge
+                place.preferred.append((action, self._prior_visits, high))
         return place
 
     def _edge(self, place: _Place, action: int) -> _Edge:
