@@ -171,7 +171,6 @@ def _start(mode: Mode, about: Mapping[str, Any]) -> Any:
             init_timeout=_REACH_SECONDS,
             finish_timeout=_FINISH_SECONDS,
             finish_timeout_raises=True,
-            silent=True,
             console="off",
             # Of the machine nothing is told: no name, load, packages, paths, code or remotes.
             host="-",
@@ -190,9 +189,6 @@ def _start_online(about: Mapping[str, Any]) -> Any:
     import wandb
 
     try:
-        # Unless it is told not to, W&B asks at the terminal, and a sweep would stand still.
-        if not wandb.login(prompt=False, verify=False):
-            raise wandb.errors.UsageError("no account is configured: log in with `wandb login`")
         return _start("online", about)
     except Exception as error:  # W&B raises many kinds here, not all of them its own
         warnings.warn(
@@ -251,9 +247,10 @@ def _defined(values: Mapping[str, float | int | None]) -> dict[str, float | int]
 
 @contextmanager
 def _everything_below(folder: Path) -> Iterator[None]:
-    """Keeps W&B's staged files and caches beside the run, off the home folder, and W&B quiet."""
+    """Keeps W&B quiet, and its staged files and caches beside the run, off the home folder."""
     # The settings folder stays the user's: which server and account, `wandb login` wrote there.
     ours = {f"WANDB_{kind}_DIR": str(folder / kind.lower()) for kind in ("DATA", "CACHE")}
+    # Silent, W&B does not ask for an account at the terminal either: a sweep would stand still.
     ours["WANDB_SILENT"] = "true"
     # Reports of W&B's own errors go out in every mode.
     ours["WANDB_ERROR_REPORTING"] = "false"

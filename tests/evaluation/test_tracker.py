@@ -6,6 +6,7 @@ import base64
 import functools
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -43,8 +44,12 @@ PICTURE = base64.b64decode(
 ABOUT: dict[str, Any] = {"group": "first", "job_type": "exact", "config": CONFIG}
 
 
-def python(code: str, home: Path, **environment: str) -> subprocess.Popen[str]:
-    """Runs code in a process that has an empty home folder, no account and no terminal."""
+def python(
+    code: str, home: Path, terminal: int | None = None, **environment: str
+) -> subprocess.Popen[str]:
+    """Runs code in a process that has an empty home folder, no account and, unless it is given
+    one, no terminal.
+    """
     home.mkdir(exist_ok=True)
     kept = {
         key: value
@@ -55,9 +60,9 @@ def python(code: str, home: Path, **environment: str) -> subprocess.Popen[str]:
         [sys.executable, "-c", code],
         cwd=home.parent,
         env=kept | {"HOME": str(home), "PYTHONPATH": str(ROOT)} | environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdin=terminal or subprocess.DEVNULL,
+        stdout=terminal or subprocess.PIPE,
+        stderr=terminal or subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
@@ -317,7 +322,8 @@ NOBODY_LISTENS = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": 40 * 
 def test_online_falls_back_to_offline(
     tmp_path: Path, environment: dict[str, str], reason: str
 ) -> None:
-    _, err = finished(python(ONLINE, tmp_path / "home", **environment))
+    _, err = finished(python(ONLINE, tmp_path / "home", None, **environment))
+    assert "wandb: " not in err  # W&B's own messages begin so
     for i in range(2):
         folder = tmp_path / f"run{i}"
         (line,) = (line for line in err.splitlines() if str(folder) in line)
@@ -329,6 +335,39 @@ def test_online_falls_back_to_offline(
     assert summary(folder)["aiq"] == 0.5
     assert exit_code(folder) == 0
     assert not list((tmp_path / "home").iterdir())
+
+
+def test_online_asks_nothing_at_a_terminal(tmp_path: Path) -> None:
+    leader, follower = pty.openpty()
+    process = python(ONLINE, tmp_path / "home", follower, TERM="xterm")
+    try:
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+        os.close(follower)
+        os.close(leader)
+
+
+def test_whatever_online_raises_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    modes = []
+
+    def start(mode: str, about: Any) -> Any:
+        modes.append(mode)
+        if mode == "online":
+            raise RuntimeError("not one of W&B's own\nerrors")
+        return wandb.init(mode="disabled", dir=tmp_path)
+
+    monkeypatch.setattr(tracker, "_start", start)
+    with (
+        pytest.warns(UserWarning, match="not one of W&B's own errors"),
+        WandbTracker(mode="online").run(folder=tmp_path, name="run", **ABOUT),
+    ):
+        pass
+    assert modes == ["online", "offline"]
 
 
 class LostOnItsWay:
