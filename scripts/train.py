@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
     """
     from evaluation import runs
     from evaluation.build import build, check_prices
+    from evaluation.tracker import masked
 
     started = time.perf_counter()
     check_prices(config.evaluation.prices)
@@ -80,7 +82,7 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
         "fingerprint": mark,
         "models": list(loaded.models),
         "queries": {"train": len(train_set), "validation": len(validation), "test": len(test)},
-        "config": settings,
+        "config": masked(settings),
     }
     tracker = build(config.tracker, "tracker")
     with tracker.run(
@@ -90,12 +92,9 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
         job_type=choices["solver"],
         config=about,
     ) as tracked:
-        solver = build(config.solver, "solver")
+        solver = build(config.solver, "solver").logging_to(partial(tracked.log, "train"))
         policies = solve(solver, problem, config, train_set)
         solved = time.perf_counter()
-        for policy in policies[:1]:
-            for row in getattr(policy, "training_curve", ()):
-                tracked.log("train", row)
         from evaluation.report import report
 
         prices, chosen = list(config.evaluation.prices), config.evaluation
@@ -116,7 +115,7 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
             "finished": datetime.now(UTC).isoformat(),
         }
         runs.save(folder, about, found)
-        OmegaConf.save(config, folder / "config.yaml", resolve=True)
+        OmegaConf.save(OmegaConf.create(masked(plain(config))), folder / "config.yaml")
         finished = runs.load(folder)
         assert finished is not None
         figure = draw(finished)

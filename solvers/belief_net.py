@@ -19,7 +19,7 @@ import copy
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from envs import STAY, Episodes, History, Replay, RoutingPOMDP
-from solvers.solver import Actions, Solver
+from solvers.solver import Actions, Log, Solver
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -48,6 +48,7 @@ class BeliefNet(Solver):
         price_range: trained prices; null for the smallest and largest that are asked for.
         device: "auto" for CUDA where it is there, or a torch device.
         seed: of episodes, initial weights and batches.
+        log: told ``step``, ``loss`` and ``mean_target`` while training.
     """
 
     hidden: int = 128
@@ -59,6 +60,7 @@ class BeliefNet(Solver):
     price_range: tuple[float, float] | None = None
     device: str = "auto"
     seed: int = 0
+    log: Log | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for key in ("hidden", "episodes", "steps", "batch"):
@@ -73,6 +75,9 @@ class BeliefNet(Solver):
                 raise ValueError(
                     f"solver.price_range is {list(self.price_range)}: expected 0 <= low <= high"
                 )
+
+    def logging_to(self, log: Log) -> BeliefNet:
+        return replace(self, log=log)
 
     def solve(self, problem: RoutingPOMDP, train: Replay | None = None) -> BeliefNetPolicy:
         return self.solve_frontier(problem, [problem.price], train)[0]
@@ -94,24 +99,22 @@ class BeliefNet(Solver):
             if self.device == "auto"
             else self.device
         )
-        belief_mdp = _BeliefMDP(problem, device)
-        network, curve = self._train(belief_mdp, low, high, device)
+        network = self._train(_BeliefMDP(problem, device), low, high, device)
         # Decisions in double precision: rounding then never depends on the batch.
         network = network.double().eval()
-        return [BeliefNetPolicy(problem.at(price), network, curve) for price in prices]
+        return [BeliefNetPolicy(problem.at(price), network) for price in prices]
 
-    def _train(
-        self, mdp: _BeliefMDP, low: float, high: float, device: torch.device
-    ) -> tuple[_Network, list[dict[str, float]]]:
+    def _train(self, mdp: _BeliefMDP, low: float, high: float, device: torch.device) -> _Network:
         rng = np.random.default_rng(self.seed)
         rows, actions, following = mdp.explore(self.episodes, rng)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = _Network(mdp.n_features, self.hidden, mdp.n_actions).to(device)
+        if not len(rows):
+            return network  # two models, one decision: the bounds say everything
         slow = copy.deepcopy(network)
         optimiser = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
-        curve = []
         for step in range(1, self.steps + 1):
             pick = rng.integers(len(rows), size=self.batch)
             price = torch.as_tensor(_draw_prices(low, high, self.batch, rng), device=device)
@@ -126,11 +129,9 @@ class BeliefNet(Solver):
             with torch.no_grad():
                 for ours, theirs in zip(slow.parameters(), network.parameters(), strict=True):
                     ours.lerp_(theirs, self.target_rate)
-            if step % max(1, self.steps // 50) == 0:
-                curve.append(
-                    {"step": step, "loss": loss.item(), "mean_target": target.mean().item()}
-                )
-        return network, curve
+            if self.log and step % max(1, self.steps // 50) == 0:
+                self.log({"step": step, "loss": loss.item(), "mean_target": target.mean().item()})
+        return network
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,12 +141,10 @@ class BeliefNetPolicy:
     Attributes:
         problem: at the policy's price.
         network: shared by the policies of all prices.
-        training_curve: rows with ``step``, ``loss`` and ``mean_target``.
     """
 
     problem: RoutingPOMDP
     network: _Network
-    training_curve: list[dict[str, float]] = field(repr=False)
 
     def act(self, history: History) -> Actions:
         codes, inverse = np.unique(self.problem.encode(history), return_inverse=True)
@@ -206,11 +205,11 @@ class _BeliefMDP:
             history = played.history
             onward = _onward(problem, history)
             # An episode that can only end is ended: nothing is to be learnt from that.
-            ends = ~onward.any(axis=1)
+            ends = np.logical_not(onward.any(axis=1))
             legal = rules.masks[history.stage + 1, history.last_verified.astype(np.int64)]
             draw = rng.random(onward.shape) * np.where(ends[:, None], legal, onward)
             action = draw.argmax(axis=1)
-            goes = np.flatnonzero(~ends)
+            goes = np.flatnonzero(onward.any(axis=1))
             if not len(goes):
                 break
             codes = problem.encode(history)
@@ -218,10 +217,11 @@ class _BeliefMDP:
             before.append(codes[goes])
             taken.append(action[goes])
             after.append(problem.encode(played.history))
-        codes, places = np.unique(np.concatenate(before + after), return_inverse=True)
+        empty = np.zeros(0, dtype=np.int64)
+        codes, places = np.unique(np.concatenate([empty, *before, *after]), return_inverse=True)
         rows = self.rows(codes)[torch.as_tensor(places, device=self._device)]
         half = len(rows) // 2
-        actions = torch.as_tensor(np.concatenate(taken), device=self._device)
+        actions = torch.as_tensor(np.concatenate([empty, *taken]), device=self._device)
         return rows[:half], actions, rows[half:]
 
     def rows(self, codes: IntArray) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from envs import History, Replay, RoutingPOMDP
 
 Actions = NDArray[np.int64]
+
+Log = Callable[[Mapping[str, float]], None]
+"""Takes one row of a training curve, with its ``step``."""
 
 
 class Policy(Protocol):
@@ -43,6 +46,10 @@ class Clairvoyant(ABC):
 
 class Solver(ABC):
     """Finds a policy for a problem. Hyperparameters are dataclass fields of the subclass."""
+
+    def logging_to(self, log: Log) -> Solver:
+        """This solver, telling ``log`` how its training goes; most have nothing to tell."""
+        return self
 
     @abstractmethod
     def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy | Clairvoyant:

@@ -45,7 +45,7 @@ def test_bad_costs_are_refused_by_key(ratio, verifier, message):
 
 @pytest.mark.parametrize("prices", [[], [-0.1], [0, 0], ["cheap"], [float("inf")], [True]])
 def test_bad_prices_are_refused(prices):
-    with pytest.raises(ValueError, match="evaluation.prices"):
+    with pytest.raises(ValueError, match=r"evaluation\.prices"):
         check_prices(prices)
 
 
