@@ -1,172 +1,399 @@
-"""POMCP against the exact solver."""
+"""POMCP, against exact backward induction inside the model."""
 
+import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pomdp_py
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from envs import Costs, History, RoutingPOMDP, Rules
+from envs import STAY, History, RoutingPOMDP, Rules
 from evaluation.evaluate import evaluate, model_value
-from solvers import Exact
-from solvers.pomcp import POMCP
-from tests.problems import every_rules, name_of, random_problem
+from solvers import Exact, TablePolicy
+from solvers.pomcp import POMCP, POMCPPolicy, _systematic
+from tests.problems import every_rules, name_of, problems, random_problem, with_bands
+
+EVERYTHING = Rules(3, skip=True, free_start=True, verify=True)
 
 
-def regrets(problem, simulations, seeds=1, **settings):
-    optimal = Exact().solve(problem).value
-    policies = (
-        POMCP(simulations=simulations, seed=seed, **settings).solve(problem)
-        for seed in range(seeds)
-    )
-    return [optimal - model_value(policy) for policy in policies]
+@pytest.fixture
+def searches(monkeypatch):
+    """The planners that pomdp-py was asked to run, in order: most decisions need none."""
+    ran = []
+
+    class Noted(pomdp_py.POMCP):
+        def plan(self, agent):
+            chosen = super().plan(agent)
+            ran.append(self)
+            return chosen
+
+    monkeypatch.setattr("solvers.pomcp.pomdp_py.POMCP", Noted)
+    return ran
 
 
-@pytest.mark.parametrize("rules", every_rules(3), ids=name_of)
-def test_regret_to_exact_is_small_under_every_rule(rules):
-    found = []
-    for seed in range(4):
-        rng = np.random.default_rng(seed)
-        problem = random_problem(rules, rng, symbols=3, levels=2, price=0.3)
-        found += regrets(problem, 2000)
-    assert min(found) > -1e-9  # nothing beats exact
-    assert np.mean(found) < 0.005
+def _hard(rules: Rules, seed: int = 0, symbols: int = 4) -> RoutingPOMDP:
+    """A random problem at a price at which bounds leave much to the search."""
+    return random_problem(rules, np.random.default_rng(seed), symbols=symbols, price=0.1)
+
+
+def _asked(problem: RoutingPOMDP) -> np.ndarray:
+    """The codes of all histories at which a decision is asked for."""
+    codes = np.arange(problem.n_histories)
+    digit = problem.digits_of(codes)
+    called = digit > 0
+    if not problem.rules.free_start:
+        codes = codes[called[:, 0]]
+    return codes
+
+
+def _reached(policy: TablePolicy) -> tuple[np.ndarray, np.ndarray]:
+    """The histories that a policy reaches, and their probabilities."""
+    seen: list[np.ndarray] = []
+
+    class Noting:
+        problem = policy.problem
+
+        def act(self, history: History) -> np.ndarray:
+            seen.append(self.problem.encode(history))
+            return policy.act(history)
+
+    model_value(Noting())
+    codes = np.concatenate(seen)
+    return codes, policy.problem.joint(codes).sum(axis=1)
+
+
+def _regret(problem: RoutingPOMDP, **settings) -> float:
+    return Exact().solve(problem).value - model_value(POMCP(**settings).solve(problem))
+
+
+# -- against exact ----------------------------------------------------------------------------
+
+
+def test_regret_falls_towards_zero_as_simulations_grow(searches):
+    hard = [_hard(rules, seed) for seed, rules in product(range(2), every_rules(3))]
+    regret = {n: [_regret(problem, simulations=n) for problem in hard] for n in (10, 100, 3000)}
+    assert len(searches) > 100
+    assert np.mean(regret[10]) > 2 * np.mean(regret[3000])
+    assert np.mean(regret[100]) > np.mean(regret[3000])
+    assert np.mean(regret[3000]) < 0.001
+    assert min(map(min, regret.values())) > -1e-10
 
 
 @pytest.mark.slow
-def test_regret_falls_as_simulations_grow():
-    rules = Rules(4, skip=True, free_start=True, verify=True)
-    found = {simulations: [] for simulations in (20, 200, 5000)}
-    for seed in range(12):
-        problem = random_problem(rules, np.random.default_rng(seed), 4, 2, price=0.2)
-        for simulations, values in found.items():
-            values += regrets(problem, simulations)
-    few, more, many = (np.mean(values) for values in found.values())
-    assert few > more > many
-    assert many < 0.003
+@pytest.mark.parametrize("rules", every_rules(3), ids=name_of)
+def test_ten_thousand_simulations_come_within_a_hundredth_of_exact(rules):
+    regret = [_regret(_hard(rules, seed), simulations=10_000) for seed in range(4)]
+    assert np.mean(regret) < 0.01
 
 
-def test_plain_pomcp_converges_too():
-    problem = random_problem(Rules(2), np.random.default_rng(3), 3, 2, price=0.3)
-    assert max(regrets(problem, 5000, seeds=3, prior_visits=0, exploration=1.0)) < 0.01
+@pytest.mark.slow
+@pytest.mark.parametrize("answer", ["last", "best"])
+def test_four_models_with_every_option_come_within_a_hundredth_of_exact(answer, searches):
+    rules = Rules(4, skip=True, free_start=True, verify=True, answer=answer)
+    assert np.mean([_regret(_hard(rules, seed), simulations=3000) for seed in range(4)]) < 0.01
+    assert searches
 
 
-def test_high_prices_do_not_drown_the_search():
-    # A wrong first call at price 30 costs tens of points of score.
-    problem = random_problem(
-        Rules(4, skip=True, free_start=True), np.random.default_rng(0), 4, 2, price=30.0
+def test_the_search_alone_finds_what_exact_finds_where_much_depends_on_it():
+    """Wherever exact goes, replacing its action by POMCP's alone costs little: so the two agree
+    wherever every other action is much worse."""
+    agreed = 0
+    for seed, rules in enumerate(every_rules(3)):
+        problem = _hard(rules, seed)
+        exact, pomcp = Exact().solve(problem), POMCP(simulations=2000).solve(problem)
+        codes, mass = _reached(exact)
+        chosen = pomcp.act(problem.decode(codes))
+        for code, p, action in zip(codes, mass, chosen, strict=True):
+            if action != exact.actions[code]:
+                deviation = exact.actions.copy()
+                deviation[code] = action
+                loss = (exact.value - model_value(TablePolicy(problem, deviation))) / p
+                assert loss < 0.02
+            agreed += action == exact.actions[code]
+    assert agreed > 100
+
+
+@settings(max_examples=100, deadline=None)
+@given(problems(max_models=3))
+def test_no_optimal_action_is_ever_left_out_of_the_search(problem):
+    exact = Exact().solve(problem)
+    model = POMCP().solve(problem).model
+    codes, mass = _reached(exact)
+    for code in codes[mass > 1e-9].tolist():
+        searched = [action.index for action in model.root(code).edges]
+        assert exact.actions[code] in searched
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems(max_models=3), st.integers(8, 60), st.integers(1, 30))
+def test_every_decision_is_legal(problem, simulations, particles):
+    """Also where the model holds the history for impossible."""
+    history = problem.decode(_asked(problem))
+    policy = POMCP(simulations=simulations, particles=particles).solve(problem)
+    action = policy.act(history)
+    masks = problem.rules.masks[history.stage + 1, history.last_verified.astype(int)]
+    assert masks[np.arange(len(history)), action].all()
+
+
+def test_the_lookahead_must_reach_what_pays():
+    """Two useless models before a perfect one: it takes two calls from the first to get there."""
+    problem = _hard(Rules(3))
+    problem = replace(
+        problem,
+        score=problem.score * [0.1, 0.1, 0] + [0, 0, 1],
+        costs=replace(problem.costs, call=np.array([0.01, 0.01, 0.1]), verify=np.zeros(3)),
     )
-    assert max(regrets(problem, 200, seeds=3)) < 0.02
+    start = problem.decode(np.array([problem.weights[0]]))
+    near, far = (POMCP(max_depth=depth, prior_visits=0).solve(problem) for depth in (1, 2))
+    assert near.act(start) == STAY
+    assert far.act(start) != STAY
 
 
-def problem_of(n_models, symbols):
-    rng = np.random.default_rng(0)
-    vectors = np.stack(np.unravel_index(np.arange(2**n_models), (2,) * n_models), 1).astype(float)
-    call = np.logspace(0, 2, n_models)
-    return RoutingPOMDP(
-        vectors,
-        rng.dirichlet(np.ones(len(vectors))),
-        rng.dirichlet(np.ones(symbols), size=(n_models - 1, len(vectors))),
-        Costs(call, call / 4),
-        0.1,
-        Rules(n_models, skip=True, free_start=True, verify=True),
+@pytest.mark.parametrize("rules", every_rules(3), ids=name_of)
+def test_looking_ahead_by_default_sees_the_whole_episode(rules):
+    problem = _hard(rules)
+    history = problem.decode(_asked(problem))
+    ever = POMCP(simulations=100, max_depth=1000).solve(problem)
+    assert (POMCP(simulations=100).solve(problem).act(history) == ever.act(history)).all()
+
+
+# -- the same question, the same answer -------------------------------------------------------
+
+_UNSURE = {"simulations": 12, "particles": 20, "exploration": 1.0, "prior_visits": 0}
+
+
+def test_the_seed_decides_everything():
+    problem = _hard(EVERYTHING)
+    history = problem.decode(_asked(problem))
+    first, again, other = (
+        POMCP(seed=seed, **_UNSURE).solve(problem).act(history) for seed in (0, 0, 1)
     )
+    assert (first == again).all()
+    assert (first != other).any()
 
 
-def test_problems_too_large_for_exact_are_planned_for():
-    problem = problem_of(6, 32)
-    with pytest.raises(ValueError, match="exact solver would enumerate"):
+def test_decisions_depend_on_neither_order_nor_batch():
+    problem = _hard(EVERYTHING)
+    codes = _asked(problem)
+    together = POMCP(**_UNSURE).solve(problem).act(problem.decode(codes))
+    backwards, alone = (POMCP(**_UNSURE).solve(problem) for _ in range(2))
+    assert (backwards.act(problem.decode(codes[::-1]))[::-1] == together).all()
+    one_by_one = [alone.act(problem.decode(codes[i : i + 1]))[0] for i in range(len(codes))]
+    assert (np.array(one_by_one) == together).all()
+    twice = POMCP(**_UNSURE).solve(problem).act(problem.decode(np.repeat(codes, 2)))
+    assert (twice == np.repeat(together, 2)).all()
+
+
+_PROCESS = """
+import numpy as np
+from envs import Rules
+from solvers.pomcp import POMCP
+from tests.problems import random_problem
+rules = Rules(3, skip=True, free_start=True, verify=True)
+problem = random_problem(rules, np.random.default_rng(0), symbols=4, price=0.1)
+policy = POMCP(simulations=12, particles=20, exploration=1.0, prior_visits=0).solve(problem)
+print(policy.act(problem.decode(np.arange(problem.n_histories))).tolist())
+"""
+
+
+def test_another_process_with_another_hash_seed_decides_alike():
+    problem = _hard(EVERYTHING)
+    here = POMCP(**_UNSURE).solve(problem).act(problem.decode(np.arange(problem.n_histories)))
+    for hash_seed in ("1", "2"):
+        assert _python(_PROCESS, PYTHONHASHSEED=hash_seed).strip() == str(here.tolist())
+
+
+def test_the_users_own_random_numbers_are_left_alone(searches):
+    problem = _hard(EVERYTHING)
+    random.seed(5)
+    np.random.seed(5)  # noqa: NPY002 - the global state is the point
+    before, numpy_before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    POMCP(simulations=50).solve(problem).act(problem.decode(_asked(problem)))
+    assert searches
+    assert random.getstate() == before
+    assert np.random.get_state()[1].tolist() == numpy_before  # noqa: NPY002
+
+
+def test_a_search_that_fails_gives_the_random_numbers_back(monkeypatch):
+    def fail(self, agent):
+        random.random()
+        raise RuntimeError("search")
+
+    monkeypatch.setattr(
+        "solvers.pomcp.pomdp_py.POMCP",
+        type(
+            "Failing",
+            (),
+            {
+                "__init__": lambda self, **settings: None,
+                "plan": fail,
+            },
+        ),
+    )
+    problem = _hard(EVERYTHING)
+    before = random.getstate()
+    with pytest.raises(RuntimeError, match="search"):
+        POMCP().solve(problem).act(problem.decode(_asked(problem)))
+    assert random.getstate() == before
+
+
+# -- what is planned, and how often -----------------------------------------------------------
+
+
+def test_a_log_is_replayed_in_as_many_plans_as_it_has_distinct_histories(searches):
+    problem = _hard(EVERYTHING, symbols=3)
+    replay = problem.sample(5000, np.random.default_rng(0))
+    policy = POMCP(simulations=100).solve(problem)
+    first = evaluate(policy, replay)
+    planned, searched = policy.plans, len(searches)
+    assert 0 < searched <= planned <= problem.n_histories
+    assert planned < first.decisions / 100
+    again = evaluate(policy, replay)
+    assert (policy.plans, len(searches)) == (planned, searched)
+    assert (again.cost == first.cost).all()
+    assert (again.answer == first.answer).all()
+
+
+def test_raw_signals_of_one_symbol_share_one_plan():
+    problem = with_bands(_hard(Rules(3)))
+    history = problem.decode(np.repeat(_asked(problem)[:1], 2))
+    history.signal[:, 0] = [[0.01], [0.24]]
+    policy = POMCP(simulations=100).solve(problem)
+    first, second = policy.act(history)
+    assert first == second
+    assert policy.plans == 1
+
+
+def test_each_search_runs_the_simulations_asked_for(searches):
+    problem = _hard(EVERYTHING)
+    POMCP(simulations=77).solve(problem).act(problem.decode(_asked(problem)))
+    assert {planner.last_num_sims for planner in searches} == {77}
+
+
+def test_a_single_legal_action_is_not_searched_for(searches):
+    problem = _hard(Rules(3))
+    start = History.start(np.arange(3), 3, 1)
+    assert not problem.rules.masks[0, 0].any(), "a forced start is no decision"
+    free = replace(problem, rules=Rules(3, free_start=True), price=50.0)
+    assert (POMCP().solve(free).act(start) == Exact().solve(free).act(start)).all()
+    assert not searches
+
+
+def test_nothing_is_printed(capfd):
+    problem = _hard(EVERYTHING)
+    POMCP(simulations=20).solve(problem).act(problem.decode(_asked(problem)))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_six_models_with_32_symbols_are_replayed_without_enumerating_them(searches):
+    rules = Rules(6, skip=True, free_start=True, verify=True, answer="best")
+    problem = _hard(rules, symbols=32)
+    with pytest.raises(ValueError, match="solver=pomcp"):
         Exact().solve(problem)
-    replay = problem.sample(50, np.random.default_rng(1))
-    outcome = evaluate(POMCP(simulations=50).solve(problem), replay)
+    replay = problem.sample(100, np.random.default_rng(0))
+    policy = POMCP(simulations=100).solve(problem)
+    outcome = evaluate(policy, replay)
+    assert searches
+    assert policy.plans <= outcome.decisions
     assert np.isfinite(outcome.cost).all()
 
 
-def test_each_distinct_history_is_planned_once():
-    problem = random_problem(Rules(3), np.random.default_rng(0), 3, 2, price=0.1)
-    policy = POMCP(simulations=50).solve(problem)
-    replay = problem.sample(2000, np.random.default_rng(1))
-    evaluate(policy, replay)
-    planned = policy.plans
-    assert planned <= 3 + 9
-    evaluate(policy, replay)
-    assert policy.plans == planned
+# -- the belief -------------------------------------------------------------------------------
 
 
-def test_a_decision_depends_on_neither_batch_nor_order():
-    problem = random_problem(Rules(4, skip=True), np.random.default_rng(5), 4, 2, price=0.2)
-    history = problem.decode(np.arange(problem.n_histories)[1:])
-    together = POMCP(simulations=30).solve(problem).act(history)
-    alone = POMCP(simulations=30).solve(problem)
-    rows = np.random.default_rng(0).permutation(len(history))
-    np.testing.assert_array_equal(
-        [int(alone.act(history.take(np.array([row])))[0]) for row in rows], together[rows]
-    )
+def test_an_impossible_history_is_planned_for_from_the_prior(searches):
+    problem = _hard(EVERYTHING)
+    likelihood = problem.likelihood.copy()
+    likelihood[0] = 0
+    likelihood[0, :, 0] = 1  # only the first symbol of the first model can be
+    problem = replace(problem, likelihood=likelihood)
+    impossible = 2 * problem.weights[:1]
+    assert problem.joint(impossible).sum() == 0
+    action = POMCP(simulations=500).solve(problem).act(problem.decode(impossible))
+    useless = replace(problem, likelihood=np.full_like(likelihood, 1 / problem.n_symbols))
+    assert action == POMCP(simulations=500).solve(useless).act(useless.decode(impossible))
 
 
-def test_the_same_seed_gives_the_same_actions_in_every_process():
-    script = (
-        "import numpy as np\n"
-        "from envs import Rules\n"
-        "from solvers.pomcp import POMCP\n"
-        "from tests.problems import random_problem\n"
-        "rules = Rules(4, skip=True, free_start=True, verify=True)\n"
-        "p = random_problem(rules, np.random.default_rng(5), 3, 2, price=0.2)\n"
-        "print(POMCP(simulations=30).solve(p).act(p.decode(np.arange(60))).tolist())\n"
-    )
-    root = Path(__file__).parents[2]
-    printed = {
-        subprocess.run(
-            [sys.executable, "-c", script],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=root,
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(root)},
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(printed) == 1
+@given(st.integers(0, 2**32), st.integers(1, 200), st.integers(1, 40))
+def test_particles_represent_the_posterior_to_within_one(seed, particles, n_vectors):
+    rng = np.random.default_rng(seed)
+    posterior = rng.dirichlet(np.full(n_vectors, 0.3)) * (rng.random(n_vectors) < 0.7)
+    posterior[0] += 0.01
+    posterior /= posterior.sum()
+    counts = np.bincount(_systematic(posterior, particles, rng), minlength=n_vectors)
+    assert counts.sum() == particles
+    assert (np.abs(counts - particles * posterior) < 1 + 1e-9).all()
+    assert not counts[posterior == 0].any()
 
 
-def test_pythons_own_generator_is_left_alone():
-    problem = random_problem(Rules(3), np.random.default_rng(0), 3, 2, price=0.1)
-    random.seed(1)
-    expected = random.random()
-    random.seed(1)
-    evaluate(POMCP(simulations=50).solve(problem), problem.sample(20, np.random.default_rng(0)))
-    assert random.random() == expected
+def test_each_search_starts_from_the_exact_posterior(monkeypatch):
+    beliefs = []
+
+    class Noted(pomdp_py.Agent):
+        def __init__(self, belief, **models):
+            super().__init__(belief, **models)
+            beliefs.append([state.vector for state in belief.particles])
+
+    monkeypatch.setattr("solvers.pomcp.pomdp_py.Agent", Noted)
+    problem = _hard(EVERYTHING)
+    policy = POMCP(simulations=20, particles=400).solve(problem)
+    for code in _asked(problem).tolist():
+        beliefs.clear()
+        policy.act(problem.decode(np.array([code])))
+        for belief in beliefs:
+            share = np.bincount(belief, minlength=len(problem.prior)) / 400
+            exact = problem.belief(np.array([code]))[0]
+            assert np.abs(share - exact).max() < 1 / 400 + 1e-9
 
 
-def test_an_impossible_observation_is_decided_on_the_prior():
-    sure = np.array([[[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]])
-    vectors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=float)
-    problem = RoutingPOMDP(
-        vectors, np.full(4, 0.25), sure, Costs(np.ones(2), np.zeros(2)), 0.1, Rules(2)
-    )
-    impossible = problem.decode(np.array([2]))
-    assert isinstance(impossible, History)
-    assert POMCP(simulations=20).solve(problem).act(impossible)[0] in (0, 1)
+# -- settings ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("key", "value", "expected"),
     [
-        ({"simulations": 0}, r"solver\.simulations is 0"),
-        ({"particles": 0}, r"solver\.particles is 0"),
-        ({"max_depth": 0}, r"solver\.max_depth is 0"),
-        ({"exploration": -1.0}, r"solver\.exploration is -1"),
-        ({"prior_visits": -1}, r"solver\.prior_visits is -1"),
+        ("simulations", 0, "at least 1"),
+        ("simulations", -5, "at least 1"),
+        ("particles", 0, "at least 1"),
+        ("max_depth", 0, "null or at least 1"),
+        ("exploration", -0.1, "a number >= 0"),
+        ("exploration", float("nan"), "a number >= 0"),
+        ("exploration", float("inf"), "a number >= 0"),
+        ("prior_visits", -1, "at least 0"),
     ],
 )
-def test_bad_settings_are_refused_by_key(settings, message):
-    with pytest.raises(ValueError, match=message):
-        POMCP(**settings)
+def test_bad_settings_are_refused_by_name(key, value, expected):
+    with pytest.raises(ValueError, match=rf"solver\.{key} is {value}: expected {expected}"):
+        POMCP(**{key: value})
 
 
-def test_fewer_simulations_than_actions_are_refused():
-    problem = problem_of(4, 2)
-    with pytest.raises(ValueError, match="at least one for each of the 6 actions"):
-        POMCP(simulations=5).solve(problem)
+def test_too_few_simulations_to_try_every_action_are_refused():
+    problem = _hard(EVERYTHING)
+    assert problem.rules.n_actions == 5
+    with pytest.raises(ValueError, match=r"solver\.simulations is 4: expected .* 5 actions"):
+        POMCP(simulations=4).solve(problem)
+    assert isinstance(POMCP(simulations=5).solve(problem), POMCPPolicy)
+
+
+def test_the_other_solvers_do_without_pomdp_py():
+    assert _python("import sys, solvers; print('pomdp_py' in sys.modules)").strip() == "False"
+
+
+def _python(code: str, **environment: str) -> str:
+    """What a fresh interpreter prints."""
+    root = str(Path(__file__).parents[2])
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": root, **environment},
+    ).stdout

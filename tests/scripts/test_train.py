@@ -1,0 +1,241 @@
+"""The command line: single runs, sweeps, resuming, failing, and what bad input says."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from envs.calls_table import write_calls
+from envs.profiles import load_profile, simulate
+from evaluation.runs import load_all
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"
+QUICK = [
+    "rollouts.queries={train: 150, validation: 80, test: 150}",
+    "evaluation.prices=[0, 0.1, 1]",
+]
+
+
+def command(*arguments):
+    return [sys.executable, str(ROOT / "scripts" / "train.py"), *map(str, arguments)]
+
+
+def run(*arguments, check=True, **options):
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, **options)
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def folders(sweep):
+    return sorted(path.parent for path in Path(sweep).rglob("metrics.json"))
+
+
+@pytest.mark.parametrize("group", sorted(p.name for p in CONF.iterdir() if p.is_dir()))
+def test_every_option_of_every_group_composes(group):
+    options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    assert options
+    for option in options:
+        choice = f"+{group}={option}" if group == "experiment" else f"{group}={option}"
+        if group == "hydra":
+            choice = "seed=0"  # chosen by every configuration
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("train", [choice.removeprefix("+")])
+        assert config.solver._target_
+
+
+@pytest.mark.parametrize(
+    "solver", sorted(path.stem for path in (CONF / "solver").glob("*.yaml"))
+)
+@pytest.mark.parametrize("env", ["core", "full"])
+def test_every_solver_runs_and_leaves_the_numbers_that_it_prints(solver, env, tmp_path):
+    quick = {"belief_net": ["solver.steps=20", "solver.episodes=200"]}.get(solver, [])
+    quick += ["solver.simulations=10"] if solver == "pomcp" else []
+    done = run(f"solver={solver}", f"env={env}", *QUICK, *quick, f"out={tmp_path}")
+    (folder,) = folders(tmp_path)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for name in ("aiq", "aiq_static", "aiq_oracle"):
+        shown = re.search(rf"^{name} +(\S+)", done.stdout, re.MULTILINE)[1]
+        assert float(shown) == pytest.approx(metrics["measures"][name], abs=5e-5)
+    assert len(metrics["points"]) == 3
+    assert {path.name for path in folder.iterdir()} == {
+        "config.yaml",
+        "frontier.png",
+        "frontier.svg",
+        "metrics.json",
+        "outcomes.npz",
+    }
+
+
+def test_your_own_log_runs_from_one_command(tmp_path):
+    log = simulate(load_profile("medmcqa"), {"train": 400}, seed=0)
+    write_calls(log, tmp_path / "calls.csv")
+    done = run(
+        "rollouts=calls_table",
+        f"rollouts.path={tmp_path}/calls.csv",
+        "costs=logged",
+        QUICK[1],
+        f"out={tmp_path}/runs",
+    )
+    assert "gap_closed" in done.stdout
+    (found,) = load_all(tmp_path / "runs")
+    assert found.about["costs"] == "logged"
+    # No split column: half of the queries are set aside for test, a quarter of the rest.
+    counts = found.about["queries"]
+    assert sum(counts.values()) == 400
+    assert 150 < counts["test"] < 250
+    assert 25 < counts["validation"] < 75
+
+
+def test_a_real_log_runs_from_one_command(shared_logs, tmp_path):
+    run(
+        "rollouts=rational_cascades",
+        f"rollouts.path={shared_logs}",
+        "rollouts.dataset=mmlu",
+        "costs.ratio=50",
+        QUICK[1],
+        f"out={tmp_path}",
+    )
+    (found,) = load_all(tmp_path)
+    assert found.about["queries"]["test"] == 1531
+    assert found.measures["aiq_static"] < found.measures["aiq_oracle"]
+
+
+def test_a_finished_run_is_recognised_and_not_repeated(tmp_path):
+    run(*QUICK, f"out={tmp_path}")
+    (folder,) = folders(tmp_path)
+    before = (folder / "metrics.json").stat().st_mtime_ns
+    again = run(*QUICK, f"out={tmp_path}")
+    assert "aiq" in again.stdout
+    assert (folder / "metrics.json").stat().st_mtime_ns == before
+    run(*QUICK, f"out={tmp_path}", "force=true")
+    assert (folder / "metrics.json").stat().st_mtime_ns > before
+    run(*QUICK, f"out={tmp_path}", "seed=1")
+    assert len(folders(tmp_path)) == 2
+
+
+def test_the_same_seed_gives_the_same_numbers(tmp_path):
+    quick = [*QUICK, "solver=belief_net", "solver.steps=30", "solver.episodes=200"]
+    for out in ("one", "two"):
+        run(*quick, f"out={tmp_path / out}")
+    one, two = (load_all(tmp_path / out)[0] for out in ("one", "two"))
+    assert one.measures == two.measures
+    assert one.intervals == two.intervals
+    assert one.points == two.points
+
+
+def test_a_failing_job_does_not_stop_the_rest_of_a_sweep(tmp_path):
+    # Eight models' worth of bins are too many for the exact solver, not for thresholds.
+    done = run(
+        "-m",
+        "solver=exact,threshold",
+        "observation.bins=8,100",
+        *QUICK,
+        f"out={tmp_path}",
+        "sweep=s",
+        "hydra.launcher.n_jobs=2",
+        check=False,
+    )
+    assert done.returncode != 0
+    assert len(folders(tmp_path / "s")) == 3
+    assert "FAILED solver=exact observation.bins=100" in done.stderr + done.stdout
+    assert "the exact solver would enumerate" in done.stderr + done.stdout
+
+
+def test_an_interrupted_sweep_picks_up_where_it_stopped(tmp_path):
+    sweep = [
+        "-m",
+        "costs.ratio=10,20,30,40,50,60",
+        "solver=pomcp",
+        "solver.simulations=200",
+        "env=core",
+        *QUICK,
+        f"out={tmp_path}",
+        "sweep=s",
+        "hydra/launcher=basic",
+    ]
+    process = subprocess.Popen(
+        command(*sweep), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while len(folders(tmp_path)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    first = {folder: (folder / "metrics.json").stat().st_mtime_ns for folder in folders(tmp_path)}
+    assert 2 <= len(first) < 6
+    run(*sweep)
+    assert len(folders(tmp_path)) == 6
+    for folder, written in first.items():
+        assert (folder / "metrics.json").stat().st_mtime_ns == written
+
+
+def test_tracking_needs_no_wandb_when_it_is_off(tmp_path):
+    blocked = tmp_path / "wandb.py"
+    blocked.write_text("raise ImportError('wandb must not be imported')\n")
+    run(*QUICK, f"out={tmp_path}/runs", env=os.environ | {"PYTHONPATH": str(tmp_path)})
+
+
+def test_a_tracked_sweep_is_grouped_by_its_name(tmp_path):
+    run("tracker=wandb", "sweep=grouped", *QUICK, f"out={tmp_path}")
+    (folder,) = folders(tmp_path)
+    (log,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    wandb = Path(sys.executable).with_name("wandb")
+    read = subprocess.run(
+        [wandb, "leet", "inspect", "--json", log], capture_output=True, text=True, check=True
+    )
+    for expected in ("grouped", "frontier/cost", "gap_closed", "fingerprint"):
+        assert expected in read.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["costs.ratio=0.5"], "costs.ratio is 0.5: expected a number >= 1"),
+        (["evaluation.prices=[-1]"], "evaluation.prices has -1"),
+        (["observation.bins=0"], "observation.bins is 0"),
+        (["env.answer=first"], "env.answer is 'first'"),
+        (["rollouts.profile=nonesuch"], "nonesuch"),
+        (["rollouts.models=[llama3.2-1b,gpt]"], "rollouts.models names 'gpt'"),
+        (["tracker=wandb", "tracker.mode=loud"], "tracker.mode"),
+        (["rollouts=calls_table"], "rollouts.path is not set: give rollouts.path=VALUE"),
+        (["rollouts=calls_table", "rollouts.path=no.csv"], "no.csv"),
+        (["observation.bins=64"], "use fewer observation.bins"),
+        (["costs.ratio=1"], "the last model costs 1 on average and the first 1"),
+    ],
+)
+def test_bad_input_gets_one_line_that_names_it(arguments, message, tmp_path):
+    quick = QUICK[1:] if "rollouts=calls_table" in arguments else QUICK
+    if arguments[0].startswith("evaluation.prices"):
+        quick = QUICK[:1]
+    done = run(*quick, *arguments, f"out={tmp_path}", check=False)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [("costs.rato=10", "rato"), ("solver=nonesuch", "Available options in 'solver'")],
+)
+def test_unknown_keys_and_options_are_refused(argument, message, tmp_path):
+    done = run(argument, f"out={tmp_path}", check=False)
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
+def test_help_explains_the_groups():
+    shown = run("--help").stdout
+    for group in ("rollouts", "costs", "verifier", "observation", "env", "solver", "tracker"):
+        assert re.search(rf"^ +{group} ", shown, re.MULTILINE)
+    assert "wandb sync" in shown
