@@ -54,9 +54,7 @@ def test_every_option_of_every_group_composes(group):
         assert config.solver._target_
 
 
-@pytest.mark.parametrize(
-    "solver", sorted(path.stem for path in (CONF / "solver").glob("*.yaml"))
-)
+@pytest.mark.parametrize("solver", sorted(path.stem for path in (CONF / "solver").glob("*.yaml")))
 @pytest.mark.parametrize("env", ["core", "full"])
 def test_every_solver_runs_and_leaves_the_numbers_that_it_prints(solver, env, tmp_path):
     quick = {"belief_net": ["solver.steps=20", "solver.episodes=200"]}.get(solver, [])

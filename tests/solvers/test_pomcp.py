@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs import STAY, History, RoutingPOMDP, Rules
+from envs import STAY, Costs, History, RoutingPOMDP, Rules
 from evaluation.evaluate import evaluate, model_value
 from solvers import Exact, TablePolicy
 from solvers.pomcp import POMCP, POMCPPolicy, _systematic
-from tests.problems import every_rules, name_of, problems, random_problem, with_bands
+from tests.problems import every_rules, name_of, problems, score_vectors, with_bands
 
 EVERYTHING = Rules(3, skip=True, free_start=True, verify=True)
 
@@ -39,8 +39,19 @@ def searches(monkeypatch):
 
 
 def _hard(rules: Rules, seed: int = 0, symbols: int = 4) -> RoutingPOMDP:
-    """A random problem at a price at which bounds leave much to the search."""
-    return random_problem(rules, np.random.default_rng(seed), symbols=symbols, price=0.1)
+    """A random problem in which verifiers are cheap and models differ enough in cost for bounds to
+    leave much to the search."""
+    n, rng = rules.n_models, np.random.default_rng(seed)
+    score = score_vectors(np.tile([0.0, 1.0], (n, 1)))
+    call = 3.0 ** np.arange(n)
+    return RoutingPOMDP(
+        score=score,
+        prior=rng.dirichlet(np.ones(len(score))),
+        likelihood=rng.dirichlet(np.ones(symbols), size=(n - 1, len(score))),
+        costs=Costs(call, call / 10),
+        price=0.1,
+        rules=rules,
+    )
 
 
 def _asked(problem: RoutingPOMDP) -> np.ndarray:
@@ -88,8 +99,9 @@ def test_regret_falls_towards_zero_as_simulations_grow(searches):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rules", every_rules(3), ids=name_of)
-def test_ten_thousand_simulations_come_within_a_hundredth_of_exact(rules):
+def test_ten_thousand_simulations_come_within_a_hundredth_of_exact(rules, searches):
     regret = [_regret(_hard(rules, seed), simulations=10_000) for seed in range(4)]
+    assert searches
     assert np.mean(regret) < 0.01
 
 
@@ -157,11 +169,12 @@ def test_the_lookahead_must_reach_what_pays():
 
 
 @pytest.mark.parametrize("rules", every_rules(3), ids=name_of)
-def test_looking_ahead_by_default_sees_the_whole_episode(rules):
+def test_looking_ahead_by_default_sees_the_whole_episode(rules, searches):
     problem = _hard(rules)
     history = problem.decode(_asked(problem))
-    ever = POMCP(simulations=100, max_depth=1000).solve(problem)
-    assert (POMCP(simulations=100).solve(problem).act(history) == ever.act(history)).all()
+    ever = POMCP(simulations=1000, max_depth=1000).solve(problem)
+    assert (POMCP(simulations=1000).solve(problem).act(history) == ever.act(history)).all()
+    assert searches
 
 
 # -- the same question, the same answer -------------------------------------------------------
@@ -192,20 +205,15 @@ def test_decisions_depend_on_neither_order_nor_batch():
 
 
 _PROCESS = """
-import numpy as np
-from envs import Rules
-from solvers.pomcp import POMCP
-from tests.problems import random_problem
-rules = Rules(3, skip=True, free_start=True, verify=True)
-problem = random_problem(rules, np.random.default_rng(0), symbols=4, price=0.1)
-policy = POMCP(simulations=12, particles=20, exploration=1.0, prior_visits=0).solve(problem)
-print(policy.act(problem.decode(np.arange(problem.n_histories))).tolist())
+import tests.solvers.test_pomcp as here
+problem = here._hard(here.EVERYTHING)
+print(here.POMCP(**here._UNSURE).solve(problem).act(problem.decode(here._asked(problem))).tolist())
 """
 
 
 def test_another_process_with_another_hash_seed_decides_alike():
     problem = _hard(EVERYTHING)
-    here = POMCP(**_UNSURE).solve(problem).act(problem.decode(np.arange(problem.n_histories)))
+    here = POMCP(**_UNSURE).solve(problem).act(problem.decode(_asked(problem)))
     for hash_seed in ("1", "2"):
         assert _python(_PROCESS, PYTHONHASHSEED=hash_seed).strip() == str(here.tolist())
 

@@ -1,0 +1,129 @@
+"""From finished runs to a table and a figure."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evaluation.comparison import comparison_table, sort_runs
+from evaluation.runs import load_all
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs")
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "scripts" / "train.py"),
+            "-m",
+            "solver=exact,threshold",
+            "costs.ratio=100,20",
+            "observation.bins=4",
+            "rollouts.queries={train: 150, validation: 80, test: 150}",
+            "evaluation.prices=[0, 0.1, 1]",
+            "env=full",
+            f"out={out}",
+            "sweep=s",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return out / "s"
+
+
+def compare(*arguments):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "compare.py"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_sweep_becomes_one_table_and_one_figure(sweep, tmp_path):
+    done = compare(sweep, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    for shown in ("exact", "threshold", "(random mixing)", "(oracle)", "1:20", "1:100"):
+        assert shown in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "comparison.csv",
+        "comparison.md",
+        "frontiers.png",
+        "frontiers.svg",
+    }
+    assert (tmp_path / "frontiers.png").read_bytes().startswith(b"\x89PNG")
+    assert "threshold" in (tmp_path / "frontiers.svg").read_text()
+
+
+def test_the_csv_holds_every_runs_numbers_in_full(sweep, tmp_path):
+    compare(sweep, "--out", tmp_path)
+    with (tmp_path / "comparison.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    for row in rows:
+        metrics = json.loads((Path(row["folder"]) / "metrics.json").read_text())
+        assert float(row["aiq"]) == metrics["measures"]["aiq"]
+        assert [float(row["aiq_low"]), float(row["aiq_high"])] == metrics["intervals"]["aiq"]
+
+
+def test_settings_come_in_the_order_of_their_ratios_and_solvers_by_aiq(sweep):
+    settings = sort_runs(load_all(sweep))
+    assert [setting.column for setting in settings] == ["1:20", "1:100"]
+    for runs in settings.values():
+        heights = [run.measures["aiq"] for run in runs.values()]
+        assert heights == sorted(heights, reverse=True)
+
+
+def test_what_varies_tells_settings_and_solvers_apart(sweep):
+    runs = load_all(sweep)
+    for number, run in enumerate(runs):
+        run.about["config"]["observation"]["bins"] = 4 + number % 2
+        if run.about["solver"] == "exact":
+            run.about["config"]["solver"]["max_histories"] = 100 + number
+    settings = sort_runs(runs)
+    assert any("observation.bins=5" in setting.row for setting in settings)
+    labels = {label for found in settings.values() for label in found}
+    assert "threshold" in labels
+    assert any(label.startswith("exact max_histories=") for label in labels)
+
+
+def test_of_runs_that_differ_in_code_alone_the_newest_counts(sweep, tmp_path):
+    old = load_all(sweep)[0]
+    copy = tmp_path / "old"
+    copy.mkdir()
+    content = json.loads((old.folder / "metrics.json").read_text())
+    (copy / "metrics.json").write_text(json.dumps(content))
+    newer = tmp_path / "new"
+    newer.mkdir()
+    content["about"]["finished"] = "2999-01-01T00:00:00+00:00"
+    (newer / "metrics.json").write_text(json.dumps(content))
+    assert [run.folder.name for run in load_all(tmp_path)] == ["new"]
+
+
+def test_undefined_measures_are_shown_as_a_dash(sweep):
+    settings = sort_runs(load_all(sweep))
+    run = next(iter(next(iter(settings.values())).values()))
+    run.measures["delta_ibc"] = None
+    assert "–" in comparison_table(settings, "simple")
+
+
+def test_folders_without_runs_are_refused_by_name(tmp_path):
+    for folder, message in ((tmp_path, "holds no finished run"), (tmp_path / "no", "is no folder")):
+        done = compare(folder)
+        assert done.returncode == 1
+        assert message in done.stderr
+        assert str(folder) in done.stderr
+
+
+def test_a_damaged_run_is_named(sweep, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.json").write_text('{"about": ')
+    done = compare(tmp_path)
+    assert done.returncode == 1
+    assert "metrics.json is no finished run's metrics" in done.stderr
