@@ -11,17 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from envs.calls_table import (
-    align,
-    column,
-    in_unit_interval,
-    numbers,
-    read_calls,
-    read_table,
-    texts,
-)
+from envs.calls_table import align, in_unit_interval, read_calls
 from envs.profiles import load_profile, simulate
 from envs.rollouts import Rollouts, RolloutsError, concatenate
+from envs.table_files import column, numbers, read_table, texts
 
 _SPLITS = ("train", "validation", "test")
 
