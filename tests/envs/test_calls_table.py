@@ -394,7 +394,7 @@ def test_a_truncated_archive_is_refused(tmp_path):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Files are parsed a few rows at a time: a row's number in its block is not its number."""
-    monkeypatch.setattr("envs.calls_table._BLOCK", 2**12)
+    monkeypatch.setattr("envs.table_files._BLOCK", 2**12)
 
 
 @pytest.mark.usefixtures("small_blocks")
