@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
-    from envs import Replay, Rollouts, RoutingPOMDP
+    from envs import CostModel, Replay, Rollouts, RoutingPOMDP
     from evaluation.runs import Run
 
 # What does not change a run's numbers, and so does not make it another run.
@@ -54,21 +55,26 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
     """
     from evaluation import runs
     from evaluation.build import build, check_prices
+    from evaluation.report import report
     from evaluation.tracker import masked
 
     started = time.perf_counter()
     check_prices(config.evaluation.prices)
+    cost_model, solver = build(config.costs, "costs"), build(config.solver, "solver")
+    tracker = build(config.tracker, "tracker")
     loaded: Rollouts = build(config.rollouts, "rollouts")
     settings = {str(key): value for key, value in plain(config).items() if key not in _ELSEWHERE}
-    dataset = str(loaded.dataset[0])
+    datasets = list(dict.fromkeys(loaded.dataset.tolist()))
+    dataset = "+".join(datasets) if len(datasets) < 4 else f"{len(datasets)}-datasets"
     ratio = "logged" if config.costs.ratio is None else f"{config.costs.ratio:g}"
     mark = runs.fingerprint(settings, loaded)
     name = f"{choices['solver']}-{dataset}-ratio{ratio}-seed{config.seed}-{mark}"
-    folder = Path(config.out) / config.sweep / name
+    # Names of data sets come from logs: any text, which a folder's name is not.
+    folder = Path(config.out) / config.sweep / re.sub(r"[^\w.+-]+", "_", name)
     if not config.force and (finished := runs.load(folder)):
         return finished
 
-    problem, train_set, validation, test = prepare(config, loaded)
+    problem, train_set, validation, test = prepare(config, loaded, cost_model)
     about = {
         "solver": choices["solver"],
         "dataset": dataset,
@@ -84,7 +90,6 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
         "queries": {"train": len(train_set), "validation": len(validation), "test": len(test)},
         "config": masked(settings),
     }
-    tracker = build(config.tracker, "tracker")
     with tracker.run(
         folder=folder,
         name=name,
@@ -92,12 +97,12 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
         job_type=choices["solver"],
         config=about,
     ) as tracked:
-        solver = build(config.solver, "solver").logging_to(partial(tracked.log, "train"))
-        policies = solve(solver, problem, config, train_set)
-        solved = time.perf_counter()
-        from evaluation.report import report
-
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(config.threads)
         prices, chosen = list(config.evaluation.prices), config.evaluation
+        solver = solver.logging_to(partial(tracked.log, "train"))
+        policies = solver.solve_frontier(problem, prices, train_set)
+        solved = time.perf_counter()
         found = report(
             policies,
             problem,
@@ -125,7 +130,9 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
     return finished
 
 
-def prepare(config: DictConfig, loaded: Rollouts) -> tuple[RoutingPOMDP, Replay, Replay, Replay]:
+def prepare(
+    config: DictConfig, loaded: Rollouts, cost_model: CostModel
+) -> tuple[RoutingPOMDP, Replay, Replay, Replay]:
     """The problem fitted on the training queries, and the three splits ready to replay."""
     from envs import RoutingPOMDP, Rules
     from evaluation.build import build
@@ -136,7 +143,6 @@ def prepare(config: DictConfig, loaded: Rollouts) -> tuple[RoutingPOMDP, Replay,
     rollouts = rollouts.with_split("test", chosen.test, chosen.split_seed)
     rollouts = rollouts.with_split("validation", chosen.validation, chosen.split_seed)
     verifier = build(config.verifier, "verifier")
-    cost_model = build(config.costs, "costs")
     train_log = rollouts.where("train")
     costs = cost_model.fit(train_log, verifier.cost(train_log))
     train_set, validation, test = (
@@ -153,15 +159,6 @@ def prepare(config: DictConfig, loaded: Rollouts) -> tuple[RoutingPOMDP, Replay,
         levels=levels,
     )
     return problem, train_set, validation, test
-
-
-def solve(solver: Any, problem: RoutingPOMDP, config: DictConfig, train_set: Replay) -> Any:
-    """One policy a price."""
-    if config.solver._target_.startswith("solvers.belief_net"):
-        import torch
-
-        torch.set_num_threads(config.threads)
-    return solver.solve_frontier(problem, list(config.evaluation.prices), train_set)
 
 
 def plain(config: DictConfig) -> dict[Any, Any]:
