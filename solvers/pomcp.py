@@ -6,10 +6,11 @@ posterior, which a finite routing problem affords: the set is never depleted, ho
 history. The draw and the search are seeded by the history, so that a decision depends on no other.
 
 The search is informed, which plain POMCP is not (its averages over exploring actions take millions
-of simulations to settle in a cascade that verifies and skips): returning an answer earns its
-posterior mean instead of a sampled score; a new node is worth what a router that knows the scores
-would get from there (QMDP: Littman et al., 1995), an upper bound; and each action starts with that
-bound as its value, for a few visits (the "preferred actions" of POMCP).
+of simulations to settle in a cascade that verifies and skips). Returning an answer earns its
+posterior mean instead of a sampled score. A new node is worth what a router that knows the scores
+would get from there (QMDP: Littman et al., 1995). Each action starts with an upper bound as its
+value, for a few visits (POMCP's "preferred actions"); one whose bound lies below what another
+action earns at worst is left out.
 
 How pomdp-py is made to fit: it has no terminal states, so the step that ends an episode counts for
 more steps than its tree is deep, which stops the simulation there; states, actions and observations
@@ -46,7 +47,7 @@ class POMCP(Solver):
         seed: of the particles and the search.
     """
 
-    simulations: int = 500
+    simulations: int = 1000
     particles: int = 1000
     max_depth: int | None = None
     exploration: float = 0.3
@@ -242,8 +243,8 @@ class _Model(pomdp_py.BlackboxModel):
         self._end = _State(_Place((), False, problem.prior), 0)
         # Ends a simulation with what a clairvoyant would get: a rollout in one step.
         self.reveal = _Action(-1)
-        self._bound = _clairvoyant(problem)
-        self._foreseen = self._bound.tolist()
+        bound, self._onward = _clairvoyant(problem)
+        self._foreseen = bound.tolist()
         self._likelihood = problem.likelihood.transpose(0, 2, 1)
         self._cumulative = problem.likelihood.cumsum(axis=2)[:, :, :-1].tolist()
 
@@ -282,7 +283,6 @@ class _Model(pomdp_py.BlackboxModel):
     def _explored(self, place: _Place) -> _Place:
         """Adds what the legal actions lead to, leaving out those that cannot be the best."""
         rules = self._problem.rules
-        foreseen = place.joint @ self._bound / place.joint.sum()
         bounds = {}
         for index in np.flatnonzero(rules.masks[place.stage + 1, int(place.verified)]).tolist():
             edge = self._edge(place, index)
@@ -291,9 +291,8 @@ class _Model(pomdp_py.BlackboxModel):
                 called = place.called
                 if index != rules.verify_action:
                     called = (*called, place.stage + index)
-                # At worst the answer is returned next, at best all scores are known from there.
-                low += self._answer(place.joint, called)
-                high += float(foreseen[called[-1] + 1])
+                low += self._answer(place.joint, called)  # at worst it is returned next
+                high += self._ceiling(place.joint, called, edge.model is not None)
             bounds[self._actions[index]] = edge, low, high
         # What is certainly worse would ruin the averages by its visits, at high prices above all.
         floor = max(low for _, low, _ in bounds.values()) - 1e-9
@@ -319,6 +318,21 @@ class _Model(pomdp_py.BlackboxModel):
         paid += float(problem.verify_price[target])
         return _Edge(-paid, [None] * problem.n_symbols, target)
 
+    def _ceiling(
+        self, joint: NDArray[np.float64], called: tuple[int, ...], verified: bool
+    ) -> float:
+        """The fast informed bound (Hauskrecht, 2000): an upper bound of the value once ``called``
+        are called. The next action is chosen on the next symbol, all scores are known after."""
+        problem, stage = self._problem, called[-1]
+        returned = [stage] if problem.rules.answer == "last" else list(called)
+        options = np.concatenate([problem.score[:, returned], self._onward[stage]], axis=1)
+        mass = joint.sum()
+        seen = float(((self._likelihood[stage] * joint) @ options).max(axis=1).sum() / mass)
+        if verified:
+            return seen
+        blind = float((joint @ options).max() / mass)
+        return max(blind, seen - float(problem.verify_price[stage]))
+
     def _answer(self, joint: NDArray[np.float64], called: tuple[int, ...]) -> float:
         """Posterior mean of the returned answer."""
         returned = called[-1:] if self._problem.rules.answer == "last" else called
@@ -326,8 +340,15 @@ class _Model(pomdp_py.BlackboxModel):
         return float(mean.max())
 
 
-def _clairvoyant(problem: RoutingPOMDP) -> NDArray[np.float64]:
-    """``(S, N + 1)``: the best return from each stage on for a router that knows the scores."""
+def _clairvoyant(
+    problem: RoutingPOMDP,
+) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+    """What a router that knows the scores gets, whatever it has paid for so far.
+
+    Returns:
+        ``(S, N + 1)``: the best return from each ``stage + 1`` on, and for each stage but the
+        last ``(S, reach)``: its return if it climbs by so many rungs now.
+    """
     rules, n = problem.rules, problem.n_models
     value = np.full((len(problem.prior), n + 1), -np.inf)
     value[:, 1:] = problem.score
@@ -336,11 +357,12 @@ def _clairvoyant(problem: RoutingPOMDP) -> NDArray[np.float64]:
     toll = problem.call_price.copy()
     if not rules.verify:
         toll[:-1] += problem.verify_price[:-1]
+    onward = []
     for stage in range(n - 2, -2, -1):
-        for target in range(stage + 1, stage + 1 + rules.reach(stage)):
-            onward = value[:, target + 1] - toll[target]
-            value[:, stage + 1] = np.maximum(value[:, stage + 1], onward)
-    return value
+        later = slice(stage + 1, stage + 1 + rules.reach(stage))
+        onward.append(value[:, 1:][:, later] - toll[later])
+        value[:, stage + 1] = np.maximum(value[:, stage + 1], onward[-1].max(axis=1))
+    return value, onward[-2::-1]
 
 
 class _Informed(pomdp_py.RolloutPolicy):

@@ -113,6 +113,21 @@ def test_four_models_with_every_option_come_within_a_hundredth_of_exact(answer, 
     assert searches
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_verification_is_bought_as_often_as_exact_buys_it_at_every_cost(seed, searches):
+    problem = _hard(replace(EVERYTHING, answer="best"), seed)
+    call, bought = problem.costs.call, []
+    for share in (0.1, 1.0, 2.0, 4.0):
+        priced = replace(problem, costs=Costs(call, share * call))
+        replay = priced.sample(2000, np.random.default_rng(0))
+        exact, pomcp = Exact().solve(priced), POMCP(simulations=2000).solve(priced)
+        bought.append(evaluate(exact, replay).verifications.mean())
+        assert evaluate(pomcp, replay).verifications.mean() == pytest.approx(bought[-1], abs=0.05)
+    assert bought[0] > 1
+    assert bought[-1] == 0
+    assert searches
+
+
 def test_the_search_alone_finds_what_exact_finds_where_much_depends_on_it():
     """Wherever exact goes, replacing its action by POMCP's alone costs little: so the two agree
     wherever every other action is much worse."""
