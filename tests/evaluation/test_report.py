@@ -36,7 +36,7 @@ def test_points_are_the_policies_replayed_on_both_splits(setting):
 
 
 def test_regret_is_what_a_policy_is_worth_less_than_exact(setting):
-    problem, train, validation, test = setting
+    problem, _, validation, test = setting
     _, exact = reported(setting, Exact())
     assert exact.measures["model_regret_max"] == pytest.approx(0, abs=1e-9)
     # Always staying is worth the first model's prior mean, less its costs.
