@@ -27,6 +27,7 @@ _ELSEWHERE = ("tracker", "sweep", "out", "force", "threads", "hydra")
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
 def main(config: DictConfig) -> str:
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+    started = datetime.now(UTC).isoformat()
     try:
         run = train(config, dict(HydraConfig.get().runtime.choices))
     except (ValueError, OSError) as error:
@@ -37,7 +38,10 @@ def main(config: DictConfig) -> str:
         from evaluation.comparison import run_table
 
         print(run_table(run))
-    return one_line(run)
+    earlier = run.about["finished"] < started
+    if earlier and not multirun:
+        print("(finished earlier: force=true repeats it)")
+    return one_line(run) + "  finished earlier" * earlier
 
 
 def train(config: DictConfig, choices: dict[str, str]) -> Run:
