@@ -23,7 +23,7 @@ demo: $(INSTALLED)  ## Compare solvers over cost ratios on embedded data: runs/d
 	$(BIN)/python scripts/compare.py runs/demo
 
 test: $(INSTALLED) lint  ## Lint, check types, run all tests
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

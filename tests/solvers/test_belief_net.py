@@ -16,6 +16,15 @@ PRICES = [0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0, 8.0]
 SMALL = {"episodes": 4000, "steps": 1000, "hidden": 64}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """As in a sweep: the network is too small for more, and tests run side by side."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def profile_problem(name, rules, ratio=100.0):
     rollouts = simulate(load_profile(name), {"train": 1000}, seed=0)
     verifier, cost_model = LoggedSignal(), CostModel(ratio=ratio)

@@ -159,6 +159,22 @@ def test_no_optimal_action_is_ever_left_out_of_the_search(problem):
         assert exact.actions[code] in searched
 
 
+@settings(max_examples=100, deadline=None)
+@given(problems(max_models=3))
+def test_the_search_starts_from_upper_bounds_of_the_exact_values(problem):
+    exact, model = Exact().solve(problem), POMCP().solve(problem).model
+    for code, mass in zip(*_reached(exact), strict=True):
+        history = problem.decode(np.array([code]))
+        if mass < 1e-6 or history.stage[0] < 0:
+            continue
+        stayed = exact.actions.copy()
+        stayed[code] = STAY
+        gained = (exact.value - model_value(TablePolicy(problem, stayed))) / mass
+        belief = problem.belief(np.array([code]))[0]
+        value = belief @ problem.score[:, problem.best_answer(history)[0]] + gained
+        assert max(bound for _, _, bound in model.root(int(code)).preferred) >= value - 1e-7
+
+
 @settings(max_examples=60, deadline=None)
 @given(problems(max_models=3), st.integers(8, 60), st.integers(1, 30))
 def test_every_decision_is_legal(problem, simulations, particles):
