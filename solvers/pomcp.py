@@ -41,7 +41,8 @@ class POMCP(Solver):
     Attributes:
         simulations: a plan.
         particles: in the belief of a plan, spread evenly over the exact posterior.
-        max_depth: decisions that a simulation looks ahead; null for the whole episode.
+        max_depth: decisions that a simulation looks ahead; null for the whole episode. What would
+            follow counts for nothing, so that a short one stays too often.
         exploration: the constant of UCB1, in score.
         prior_visits: how many visits the bound counts for; 0 leaves new actions without a value.
         seed: of the particles and the search.
@@ -62,6 +63,8 @@ class POMCP(Solver):
             raise ValueError(f"solver.max_depth is {self.max_depth}: expected null or at least 1")
         if self.prior_visits < 0:
             raise ValueError(f"solver.prior_visits is {self.prior_visits}: expected at least 0")
+        if self.seed < 0:
+            raise ValueError(f"solver.seed is {self.seed}: expected at least 0")
         if not 0 <= self.exploration < np.inf:
             raise ValueError(f"solver.exploration is {self.exploration}: expected a number >= 0")
 
@@ -88,16 +91,18 @@ class POMCPPolicy:
         solver: how it plans.
         model: the problem as pomdp-py sees it.
         planned: history code -> action, for the histories asked for so far.
+        searched: those that bounds did not decide, so that a search was run.
     """
 
     problem: RoutingPOMDP
     solver: POMCP
     model: _Model
     planned: dict[int, int] = field(default_factory=dict)
+    searched: set[int] = field(default_factory=set)
 
     @property
     def plans(self) -> int:
-        """How many histories were planned for."""
+        """How many histories were decided on."""
         return len(self.planned)
 
     def act(self, history: History) -> Actions:
@@ -111,6 +116,7 @@ class POMCPPolicy:
         root = self.model.root(code)
         if len(root.edges) == 1:
             return next(iter(root.edges)).index
+        self.searched.add(code)
         draw = np.random.default_rng([self.solver.seed, code])
         posterior = self.problem.belief(np.array([code]))[0]
         vectors = _systematic(posterior, self.solver.particles, draw)
