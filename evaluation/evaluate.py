@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import STAY, Episodes, History, Replay, RoutingPOMDP
-from solvers.solver import Clairvoyant, Policy
+from solvers.solver import Policy, Unbound
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -38,10 +38,10 @@ class Outcome:
     decisions: int
 
 
-def evaluate(policy: Policy | Clairvoyant, replay: Replay) -> Outcome:
+def evaluate(policy: Policy | Unbound, replay: Replay) -> Outcome:
     """Plays ``policy`` on every query of ``replay``, exactly as `RoutingEnv` would step it."""
-    if isinstance(policy, Clairvoyant):
-        policy = policy.foresee(replay)
+    if isinstance(policy, Unbound):
+        policy = policy.bind(replay)
     problem, n = policy.problem, len(replay)
     cost = np.empty(n)
     answer, calls, verifications = (np.empty(n, dtype=np.int64) for _ in range(3))

@@ -12,7 +12,7 @@ from evaluation.bootstrap import intervals
 from evaluation.evaluate import evaluate, model_value, returns
 from evaluation.families import FamilyOutcomes
 from evaluation.measures import measure
-from solvers import Clairvoyant, Exact, Oracle, Policy
+from solvers import Exact, Oracle, Policy, Unbound
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Report:
 
 
 def report(
-    policies: Sequence[Policy | Clairvoyant],
+    policies: Sequence[Policy | Unbound],
     problem: RoutingPOMDP,
     prices: Sequence[float],
     validation: Replay,
@@ -60,7 +60,8 @@ def report(
         level: of the confidence intervals.
         seed: of the bootstrap.
         regret: whether to compute values inside the model; skipped where the exact solver cannot
-            enumerate it, for a clairvoyant, and for baselines that play by rules of their own.
+            enumerate it, for policies that read texts or scores, and for baselines that play by
+            rules of their own.
     """
     oracles = [Oracle().solve(problem.at(price), test) for price in prices]
     families, plays = {}, {}
@@ -92,11 +93,7 @@ def report(
             "model_value": None,
             "model_regret": None,
         }
-        if (
-            optimal
-            and not isinstance(policy, Clairvoyant)
-            and policy.problem.rules == problem.rules
-        ):
+        if optimal and not isinstance(policy, Unbound) and policy.problem.rules == problem.rules:
             value = model_value(policy)
             point |= {"model_value": value, "model_regret": optimal[i] - value}
         points.append(point)

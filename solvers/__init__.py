@@ -2,7 +2,7 @@
 
 from solvers.baselines import Oracle, RandomMix, Static
 from solvers.exact import Exact
-from solvers.solver import Clairvoyant, Policy, Solver, TablePolicy
+from solvers.solver import Clairvoyant, Policy, Solver, TablePolicy, Unbound
 from solvers.threshold import Threshold
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "Static",
     "TablePolicy",
     "Threshold",
+    "Unbound",
 ]

@@ -123,7 +123,7 @@ class Oracle(Solver):
 class OraclePolicy(Clairvoyant):
     problem: RoutingPOMDP
 
-    def foresee(self, replay: Replay) -> Policy:
+    def bind(self, replay: Replay) -> Policy:
         """On each query the model of the best ``score - λ · cost / c_{N-1}``; ties go to the
         cheaper model."""
         rate = self.problem.price / self.problem.costs.unit

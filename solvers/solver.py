@@ -34,14 +34,25 @@ class Policy(Protocol):
         whatever else is in the batch."""
 
 
-class Clairvoyant(ABC):
-    """What stands in for a policy that sees hidden scores. Only the oracle does."""
+class Unbound(ABC):
+    """A policy that needs more of the queries than a history holds: their texts.
+
+    Attributes:
+        problem: as of `Policy`.
+    """
 
     problem: RoutingPOMDP
 
     @abstractmethod
-    def foresee(self, replay: Replay) -> Policy:
-        """The policy for the queries of ``replay``, all of whose scores it may look at."""
+    def bind(self, replay: Replay) -> Policy:
+        """The policy for the queries of ``replay``, which ``history.query`` numbers.
+
+        It may read prompts at any time, an answer once its model was called, and nothing else.
+        """
+
+
+class Clairvoyant(Unbound):
+    """One that reads the hidden scores, and so is no policy at all. Only the oracle does."""
 
 
 class Solver(ABC):
@@ -52,7 +63,7 @@ class Solver(ABC):
         return self
 
     @abstractmethod
-    def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy | Clairvoyant:
+    def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy | Unbound:
         """The policy for ``problem`` at its price.
 
         Args:
@@ -62,7 +73,7 @@ class Solver(ABC):
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
-    ) -> Sequence[Policy | Clairvoyant]:
+    ) -> Sequence[Policy | Unbound]:
         """One policy a price; overridden where many prices can share work."""
         return [self.solve(problem.at(price), train) for price in prices]
 
