@@ -88,23 +88,21 @@ def _regret(problem: RoutingPOMDP, **settings) -> float:
 
 
 def test_regret_falls_towards_zero_as_simulations_grow(searches):
-    # With three models the bounds alone decide: there is nothing to search for.
-    everything = {"skip": True, "free_start": True, "verify": True}
-    hard = [_hard(Rules(4, **everything), seed) for seed in range(3)]
-    hard += [_hard(Rules(4, **everything, answer="best"), seed) for seed in range(2)]
+    hard = [_hard(rules, seed) for seed, rules in product(range(2), every_rules(4))]
     regret = {n: [_regret(problem, simulations=n) for problem in hard] for n in (10, 100, 3000)}
     assert len(searches) > 100
-    assert np.mean(regret[10]) > np.mean(regret[3000])
-    assert np.mean(regret[100]) > np.mean(regret[3000])
-    assert np.mean(regret[3000]) < 0.005
+    assert np.mean(regret[10]) > 2 * np.mean(regret[100])
+    assert np.mean(regret[100]) > 2 * np.mean(regret[3000])
+    assert np.mean(regret[3000]) < 0.001
     assert min(map(min, regret.values())) > -1e-10
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rules", every_rules(3), ids=name_of)
-def test_three_thousand_simulations_come_within_a_hundredth_of_exact(rules):
-    regret = [_regret(_hard(rules, seed), simulations=3000) for seed in range(2)]
-    assert np.mean(regret) < 0.01
+def test_ten_thousand_simulations_come_within_a_thousandth_of_exact(rules, searches):
+    regret = [_regret(_hard(rules, seed), simulations=10_000) for seed in range(4)]
+    assert searches
+    assert np.mean(regret) < 0.001
 
 
 @pytest.mark.slow
@@ -211,12 +209,13 @@ def test_the_lookahead_must_reach_what_pays():
     assert far.act(start) != STAY
 
 
-@pytest.mark.parametrize("rules", every_rules(4)[:8], ids=name_of)
+@pytest.mark.parametrize("rules", every_rules(4), ids=name_of)
 def test_looking_ahead_by_default_sees_the_whole_episode(rules, searches):
     problem = _hard(rules)
     history = problem.decode(_asked(problem))
     ever = POMCP(simulations=100, max_depth=1000).solve(problem)
     assert (POMCP(simulations=100).solve(problem).act(history) == ever.act(history)).all()
+    assert searches
 
 
 # -- the same question, the same answer -------------------------------------------------------
@@ -417,6 +416,7 @@ def test_each_search_starts_from_the_exact_posterior(monkeypatch):
         ("exploration", float("nan"), "a number >= 0"),
         ("exploration", float("inf"), "a number >= 0"),
         ("prior_visits", -1, "at least 0"),
+        ("seed", -1, "at least 0"),
     ],
 )
 def test_bad_settings_are_refused_by_name(key, value, expected):
