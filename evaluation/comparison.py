@@ -179,7 +179,11 @@ def _solver(run: Run) -> str:
 
 
 def _show(value: float | None, form: str) -> str:
-    return "–" if value is None else form.format(value)
+    if value is None:
+        return "–"
+    shown = form.format(value)
+    # Rounding can leave a sign on nothing at all.
+    return form.format(0.0) if float(shown) == 0 else shown
 
 
 def _text(value: Any) -> str:

@@ -7,9 +7,9 @@ history. The draw and the search are seeded by the history, so that a decision d
 
 The search is informed, which plain POMCP is not (its averages over exploring actions take millions
 of simulations to settle in a cascade that verifies and skips). Returning an answer earns its
-posterior mean instead of a sampled score. A new node is worth what a router that knows the scores
-would get from there (QMDP: Littman et al., 1995). Each action starts with an upper bound as its
-value, for a few visits (POMCP's "preferred actions"); one whose bound lies below what another
+posterior mean instead of a sampled score. A new node is worth the middle between an upper bound and
+what its best action earns at worst: no rollout, no noise. Each action starts with an upper bound as
+its value, for a few visits (POMCP's "preferred actions"); one whose bound lies below what another
 action earns at worst is left out.
 
 How pomdp-py is made to fit: it has no terminal states, so the step that ends an episode counts for
@@ -48,10 +48,10 @@ class POMCP(Solver):
         seed: of the particles and the search.
     """
 
-    simulations: int = 1000
+    simulations: int = 3000
     particles: int = 1000
     max_depth: int | None = None
-    exploration: float = 0.3
+    exploration: float = 0.1
     prior_visits: int = 10
     seed: int = 0
 
@@ -121,7 +121,7 @@ class POMCPPolicy:
         posterior = self.problem.belief(np.array([code]))[0]
         vectors = _systematic(posterior, self.solver.particles, draw)
         depth = self.solver.max_depth
-        search = _Informed(self.model.reveal)
+        search = _Informed(self.model.settle)
         planner = pomdp_py.POMCP(
             # The tree takes one action more than `max_depth`. An episode calls and verifies each
             # model once at most, so 2N reaches its end.
@@ -219,6 +219,7 @@ class _Place:
         joint: ``(S,)`` P(history, y) up to a constant.
         edges: where the legal actions lead.
         preferred: each action with its first visits and value.
+        worth: its value before anything is tried from it.
     """
 
     called: tuple[int, ...]
@@ -226,6 +227,7 @@ class _Place:
     joint: NDArray[np.float64]
     edges: dict[_Action, _Edge] = field(default_factory=dict)
     preferred: list[tuple[_Action, int, float]] = field(default_factory=list)
+    worth: float = -np.inf
     states: dict[int, _State] = field(default_factory=dict)
 
     @property
@@ -247,10 +249,9 @@ class _Model(pomdp_py.BlackboxModel):
         self._actions = [_Action(index) for index in range(problem.rules.n_actions)]
         self._observations = [_Observation() for _ in range(problem.n_symbols)]
         self._end = _State(_Place((), False, problem.prior), 0)
-        # Ends a simulation with what a clairvoyant would get: a rollout in one step.
-        self.reveal = _Action(-1)
-        bound, self._onward = _clairvoyant(problem)
-        self._foreseen = bound.tolist()
+        # Ends a simulation with the value of a whole rollout.
+        self.settle = _Action(-1)
+        self._onward = _clairvoyant(problem)
         self._likelihood = problem.likelihood.transpose(0, 2, 1)
         self._cumulative = problem.likelihood.cumsum(axis=2)[:, :, :-1].tolist()
 
@@ -263,9 +264,8 @@ class _Model(pomdp_py.BlackboxModel):
 
     def sample(self, state: _State, action: _Action) -> tuple[_State, _Observation, float, int]:
         place = state.place
-        if action is self.reveal:
-            value = self._foreseen[state.vector][place.stage + 1]
-            return self._end, self._observations[0], value, 1_000_000
+        if action is self.settle:
+            return self._end, self._observations[0], place.worth, 1_000_000
         edge = place.edges[action]
         if not edge.after:
             # More steps than any tree is deep: the simulation stops without another node.
@@ -301,9 +301,10 @@ class _Model(pomdp_py.BlackboxModel):
                 high += self._ceiling(place.joint, called, edge.model is not None)
             bounds[self._actions[index]] = edge, low, high
         # What is certainly worse would ruin the averages by its visits, at high prices above all.
-        floor = max(low for _, low, _ in bounds.values()) - 1e-9
+        floor = max(low for _, low, _ in bounds.values())
+        place.worth = (floor + max(high for _, _, high in bounds.values())) / 2
         for action, (edge, _, high) in bounds.items():
-            if high >= floor:
+            if high >= floor - 1e-9:
                 place.edges[action] = edge
                 place.preferred.append((action, self._prior_visits, high))
         return place
@@ -346,42 +347,38 @@ class _Model(pomdp_py.BlackboxModel):
         return float(mean.max())
 
 
-def _clairvoyant(
-    problem: RoutingPOMDP,
-) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
-    """What a router that knows the scores gets, whatever it has paid for so far.
+def _clairvoyant(problem: RoutingPOMDP) -> list[NDArray[np.float64]]:
+    """What a router that knows the scores gets if it climbs (QMDP: Littman et al., 1995).
 
     Returns:
-        ``(S, N + 1)``: the best return from each ``stage + 1`` on, and for each stage but the
-        last ``(S, reach)``: its return if it climbs by so many rungs now.
+        For each stage but the last ``(S, reach)``: its return if it climbs by so many rungs now.
     """
     rules, n = problem.rules, problem.n_models
-    value = np.full((len(problem.prior), n + 1), -np.inf)
-    value[:, 1:] = problem.score
+    value = problem.score.copy()
     if rules.answer == "best":
-        value[:, 1:] = np.maximum.accumulate(problem.score, axis=1)
+        value = np.maximum.accumulate(value, axis=1)
     toll = problem.call_price.copy()
     if not rules.verify:
         toll[:-1] += problem.verify_price[:-1]
     onward = []
-    for stage in range(n - 2, -2, -1):
+    for stage in range(n - 2, -1, -1):
         later = slice(stage + 1, stage + 1 + rules.reach(stage))
-        onward.append(value[:, 1:][:, later] - toll[later])
-        value[:, stage + 1] = np.maximum(value[:, stage + 1], onward[-1].max(axis=1))
-    return value, onward[-2::-1]
+        onward.append(value[:, later] - toll[later])
+        value[:, stage] = np.maximum(value[:, stage], onward[-1].max(axis=1))
+    return onward[::-1]
 
 
 class _Informed(pomdp_py.RolloutPolicy):
-    """Legal actions in the tree, and the clairvoyant's value beyond it."""
+    """Legal actions in the tree, and a settled value beyond it."""
 
-    def __init__(self, reveal: _Action) -> None:
-        self._reveal = reveal
+    def __init__(self, settle: _Action) -> None:
+        self._settle = settle
 
     def get_all_actions(self, state: _State, history: Any = None) -> list[_Action]:
         return list(state.place.edges)
 
     def rollout(self, state: _State, history: Any) -> _Action:
-        return self._reveal
+        return self._settle
 
 
 class _Preferred(pomdp_py.ActionPrior):

@@ -99,10 +99,10 @@ def test_regret_falls_towards_zero_as_simulations_grow(searches):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rules", every_rules(3), ids=name_of)
-def test_ten_thousand_simulations_come_within_a_thousandth_of_exact(rules, searches):
+def test_ten_thousand_simulations_come_within_five_thousandths_of_exact(rules, searches):
     regret = [_regret(_hard(rules, seed), simulations=10_000) for seed in range(4)]
     assert searches
-    assert np.mean(regret) < 0.001
+    assert np.mean(regret) < 0.005
 
 
 @pytest.mark.slow
