@@ -116,6 +116,15 @@ class Rollouts:
     def n_models(self) -> int:
         return len(self.models)
 
+    @property
+    def title(self) -> str:
+        """The data sets' names; "a→b" where training queries are of other ones than the test's."""
+        titles = []
+        for rows in (self.split != "test", self.split == "test"):
+            names = list(dict.fromkeys(self.dataset[rows].tolist()))
+            titles.append("+".join(names) if len(names) < 4 else f"{len(names)}-datasets")
+        return "→".join(dict.fromkeys(filter(None, titles)))
+
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Self:
         """The queries of some rows."""
         return self._map(lambda array, per_query: array[rows])
@@ -201,6 +210,33 @@ class Rollouts:
         split = self.split.astype(np.result_type(self.split, np.array(name)))
         split[train[chosen]] = name
         return replace(self, split=split)
+
+    def thinned(self, split: str, queries: int | None, seed: int) -> Self:
+        """Keeps so many queries of one split, and all of the others.
+
+        Which ones depends on their ids and the seed alone, and a smaller choice lies within a
+        larger one: the points of a learning curve differ in what was added.
+
+        Args:
+            split: its name.
+            queries: how many to keep; None for all.
+            seed: another seed, another choice.
+
+        Raises:
+            RolloutsError: there are fewer, or none is to be kept.
+        """
+        if queries is None:
+            return self
+        rows = np.flatnonzero(self.split == split)
+        if not 1 <= queries <= len(rows):
+            raise RolloutsError(
+                f"evaluation.{split}_size is {queries}: expected 1 … {len(rows)}, the log's "
+                f"{split} queries, or null for all"
+            )
+        order = np.argsort([_uniform(f"{split}_size/{seed}/{self.query_id[i]}") for i in rows])
+        keep = np.ones(len(self), dtype=bool)
+        keep[rows[order[queries:]]] = False
+        return self.take(keep)
 
     def _arrays(self) -> list[tuple[str, NDArray[Any]]]:
         named: list[tuple[str, NDArray[Any]]] = []

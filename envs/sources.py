@@ -39,7 +39,11 @@ def calls_table(
 
 
 def profile(
-    profile: str, queries: Mapping[str, int], seed: int, models: Sequence[str] | None = None
+    profile: str,
+    queries: Mapping[str, int],
+    seed: int,
+    models: Sequence[str] | None = None,
+    train_on: str | None = None,
 ) -> Rollouts:
     """Queries simulated from a profile.
 
@@ -48,12 +52,31 @@ def profile(
         queries: how many for each split.
         seed: of the simulation.
         models: as `calls_table`.
+        train_on: another profile that every split but "test" is simulated from: out of domain.
     """
-    return simulate(load_profile(profile), queries, seed).select(models)
+    log = simulate(load_profile(profile), queries, seed).select(models)
+    if train_on in (None, profile):
+        return log
+    assert train_on is not None
+    elsewhere = simulate(load_profile(train_on), queries, seed).select(models)
+    return _out_of_domain(elsewhere.take(elsewhere.split != "test"), log.where("test"))
+
+
+def _out_of_domain(elsewhere: Rollouts, tested: Rollouts) -> Rollouts:
+    """Both logs as one; their query ids may coincide."""
+    parts = [
+        replace(log, query_id=np.char.add(np.char.add(log.dataset, "/"), log.query_id))
+        for log in (elsewhere, tested)
+    ]
+    return concatenate(parts)
 
 
 def rational_cascades(
-    path: str, dataset: str, chain: str = "llama", models: Sequence[str] | None = None
+    path: str,
+    dataset: str,
+    chain: str = "llama",
+    models: Sequence[str] | None = None,
+    train_on: str | None = None,
 ) -> Rollouts:
     """The logs published with "Rational Tuning of LLM Cascades" (arXiv 2501.09345).
 
@@ -66,11 +89,22 @@ def rational_cascades(
         dataset: its name in the files' names.
         chain: the family of models, of any number of models.
         models: as `calls_table`.
+        train_on: another data set, whose training queries replace this one's: out of domain. Where
+            this one has no test split, all its queries are test queries then.
 
     Raises:
         RolloutsError: no such log, or one that cannot be used.
     """
-    folder = Path(path)
+    log = _rational_cascade(Path(path), dataset, chain).select(models)
+    if train_on in (None, dataset):
+        return log
+    assert train_on is not None
+    elsewhere = _rational_cascade(Path(path), train_on, chain).select(models).where("train")
+    tested = log.where("test") if (log.split == "test").any() else log
+    return _out_of_domain(elsewhere, replace(tested, split=np.full(len(tested), "test")))
+
+
+def _rational_cascade(folder: Path, dataset: str, chain: str) -> Rollouts:
     files = {
         split: file
         for split in _SPLITS
@@ -99,7 +133,7 @@ def rational_cascades(
             part = replace(part, prompt=_prompts(queries, part.query_id))
         parts.append(part)
     try:
-        return concatenate(parts).select(models)
+        return concatenate(parts)
     except RolloutsError as error:
         raise RolloutsError(f"{folder}, {dataset}.{chain}: {error}") from error
 

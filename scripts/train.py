@@ -68,8 +68,7 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
     tracker = build(config.tracker, "tracker")
     loaded: Rollouts = build(config.rollouts, "rollouts")
     settings = {str(key): value for key, value in plain(config).items() if key not in _ELSEWHERE}
-    datasets = list(dict.fromkeys(loaded.dataset.tolist()))
-    dataset = "+".join(datasets) if len(datasets) < 4 else f"{len(datasets)}-datasets"
+    dataset = loaded.title
     ratio = "logged" if config.costs.ratio is None else f"{config.costs.ratio:g}"
     mark = runs.fingerprint(settings, loaded)
     name = f"{choices['solver']}-{dataset}-ratio{ratio}-seed{config.seed}-{mark}"
@@ -146,6 +145,7 @@ def prepare(
     rollouts = loaded.require_complete()
     rollouts = rollouts.with_split("test", chosen.test, chosen.split_seed)
     rollouts = rollouts.with_split("validation", chosen.validation, chosen.split_seed)
+    rollouts = rollouts.thinned("train", chosen.train_size, chosen.split_seed)
     verifier = build(config.verifier, "verifier")
     train_log = rollouts.where("train")
     costs = cost_model.fit(train_log, verifier.cost(train_log))

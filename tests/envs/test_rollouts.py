@@ -270,3 +270,28 @@ def test_logs_that_differ_or_overlap_do_not_join():
         concatenate([log, replace(log, prompt=None)])
     with pytest.raises(RolloutsError, match="'q0' is there twice"):
         concatenate([log, log])
+
+
+# -- fewer training queries ------------------------------------------------------------------------
+
+
+def test_a_smaller_training_set_lies_within_a_larger_one():
+    log = _many()
+    kept = [set(log.thinned("train", n, seed=0).where("train").query_id) for n in (10, 30, 31)]
+    assert [len(ids) for ids in kept] == [10, 30, 31]
+    assert kept[0] < kept[1] < kept[2]
+    assert kept[0] != set(log.thinned("train", 10, seed=1).where("train").query_id)
+
+
+def test_thinning_leaves_the_other_splits_alone():
+    log = _many().with_split("validation", 0.5, seed=0)
+    thinned = log.thinned("train", 5, seed=0)
+    validation = log.where("validation").query_id.tolist()
+    assert thinned.where("validation").query_id.tolist() == validation
+    assert log.thinned("train", None, seed=0) is log
+
+
+@pytest.mark.parametrize("queries", [0, -1, 10**6])
+def test_more_training_queries_than_there_are_are_refused(queries):
+    with pytest.raises(RolloutsError, match=rf"evaluation\.train_size is {queries}: expected 1 …"):
+        _many().thinned("train", queries, seed=0)

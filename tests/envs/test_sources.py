@@ -10,7 +10,7 @@ import pytest
 
 from envs import Rollouts
 from envs.rollouts import RolloutsError
-from envs.sources import automix, calls_table, rational_cascades
+from envs.sources import automix, calls_table, profile, rational_cascades
 
 # -- calls tables ---------------------------------------------------------------------------------
 
@@ -78,8 +78,15 @@ def test_the_published_costs_are_tokens_times_price(shared_logs):
 # -- rational cascades: the layout ----------------------------------------------------------------
 
 
-def _chain(folder: Path, split: str, queries: int = 2, prompts: bool = True, **changed) -> None:
-    """One split of a chain of three models that is called "own"; "toy" is the data set."""
+def _chain(
+    folder: Path,
+    split: str,
+    queries: int = 2,
+    prompts: bool = True,
+    dataset: str = "toy",
+    **changed,
+) -> None:
+    """One split of a chain of three models that is called "own"."""
     ids = [f"{split}-{i}" for i in range(queries)]
     n = 3 * queries
     columns = {
@@ -92,11 +99,11 @@ def _chain(folder: Path, split: str, queries: int = 2, prompts: bool = True, **c
         "verifier_cost_usd": [0.5] * n,
     }
     calls = pa.table(columns | changed)
-    pyarrow.parquet.write_table(calls, folder / f"toy.own.{split}.calls.parquet")
+    pyarrow.parquet.write_table(calls, folder / f"{dataset}.own.{split}.calls.parquet")
     if prompts:
         # In another order than the calls.
         table = pa.table({"query_id": ids[::-1], "prompt": [f"ask {i}" for i in ids[::-1]]})
-        pyarrow.parquet.write_table(table, folder / f"toy.own.{split}.queries.parquet")
+        pyarrow.parquet.write_table(table, folder / f"{dataset}.own.{split}.queries.parquet")
 
 
 def test_another_chain_in_the_layout_is_read(tmp_path):
@@ -112,6 +119,39 @@ def test_another_chain_in_the_layout_is_read(tmp_path):
     assert log.prompt.tolist() == [f"ask {query}" for query in log.query_id]
     chosen = rational_cascades(str(tmp_path), "toy", chain="own", models=["l", "s"])
     assert chosen.models == ("l", "s")
+
+
+def test_training_out_of_domain_takes_nothing_else_from_the_other_log(tmp_path):
+    for split in ("train", "validation", "test"):
+        _chain(tmp_path, split)
+    for split in ("train", "test"):
+        _chain(tmp_path, split, queries=3, dataset="other")
+    log = rational_cascades(str(tmp_path), "toy", chain="own", train_on="other")
+    assert log.split.tolist() == ["train"] * 3 + ["test"] * 2
+    assert log.query_id.tolist() == [
+        "other/train-0", "other/train-1", "other/train-2", "toy/test-0", "toy/test-1",
+    ]  # fmt: skip
+    assert log.title == "other→toy"
+    same = rational_cascades(str(tmp_path), "toy", chain="own", train_on="toy")
+    assert same.title == "toy"
+    assert len(same) == 6
+
+
+def test_a_log_without_a_test_split_is_all_test_out_of_domain(tmp_path):
+    _chain(tmp_path, "train")
+    _chain(tmp_path, "train", queries=3, dataset="other")
+    log = rational_cascades(str(tmp_path), "other", chain="own", train_on="toy")
+    assert log.split.tolist() == ["train"] * 2 + ["test"] * 3
+
+
+def test_a_profile_is_tested_on_queries_of_its_own_and_trained_on_those_of_another():
+    queries = {"train": 30, "validation": 20, "test": 40}
+    log = profile("mmlu", queries, seed=0, train_on="gsm8k")
+    own, other = (profile(name, queries, seed=0) for name in ("mmlu", "gsm8k"))
+    assert log.title == "gsm8k→mmlu"
+    np.testing.assert_array_equal(log.where("test").score, own.where("test").score)
+    np.testing.assert_array_equal(log.where("train").score, other.where("train").score)
+    np.testing.assert_array_equal(log.where("validation").score, other.where("validation").score)
 
 
 def test_prompts_may_be_absent(tmp_path):
