@@ -183,7 +183,7 @@ def _show(value: float | None, form: str) -> str:
         return "–"
     shown = form.format(value)
     # Rounding can leave a sign on nothing at all.
-    return form.format(0.0) if float(shown) == 0 else shown
+    return form.format(abs(value)) if float(shown) == 0 else shown
 
 
 def _text(value: Any) -> str:
