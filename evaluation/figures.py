@@ -25,7 +25,7 @@ from evaluation.panels import Curve, ModelPoint, Panel, check_panels
 
 # Okabe & Ito (2008), distinct under every common colour blindness; black is the oracle's and grey
 # random mixing's. Yellow is left out: it vanishes on white paper.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 _GREY = "#767676"
 _DIRECT_LABELS = 4
@@ -251,9 +251,9 @@ def _styles(panels: Iterable[Panel]) -> dict[str, _Style]:
     labels = dict.fromkeys(curve.label for panel in panels for curve in panel.curves)
     return {
         label: _Style(
-            colour=_COLOURS[i % len(_COLOURS)],
+            colour=COLOURS[i % len(COLOURS)],
             marker=_MARKERS[i % len(_MARKERS)],
-            dash=("-", "-.", ":")[i // len(_COLOURS) % 3],
+            dash=("-", "-.", ":")[i // len(COLOURS) % 3],
         )
         for i, label in enumerate(labels)
     }
