@@ -49,15 +49,29 @@ class Setting:
 
 def sort_runs(runs: Sequence[Run]) -> dict[Setting, dict[str, Run]]:
     """Settings in a natural order -> runs by label, best AIQ first."""
-    flat = [_flatten(run.about["config"]) for run in runs]
-    varying = {key for key in set().union(*flat) if len({_text(f.get(key)) for f in flat}) > 1}
-    outside = sorted(
-        key
-        for key in varying
-        if not key.startswith(("solver.", "costs."))
-        and key not in ("rollouts.dataset", "rollouts.profile")
-    )
     sorted_runs: dict[Setting, dict[str, Run]] = {}
+    for run, (setting, label) in zip(runs, places(runs), strict=True):
+        sorted_runs.setdefault(setting, {})[label] = run
+    return {
+        setting: dict(
+            sorted(sorted_runs[setting].items(), key=lambda item: -(item[1].measures["aiq"] or 0))
+        )
+        for setting in sorted(sorted_runs, key=_natural)
+    }
+
+
+def places(runs: Sequence[Run], aside: str = "") -> list[tuple[Setting, str]]:
+    """Each run's setting and its solver's label.
+
+    Args:
+        runs: of one sweep.
+        aside: a dotted config key that is left out of the settings, such as "costs.ratio".
+    """
+    flat = [_flatten(run.about["config"]) for run in runs]
+    varying = varying_keys(runs) - {aside}
+    named = {"rollouts.dataset", "rollouts.profile", "rollouts.train_on", "costs.ratio"}
+    outside = sorted(key for key in varying - named if not key.startswith(("solver.", "costs.")))
+    found = []
     for run, values in zip(runs, flat, strict=True):
         about = run.about
         extras = [f"{key}={values[key]}" for key in outside if key in values]
@@ -67,23 +81,23 @@ def sort_runs(runs: Sequence[Run]) -> dict[Setting, dict[str, Run]]:
             for key in varying
             if key.startswith("solver.") and len({_text(f.get(key)) for f in kind}) > 1
         )
-        label = " ".join(
-            [_solver(run), *(f"{key.removeprefix('solver.')}={values.get(key)}" for key in own)]
-        )
+        label = " ".join([_solver(run), *(f"{_short(key)}={values.get(key)}" for key in own)])
         costs = [about["costs"] if about["costs"] == "logged" else f"1:{about['costs']}"]
+        if aside == "costs.ratio":
+            costs = []
         costs += [
-            f"{key.removeprefix('costs.')}={values[key]}"
-            for key in sorted(varying)
-            if key.startswith("costs.") and key != "costs.ratio"
+            f"{_short(key)}={values[key]}"
+            for key in sorted(varying - named)
+            if key.startswith("costs.")
         ]
-        setting = Setting(" ".join([about["dataset"], *extras]), " ".join(costs))
-        sorted_runs.setdefault(setting, {})[label] = run
-    return {
-        setting: dict(
-            sorted(sorted_runs[setting].items(), key=lambda item: -(item[1].measures["aiq"] or 0))
-        )
-        for setting in sorted(sorted_runs, key=_natural)
-    }
+        found.append((Setting(" ".join([about["dataset"], *extras]), " ".join(costs)), label))
+    return found
+
+
+def varying_keys(runs: Sequence[Run]) -> set[str]:
+    """Dotted config keys in which the runs differ."""
+    flat = [_flatten(run.about["config"]) for run in runs]
+    return {key for key in set().union(*flat) if len({_text(f.get(key)) for f in flat}) > 1}
 
 
 def panel(setting: Setting, runs: Mapping[str, Run]) -> Panel:
@@ -184,6 +198,10 @@ def _show(value: float | None, form: str) -> str:
     shown = form.format(value)
     # Rounding can leave a sign on nothing at all.
     return form.format(abs(value)) if float(shown) == 0 else shown
+
+
+def _short(key: str) -> str:
+    return key.partition(".")[2] or key
 
 
 def _text(value: Any) -> str:

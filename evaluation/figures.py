@@ -32,10 +32,18 @@ _DIRECT_LABELS = 4
 
 
 @dataclass(frozen=True)
-class _Style:
+class Style:
+    """How one solver looks in every panel."""
+
     colour: str
     marker: str
     dash: str
+
+    def handle(self, label: str) -> Line2D:
+        """Its entry in a legend."""
+        return Line2D(
+            [], [], color=self.colour, marker=self.marker, ls=self.dash, markersize=5, label=label
+        )
 
 
 def frontier_figure(
@@ -73,16 +81,16 @@ def frontier_figure(
     direct = len(curves) <= _DIRECT_LABELS
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     axes = figure.subplots()
-    styles = _styles([panel])
-    _draw(axes, panel, styles, log_cost)
+    looks = styles(curve.label for curve in curves)
+    _draw(axes, panel, looks, log_cost)
     _name_models(axes, panel)
     axes.set_title(title, loc="left", fontsize=11)
     axes.set_xlabel(f"mean cost per query ({cost_unit})")
     axes.set_ylabel(f"mean {score_name}")
     if direct:
-        _label_lines(axes, panel, styles)
+        _label_lines(axes, panel, looks)
     else:
-        figure.legend(handles=_legend(styles), loc="outside right upper", frameon=False, fontsize=9)
+        figure.legend(handles=_legend(looks), loc="outside right upper", frameon=False, fontsize=9)
     return figure
 
 
@@ -115,20 +123,20 @@ def sweep_figure(
     size = (2.5 * len(columns) + 1.7, 2.1 * len(rows) + 0.9)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(rows), len(columns), squeeze=False, sharey="row")
-    styles = _styles(panels)
+    looks = styles(curve.label for panel in panels for curve in panel.curves)
     for axes in grid.flat:
         axes.set_visible(False)
     for panel in panels:
         axes = grid[rows.index(panel.row), columns.index(panel.column)]
         axes.set_visible(True)
-        _draw(axes, panel, styles, log_cost, small=True)
+        _draw(axes, panel, looks, log_cost, small=True)
         axes.set_title(f"{panel.row} · {panel.column}", loc="left", fontsize=9)
         axes.tick_params(labelsize=8)
     figure.supxlabel(f"mean cost per query ({cost_unit})", fontsize=10)
     figure.supylabel(f"mean {score_name}", fontsize=10)
     if title:
         figure.suptitle(title, fontsize=11)
-    figure.legend(handles=_legend(styles), loc="outside right upper", frameon=False, fontsize=9)
+    figure.legend(handles=_legend(looks), loc="outside right upper", frameon=False, fontsize=9)
     return figure
 
 
@@ -148,7 +156,7 @@ def save_figure(fig: Figure, stem: Path | str) -> tuple[Path, Path]:
 
 
 def _draw(
-    axes: Axes, panel: Panel, styles: dict[str, _Style], log_cost: bool, small: bool = False
+    axes: Axes, panel: Panel, looks: dict[str, Style], log_cost: bool, small: bool = False
 ) -> None:
     thin = 0.8 if small else 1.0
     models = [model.cost for model in panel.models]
@@ -157,7 +165,7 @@ def _draw(
     _line(axes, panel, panel.oracle, color="black", linewidth=thin, zorder=2)
     _line(axes, panel, panel.static, color=_GREY, linewidth=1.2 * thin, ls="--", zorder=2)
     for curve in panel.curves:
-        style = styles[curve.label]
+        style = looks[curve.label]
         colour = style.colour
         _line(axes, panel, curve.frontier, color=colour, lw=1.9 * thin, ls=style.dash, zorder=4)
         axes.plot(
@@ -215,10 +223,10 @@ def _name_models(axes: Axes, panel: Panel) -> None:
         )  # fmt: skip
 
 
-def _label_lines(axes: Axes, panel: Panel, styles: dict[str, _Style]) -> None:
-    lines = [(curve.label, curve.frontier, styles[curve.label]) for curve in panel.curves]
-    lines.append(("oracle", panel.oracle, _Style("black", "", "-")))
-    lines.append(("random mixing", panel.static, _Style(_GREY, "", "--")))
+def _label_lines(axes: Axes, panel: Panel, looks: dict[str, Style]) -> None:
+    lines = [(curve.label, curve.frontier, looks[curve.label]) for curve in panel.curves]
+    lines.append(("oracle", panel.oracle, Style("black", "", "-")))
+    lines.append(("random mixing", panel.static, Style(_GREY, "", "--")))
     lines.sort(key=lambda line: float(height(line[1], panel.window[1])))
     bottom, top = axes.get_ylim()
     ends = np.array([float(height(hull, panel.window[1])) for _, hull, _ in lines])
@@ -247,23 +255,20 @@ def _apart(places: FloatArray, gap: float) -> FloatArray:
     return np.array(moved) + steps
 
 
-def _styles(panels: Iterable[Panel]) -> dict[str, _Style]:
-    labels = dict.fromkeys(curve.label for panel in panels for curve in panel.curves)
+def styles(labels: Iterable[str]) -> dict[str, Style]:
+    """A style for each label, in the order of first appearance."""
     return {
-        label: _Style(
+        label: Style(
             colour=COLOURS[i % len(COLOURS)],
             marker=_MARKERS[i % len(_MARKERS)],
             dash=("-", "-.", ":")[i // len(COLOURS) % 3],
         )
-        for i, label in enumerate(labels)
+        for i, label in enumerate(dict.fromkeys(labels))
     }
 
 
-def _legend(styles: dict[str, _Style]) -> list[Artist]:
-    handles: list[Artist] = [
-        Line2D([], [], color=s.colour, marker=s.marker, ls=s.dash, markersize=5, label=label)
-        for label, s in styles.items()
-    ]
+def _legend(looks: dict[str, Style]) -> list[Artist]:
+    handles: list[Artist] = [look.handle(label) for label, look in looks.items()]
     handles.append(Line2D([], [], color="black", linewidth=1.0, label="oracle"))
     handles.append(Line2D([], [], color=_GREY, linewidth=1.2, ls="--", label="random mixing"))
     handles.append(
