@@ -124,7 +124,7 @@ def run_table(run: Run) -> str:
         low, high = run.intervals.get(name, (None, None))
         between = "" if low is None or high is None else f"[{low:.4f}, {high:.4f}]"
         form = "{:d}" if isinstance(value, int) else "{:.4f}"
-        rows.append([name, _show(value, form), between])
+        rows.append([name, show(value, form), between])
     about = run.about
     title = (
         f"{about['solver']} on {about['dataset']}, costs {about['costs']}, "
@@ -148,7 +148,7 @@ def comparison_table(settings: Mapping[Setting, Mapping[str, Run]], style: str) 
         for label, run in runs.items():
             cells = []
             for name, form in _SHOWN.values():
-                cell = _show(run.measures[name], form)
+                cell = show(run.measures[name], form)
                 low, high = run.intervals.get(name, (None, None))
                 if name in _WITH_INTERVAL and low is not None and high is not None:
                     cell += f" [{form.format(low)}, {form.format(high)}]"
@@ -157,7 +157,7 @@ def comparison_table(settings: Mapping[Setting, Mapping[str, Run]], style: str) 
             rows.append([setting.row, setting.column, label, *cells, seconds])
         reference = next(iter(runs.values())).measures
         for label, name, closed in ((_MIXING, "aiq_static", 0.0), (_ORACLE, "aiq_oracle", 1.0)):
-            cells = [_show(reference[name], "{:.4f}"), f"{closed:+.3f}"]
+            cells = [show(reference[name], "{:.4f}"), f"{closed:+.3f}"]
             rows.append([setting.row, setting.column, label, *cells])
     return tabulate(rows, header, tablefmt=style, disable_numparse=True)
 
@@ -192,7 +192,8 @@ def _solver(run: Run) -> str:
     return str(run.about["solver"])
 
 
-def _show(value: float | None, form: str) -> str:
+def show(value: float | None, form: str) -> str:
+    """A figure as it stands in a table."""
     if value is None:
         return "–"
     shown = form.format(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +33,34 @@ class LoggedSignal(Verifier):
 
     Attributes:
         name: which one; None for the only one.
+        transform: "exp" turns log-probabilities into confidences in [0, 1].
+
+    Raises:
+        ValueError: an unknown transform.
     """
 
     name: str | None = None
+    transform: Literal["exp"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.transform not in (None, "exp"):
+            raise ValueError(f"verifier.transform is {self.transform!r}: expected null or 'exp'")
 
     def signal(self, rollouts: Rollouts) -> FloatArray:
-        return rollouts.signals[self._name(rollouts)]
+        """As logged or transformed, ``(n, N)``.
+
+        Raises:
+            ValueError: a signal above 0 is no log-probability.
+        """
+        signal = rollouts.signals[self._name(rollouts)]
+        if self.transform is None:
+            return signal
+        if (signal > 0).any():
+            raise ValueError(
+                f"verifier.transform is 'exp', but {self._name(rollouts)!r} is up to "
+                f"{np.nanmax(signal):g}: expected log-probabilities, at most 0"
+            )
+        return np.exp(signal)
 
     def cost(self, rollouts: Rollouts) -> FloatArray | None:
         return rollouts.signal_costs.get(self._name(rollouts))
