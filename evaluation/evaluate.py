@@ -60,14 +60,20 @@ def evaluate(policy: Policy | Unbound, replay: Replay) -> Outcome:
     )
 
 
-def model_value(policy: Policy) -> float:
-    """The exact expected return of a policy inside its problem's model.
+def model_value(policy: Policy, problem: RoutingPOMDP | None = None) -> float:
+    """The exact expected return of a policy inside a fitted model.
 
     Walks forward through every history that the policy can reach, so it needs no table of the
     others and no sampling. A policy that looks at raw signals is shown each symbol's
     representative one.
+
+    Args:
+        policy: any that only looks at histories.
+        problem: the model, under the policy's own rules; None for the policy's own problem.
     """
-    problem, rules = policy.problem, policy.problem.rules
+    if problem is None:
+        problem = policy.problem
+    rules, answers = policy.problem.rules, policy.problem.best_answer
     call, verify = problem.call_price, problem.verify_price
     weight, symbols = problem.weights, np.arange(1, 1 + problem.n_symbols)
     last, total = problem.n_models - 1, 0.0
@@ -86,7 +92,7 @@ def model_value(policy: Policy) -> float:
             ended = history.take(np.flatnonzero(final))
             ended.called[:, last] = True
             ended.stage[:] = last
-            answer = problem.best_answer(ended)
+            answer = answers(ended)
             total += (joint[final] * problem.score[:, answer].T).sum()
         code, model, mass = code[~final], model[~final], mass[~final]
         if rules.verify:
@@ -104,7 +110,7 @@ def model_value(policy: Policy) -> float:
             action = policy.act(history)
             stays, verifies = action == STAY, action == rules.verify_action
             climbs = ~stays & ~verifies
-            answer = problem.best_answer(history.take(np.flatnonzero(stays)))
+            answer = answers(history.take(np.flatnonzero(stays)))
             total += (joint[stays] * problem.score[:, answer].T).sum()
             stage = history.stage
             total -= verify[stage[verifies]] @ joint[verifies].sum(axis=1)

@@ -94,7 +94,7 @@ def report(
             "model_regret": None,
         }
         if optimal and not isinstance(policy, Unbound) and policy.problem.rules == problem.rules:
-            value = model_value(policy)
+            value = model_value(policy, problem.at(price))
             point |= {"model_value": value, "model_regret": optimal[i] - value}
         points.append(point)
     measures = measure(families["test"], families["validation"]).as_dict()

@@ -144,6 +144,15 @@ def test_a_policys_model_value_equals_plain_enumeration(rules, data, seed):
     assert model_value(policy) == pytest.approx(tree_value(problem, playing(policy)), abs=1e-10)
 
 
+@pytest.mark.parametrize("rules", [r for r in every_rules(3) if r.answer == "last"], ids=name_of)
+def test_a_policy_has_a_value_in_another_model_too(rules):
+    own, other = (random_problem(rules, np.random.default_rng(seed)) for seed in (0, 1))
+    policy = random_policy(own, np.random.default_rng(2))
+    expected = tree_value(other, playing(policy))
+    assert model_value(policy, other) == pytest.approx(expected, abs=1e-10)
+    assert model_value(policy, other) != pytest.approx(model_value(policy), abs=1e-3)
+
+
 @settings(max_examples=30, deadline=None)
 @given(problems(), SEEDS)
 def test_model_value_walks_in_chunks_to_the_same_sum(problem, seed):
