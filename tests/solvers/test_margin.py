@@ -9,7 +9,6 @@ from solvers.margin import Margin
 from solvers.threshold import ThresholdPolicy, chains
 from tests.problems import every_rules, name_of, random_problem, random_replay
 
-
 # Training returns count a chain's last answer.
 LAST = [rules for rules in every_rules(3) if rules.answer == "last"]
 
