@@ -97,11 +97,11 @@ class RandomMixPolicy:
 
     def act(self, history: History) -> Actions:
         dearest = self.problem.n_models - 1
-        choice = np.where(_uniform(self.seed, history.query) < self.share, dearest, 0)
+        choice = np.where(uniform(self.seed, history.query) < self.share, dearest, 0)
         return np.where(history.stage < 0, choice + 1, STAY)
 
 
-def _uniform(seed: int, row: NDArray[np.int64]) -> FloatArray:
+def uniform(seed: int, row: NDArray[np.int64]) -> FloatArray:
     """A uniform draw for each row, ``(n,)``: a function of seed and row alone, so that what one
     query gets does not depend on the batch it came in (SplitMix64: Steele et al., OOPSLA 2014)."""
     mixed = (row.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs import STAY, History, Replay, RoutingPOMDP, Rules
+from solvers.signal_regression import FittedRegression, SignalRegression
 from solvers.solver import Actions, Policy, Solver
 
 FloatArray = NDArray[np.float64]
@@ -72,44 +73,20 @@ class FittedQ(Solver):
         rate = np.asarray(prices, dtype=np.float64) / problem.costs.unit
         # returned[place]: (n, M) what each training query returns from there on.
         returned: dict[Place, FloatArray] = {}
-        models: dict[Place, Any] = {}
+        models: dict[Place, FittedRegression] = {}
+        regression = SignalRegression(self.knots, self.folds, self.seed)
         for place in _places(rules):
             actions = _legal(rules, place)
             targets = np.stack(
                 [_outcome(rules, place, action, rate, train, returned) for action in actions],
                 axis=2,
             )
-            models[place], guess = self._regress(train, place, targets)
-            chosen = guess.argmax(axis=2)[..., None]
+            models[place], guess = regression.fit(
+                _features(train.signal, place), targets.reshape(len(train), -1)
+            )
+            chosen = guess.reshape(targets.shape).argmax(axis=2)[..., None]
             returned[place] = np.take_along_axis(targets, chosen, axis=2)[..., 0]
         return [FittedQPolicy(problem.at(price), models, i) for i, price in enumerate(prices)]
-
-    def _regress(self, train: Replay, place: Place, targets: FloatArray) -> tuple[Any, FloatArray]:
-        """A regression of the targets ``(n, M, A)`` on the signals seen, and what those of the
-        other folds predict for each query."""
-        from sklearn.dummy import DummyRegressor
-        from sklearn.linear_model import RidgeCV
-        from sklearn.model_selection import KFold, cross_val_predict
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import QuantileTransformer, SplineTransformer
-
-        n = len(train)
-        smallest = n - -(-n // self.folds)  # training queries of a fold
-        features = _features(train.signal, place)
-        flat = targets.reshape(n, -1)
-        if not place.verified:
-            features = np.zeros((n, 1))
-            model: Any = DummyRegressor()
-        else:
-            grid = np.tile(np.linspace(0, 1, self.knots)[:, None], features.shape[1])
-            model = make_pipeline(
-                QuantileTransformer(n_quantiles=min(smallest, 100), subsample=None),
-                SplineTransformer(degree=1, knots=grid, include_bias=False),
-                RidgeCV(np.logspace(-2, 3, 11), alpha_per_target=True),
-            )
-        folds = KFold(self.folds, shuffle=True, random_state=self.seed)
-        guess = cross_val_predict(model, features, flat, cv=folds)
-        return model.fit(features, flat), guess.reshape(targets.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +100,7 @@ class FittedQPolicy:
     """
 
     problem: RoutingPOMDP
-    models: dict[Place, Any]
+    models: dict[Place, FittedRegression]
     at: int
 
     def act(self, history: History) -> Actions:
@@ -138,10 +115,7 @@ class FittedQPolicy:
                 frozenset(np.flatnonzero(history.verified[first]).tolist()),
             )
             legal = np.array(_legal(rules, place))
-            features = _features(history.signal[rows], place)
-            if not place.verified:
-                features = np.zeros((len(rows), 1))
-            found = self.models[place].predict(features)
+            found = self.models[place].predict(_features(history.signal[rows], place))
             predicted = found.reshape(len(rows), -1, len(legal))[:, self.at]
             action[rows] = legal[predicted.argmax(axis=1)]
         return action
