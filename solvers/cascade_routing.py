@@ -14,8 +14,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from envs import STAY, Episodes, History, Replay, RoutingPOMDP, Rules
+from envs import STAY, History, Replay, RoutingPOMDP, Rules
 from solvers.baselines import uniform
+from solvers.budget import neighbours
 from solvers.signal_regression import FittedRegression, SignalRegression
 from solvers.solver import Actions, Policy, Solver
 
@@ -65,39 +66,16 @@ class CascadeRouting(Solver):
         own = replace(problem, rules=rules)
         estimates = Estimates.fit(train, self.draws, self.seed)
         if self.budget is not None:
-            spender = self._spending(own, estimates, train, self.budget)
-            return [spender for _ in prices]
-        return [CascadeRoutingPolicy(own.at(price), estimates) for price in prices]
-
-    def _spending(
-        self, problem: RoutingPOMDP, estimates: Estimates, train: Replay, budget: float
-    ) -> Policy:
-        """The mixture of two neighbouring prices that spends the budget on ``train``."""
-        spend = budget * problem.costs.unit
-        cheapest = float(train.call_cost.mean(axis=0).min())
-        if spend < cheapest:
-            raise ValueError(
-                f"solver.budget is {budget}: the cheapest model already costs "
-                f"{cheapest / problem.costs.unit:.3g} of the dearest: raise the budget"
+            within, beyond = neighbours(
+                lambda price: CascadeRoutingPolicy(own.at(price), estimates),
+                own,
+                train,
+                self.budget,
             )
-
-        def at(price: float) -> tuple[float, Policy]:
-            policy = CascadeRoutingPolicy(problem.at(price), estimates)
-            return _mean_cost(policy, train), policy
-
-        dear, cheap = at(0.0), at(1e6)
-        if dear[0] <= spend:
-            return dear[1]
-        low, high = 0.0, 1e6
-        for _ in range(40):
-            price = np.sqrt(low * high) if low else high / 16
-            found = at(price)
-            if found[0] > spend:
-                low, dear = price, found
-            else:
-                high, cheap = price, found
-        share = (spend - cheap[0]) / (dear[0] - cheap[0])
-        return Mixture(problem, dear[1], cheap[1], float(share), self.seed)
+            room = beyond.cost - within.cost
+            share = (self.budget * own.costs.unit - within.cost) / room if room else 0.0
+            return [Mixture(own, beyond.policy, within.policy, share, self.seed) for _ in prices]
+        return [CascadeRoutingPolicy(own.at(price), estimates) for price in prices]
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,10 +210,3 @@ def _subsets(models: range) -> Iterator[Verified]:
 
 def _features(signal: FloatArray, verified: Verified) -> FloatArray:
     return signal[:, list(verified)].reshape(len(signal), -1)
-
-
-def _mean_cost(policy: Policy, replay: Replay) -> float:
-    episodes, paid = Episodes(replay, policy.problem.rules), 0.0
-    while len(episodes):
-        paid += float(episodes.step(policy.act(episodes.history))[1].sum())
-    return paid / len(replay)

@@ -1,0 +1,71 @@
+"""From a mean cost to the price that spends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from envs import Episodes, Replay, RoutingPOMDP
+from solvers.solver import Policy
+
+
+class Spending(NamedTuple):
+    """A policy and its mean cost a query."""
+
+    cost: float
+    policy: Policy
+
+
+def neighbours(
+    policy_at: Callable[[float], Policy], problem: RoutingPOMDP, train: Replay, budget: float
+) -> tuple[Spending, Spending]:
+    """The two policies next to a budget on the training queries, by bisection of the price.
+
+    Args:
+        policy_at: the policy at a price.
+        problem: whose dearest model's mean cost is the budget's unit.
+        train: where costs are measured.
+        budget: a mean cost a query, as a share of the dearest model's.
+
+    Returns:
+        The dearest policy within the budget and the cheapest beyond it; twice the same one where
+        even the dearest is within.
+
+    Raises:
+        ValueError: the cheapest model costs more than the budget.
+    """
+    unit = problem.costs.unit
+    spend, cheapest = budget * unit, float(train.call_cost.mean(axis=0).min())
+    if spend < cheapest:
+        raise ValueError(
+            f"solver.budget is {budget}: the cheapest model already costs "
+            f"{cheapest / unit:.3g} of the dearest: raise the budget"
+        )
+
+    def at(price: float) -> Spending:
+        policy = policy_at(price)
+        return Spending(mean_cost(policy, train), policy)
+
+    beyond = at(0.0)
+    if beyond.cost <= spend:
+        return beyond, beyond
+    low, high = 0.0, 1e6
+    within = at(high)
+    for _ in range(40):
+        price = float(np.sqrt(low * high)) if low else high / 16
+        found = at(price)
+        if found.cost > spend:
+            low, beyond = price, found
+        else:
+            high, within = price, found
+    return within, beyond
+
+
+def mean_cost(policy: Policy, replay: Replay) -> float:
+    """What a policy pays a query, on average."""
+    episodes, paid = Episodes(replay, policy.problem.rules), 0.0
+    while len(episodes):
+        paid += float(episodes.step(policy.act(episodes.history))[1].sum())
+    return paid / len(replay)

@@ -1,0 +1,201 @@
+"""Routers that choose before any call, from the prompt alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs import Replay, RoutingPOMDP
+from solvers.baselines import FixedChoice
+from solvers.solver import Policy, Solver, Unbound
+from solvers.text_models import FittedFeatures, Kind, ScoreModel, TextFeatures, logistic
+from solvers.threshold import best_cut
+
+FloatArray = NDArray[np.float64]
+Estimator = Literal["knn", "logistic"]
+
+_NEIGHBOURS = (5, 10, 20, 40, 80)
+
+
+@dataclass(frozen=True)
+class Pregeneration(Solver):
+    """Predicts every model's score from the prompt and calls the one that is worth its cost.
+
+    The predictors that RouterBench (arXiv 2403.12031, §5.1) begins with: nearest neighbours and a
+    regression. With ``hybrid_tolerance`` it is HybridLLM (Ding et al., arXiv 2404.14618, §3) for
+    two models: the probability that the small one's score is within the tolerance of the large
+    one's, from logistic regression, and a threshold on it for the price. One fit serves all prices.
+
+    Attributes:
+        estimator: "knn", the mean scores of the most similar training prompts, or "logistic".
+        features: "tfidf", or "embedding" where sentence-transformers is installed.
+        embedding_model: its name or path.
+        hybrid_tolerance: None, or a difference in score.
+        models: indexes of HybridLLM's two models; None for the cheapest and the dearest.
+        seed: of the folds in which the number of neighbours or the regression's strength is chosen.
+    """
+
+    estimator: Estimator = "logistic"
+    features: Kind = "tfidf"
+    embedding_model: str = "all-MiniLM-L6-v2"
+    hybrid_tolerance: float | None = None
+    models: Sequence[int] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.estimator not in get_args(Estimator):
+            raise ValueError(
+                f"solver.estimator is {self.estimator!r}: expected one of {get_args(Estimator)}"
+            )
+        if self.hybrid_tolerance is not None and not 0 <= self.hybrid_tolerance <= 1:
+            raise ValueError(
+                f"solver.hybrid_tolerance is {self.hybrid_tolerance}: expected null or a "
+                "difference in [0, 1]"
+            )
+        TextFeatures(self.features)
+
+    def solve(self, problem: RoutingPOMDP, train: Replay) -> Unbound:
+        return self.solve_frontier(problem, [problem.price], train)[0]
+
+    def solve_frontier(
+        self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
+    ) -> list[Unbound]:
+        """Routers for all prices.
+
+        Raises:
+            ValueError: a log without prompts, or embeddings without sentence-transformers.
+        """
+        texts = prompts_of(train, "pregeneration")
+        features = TextFeatures(self.features, self.embedding_model).fit(texts)
+        rows = features(texts)
+        if self.hybrid_tolerance is None:
+            models = self._score_models(rows, train.score)
+            reader = PromptReader(features, models)
+            return [PromptRouter(problem.at(price), reader) for price in prices]
+        small, large = self._pair(problem)
+        near = train.score[:, small] >= train.score[:, large] - self.hybrid_tolerance
+        model, guess = logistic(rows, near.astype(np.float64), self.seed)
+        reader = PromptReader(features, [model])
+        routers: list[Unbound] = []
+        for price in prices:
+            paid = train.call_cost[:, large] - train.call_cost[:, small]
+            gain = train.score[:, large] - train.score[:, small]
+            _, cut = best_cut(gain - price * paid / problem.costs.unit, guess, 0.0)
+            routers.append(HybridRouter(problem.at(price), reader, small, large, cut))
+        return routers
+
+    def _score_models(self, rows: FloatArray, score: FloatArray) -> list[ScoreModel | Neighbours]:
+        if self.estimator == "knn":
+            return [Neighbours.fit(rows, score, self.seed)]
+        return [logistic(rows, column, self.seed)[0] for column in score.T]
+
+    def _pair(self, problem: RoutingPOMDP) -> tuple[int, int]:
+        n = problem.n_models
+        models = [0, n - 1] if self.models is None else list(self.models)
+        if len(models) != 2 or not 0 <= models[0] < models[1] < n:
+            raise ValueError(
+                f"solver.models is {models}: expected two indexes, 0 … {n - 1}, the cheaper first"
+            )
+        return models[0], models[1]
+
+
+def prompts_of(replay: Replay, solver: str) -> list[str]:
+    """The prompts of a replay's queries.
+
+    Raises:
+        ValueError: it has none.
+    """
+    rollouts = replay.rollouts
+    if rollouts is None or rollouts.prompt is None:
+        raise ValueError(
+            f"solver={solver} reads prompts, the log has none: log a prompt column, or choose a "
+            "solver that goes by signals"
+        )
+    texts: list[str] = rollouts.prompt.tolist()
+    return texts
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """Mean scores of the nearest training prompts.
+
+    Attributes:
+        model: scikit-learn's.
+    """
+
+    model: object
+
+    @classmethod
+    def fit(cls, rows: FloatArray, score: FloatArray, seed: int) -> Neighbours:
+        """How many neighbours is chosen by the squared error of held-out folds."""
+        from sklearn.model_selection import GridSearchCV, KFold
+        from sklearn.neighbors import KNeighborsRegressor
+
+        n = len(score)
+        model = KNeighborsRegressor(metric="cosine", algorithm="brute", n_neighbors=min(5, n))
+        counts = [k for k in _NEIGHBOURS if k <= n - -(-n // 5)]
+        if n >= 5 and counts:
+            folds = KFold(5, shuffle=True, random_state=seed)
+            model = GridSearchCV(
+                model, {"n_neighbors": counts}, scoring="neg_mean_squared_error", cv=folds
+            )
+        return cls(model.fit(rows, score))
+
+    def predict(self, rows: FloatArray) -> FloatArray:
+        """``(n, N)``."""
+        found: FloatArray = self.model.predict(rows)  # type: ignore[attr-defined]
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class PromptReader:
+    """Predictions for the prompts of a replay, made once for all prices.
+
+    Attributes:
+        features: of prompts.
+        models: each gives one column, or one gives all.
+    """
+
+    features: FittedFeatures
+    models: Sequence[ScoreModel | Neighbours]
+    _known: WeakKeyDictionary[Replay, FloatArray] = field(default_factory=WeakKeyDictionary)
+
+    def predict(self, replay: Replay) -> FloatArray:
+        """``(n, columns)``."""
+        if replay not in self._known:
+            rows = self.features(prompts_of(replay, "pregeneration"))
+            found = [model.predict(rows).reshape(len(replay), -1) for model in self.models]
+            self._known[replay] = np.concatenate(found, axis=1)
+        return self._known[replay]
+
+
+@dataclass(frozen=True, eq=False)
+class PromptRouter(Unbound):
+    """Calls the model of the best predicted return."""
+
+    problem: RoutingPOMDP
+    reader: PromptReader
+
+    def bind(self, replay: Replay) -> Policy:
+        worth = self.reader.predict(replay) - self.problem.call_price
+        return FixedChoice.of(self.problem, worth.argmax(axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class HybridRouter(Unbound):
+    """Calls the large model where the small one is unlikely enough to come near it."""
+
+    problem: RoutingPOMDP
+    reader: PromptReader
+    small: int
+    large: int
+    cut: float
+
+    def bind(self, replay: Replay) -> Policy:
+        near = self.reader.predict(replay)[:, 0]
+        return FixedChoice.of(self.problem, np.where(near < self.cut, self.large, self.small))
