@@ -13,12 +13,12 @@ describe the resamples that happened to be kind.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import numpy as np
 
 from evaluation.families import FamilyMeans, FamilyOutcomes
-from evaluation.frontier import FloatArray
+from evaluation.frontier import FloatArray, height
 from evaluation.measures import (
     SAVING_POINTS,
     SCALARS,
@@ -29,29 +29,8 @@ from evaluation.measures import (
     saving_of,
 )
 
-PAIRED = ("aiq", "gap_closed")
-"""Measures whose difference between two families is tested."""
-
 # Entries of one block of weights: 32 MB, so that a million queries fit as well as a thousand.
 _BLOCK = 1 << 22
-
-
-@dataclass(frozen=True)
-class PairedDifference:
-    """Measure of family a minus measure of family b on the same queries.
-
-    Attributes:
-        difference: on the queries as they are.
-        low: lower end of the percentile interval.
-        high: upper end.
-        p_value: two-sided, ``2 · min(P*(d <= 0), P*(d >= 0))`` over the resamples, each counted
-            with one added (Davison & Hinkley 1997, §4.4), at most 1.
-    """
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
 
 
 def bootstrap_weights(n: int, resamples: int, seed: int) -> FloatArray:
@@ -63,12 +42,12 @@ def bootstrap_weights(n: int, resamples: int, seed: int) -> FloatArray:
     Raises:
         ValueError: ``n`` or ``resamples`` is below 1.
     """
-    return np.concatenate(list(_weight_blocks(n, resamples, seed)))
+    return np.concatenate(list(weight_blocks(n, resamples, seed)))
 
 
 def resampled_means(outcomes: FamilyOutcomes, resamples: int, seed: int) -> FamilyMeans:
     """Mean outcomes in every resample: arrays ``(R, M)``, ``(R, N)``, ``(R, M_o)``."""
-    blocks = [outcomes.means(w) for w in _weight_blocks(len(outcomes), resamples, seed)]
+    blocks = [outcomes.means(w) for w in weight_blocks(len(outcomes), resamples, seed)]
     return FamilyMeans(
         *(np.concatenate([getattr(block, f.name) for block in blocks]) for f in fields(FamilyMeans))
     )
@@ -94,8 +73,8 @@ def intervals(
         seed: of the resampling.
 
     Returns:
-        (low, high) by the keys of ``Measures.as_dict``: the five scalars, ``saving_at_0`` … and
-        ``drop_at_0`` ….
+        (low, high) by the keys of ``Measures.as_dict``: the scalars, ``delta_ibc_region_1`` …,
+        ``saving_at_0`` … and ``drop_at_0`` ….
 
     Raises:
         ValueError: a level outside (0, 1), no resample, splits with other operating points, or
@@ -109,52 +88,46 @@ def intervals(
     draws = draws.select(defined)
     values = frontier_measures(draws)
     samples = {name: values[name] for name in SCALARS}
+    for number, region in enumerate(values["delta_ibc_regions"].T, start=1):
+        samples[f"delta_ibc_region_{number}"] = region
     for epsilon in SAVING_POINTS:
         saving, drop = saving_of(draws, pick_for_saving(chosen_on, epsilon))
         samples[f"saving_at_{epsilon:g}"] = saving
         samples[f"drop_at_{epsilon:g}"] = drop
-    return {name: _interval(value, resamples, level) for name, value in samples.items()}
+    return {name: percentile_interval(value, resamples, level) for name, value in samples.items()}
 
 
-def paired_difference(
-    test_a: FamilyOutcomes,
-    test_b: FamilyOutcomes,
+def frontier_band(
+    outcomes: FamilyOutcomes,
+    cost: FloatArray,
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
-) -> dict[str, PairedDifference]:
-    """Differences of AIQ and gap closed, family a minus family b, resampled together.
+) -> tuple[FloatArray, FloatArray]:
+    """A pointwise band of the frontier's height at given mean costs.
 
     Args:
-        test_a: outcomes of one family.
-        test_b: of another, on the same queries in the same order, with the same single models at
-            the same costs.
+        outcomes: of one family.
+        cost: ``(Q,)``.
         resamples: R.
-        level: coverage of the intervals, in (0, 1).
+        level: coverage at each cost, in (0, 1).
         seed: of the resampling.
 
     Returns:
-        By the names in ``PAIRED``.
-
-    Raises:
-        ValueError: the families were not replayed on the same queries, models and costs.
+        Lower and upper heights, ``(Q,)``; NaN where fewer than half of the resamples reach so far
+        left.
     """
-    _check_paired(test_a, test_b)
-    point_a, point_b = (frontier_measures(test.means()) for test in (test_a, test_b))
-    draws_a, draws_b = (resampled_means(test, resamples, seed) for test in (test_a, test_b))
-    defined = draws_a.llm.cost > draws_a.slm.cost
-    values_a, values_b = (frontier_measures(draws.select(defined)) for draws in (draws_a, draws_b))
-    result = {}
-    for name in PAIRED:
-        samples = values_a[name] - values_b[name]
-        low, high = _interval(samples, resamples, level)
-        difference = float(point_a[name] - point_b[name])
-        p_value = float("nan") if np.isnan(low) else _two_sided(samples)
-        result[name] = PairedDifference(difference, low, high, p_value)
-    return result
+    draws = resampled_means(outcomes, resamples, seed)
+    heights = height(draws.router_frontier(), np.broadcast_to(cost, (resamples, len(cost))))
+    reached = np.isfinite(heights).mean(axis=0) >= 0.5
+    band = np.full((2, len(cost)), np.nan)
+    edges = [(1 - level) / 2, (1 + level) / 2]
+    band[:, reached] = np.nanquantile(heights[:, reached], edges, axis=0)
+    return band[0], band[1]
 
 
-def _weight_blocks(n: int, resamples: int, seed: int) -> Iterator[FloatArray]:
+def weight_blocks(n: int, resamples: int, seed: int) -> Iterator[FloatArray]:
+    """`bootstrap_weights` in blocks of rows that fit in memory."""
     if n < 1 or resamples < 1:
         raise ValueError(
             f"bootstrap: {resamples} resamples of {n} queries; expected at least one of each"
@@ -169,7 +142,8 @@ def _weight_blocks(n: int, resamples: int, seed: int) -> Iterator[FloatArray]:
         yield counts.reshape(rows, n).astype(np.float64)
 
 
-def _interval(samples: FloatArray, resamples: int, level: float) -> tuple[float, float]:
+def percentile_interval(samples: FloatArray, resamples: int, level: float) -> tuple[float, float]:
+    """The interval of resampled values, NaN where too few are defined (see above)."""
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; expected a coverage between 0 and 1, such as 0.95")
     defined = samples[np.isfinite(samples)]
@@ -179,18 +153,9 @@ def _interval(samples: FloatArray, resamples: int, level: float) -> tuple[float,
     return float(low), float(high)
 
 
-def _two_sided(samples: FloatArray) -> float:
+def two_sided(samples: FloatArray) -> float:
+    """``2 · min(P*(d <= 0), P*(d >= 0))`` over resampled differences, each counted with one added
+    (Davison & Hinkley 1997, §4.4), at most 1."""
     defined = samples[np.isfinite(samples)]
     below, above = int((defined <= 0).sum()), int((defined >= 0).sum())
     return min(1.0, 2.0 * (min(below, above) + 1) / (len(defined) + 1))
-
-
-def _check_paired(test_a: FamilyOutcomes, test_b: FamilyOutcomes) -> None:
-    for name in ("model_score", "model_cost"):
-        a, b = getattr(test_a, name), getattr(test_b, name)
-        if not np.array_equal(a, b):
-            raise ValueError(
-                f"paired difference: {name} differs between the two families (shapes {a.shape} "
-                f"and {b.shape}); expected the same queries in the same order, models and costs: "
-                "replay both families on one log"
-            )

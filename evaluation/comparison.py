@@ -13,10 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from tabulate import tabulate
 
+from evaluation.bootstrap import frontier_band
 from evaluation.panels import Curve, ModelPoint, Panel
 from evaluation.runs import Run
+
+# More confidence bands than this hide each other.
+_BANDS = 3
 
 _MIXING, _ORACLE = "(random mixing)", "(oracle)"
 
@@ -104,8 +109,14 @@ def panel(setting: Setting, runs: Mapping[str, Run]) -> Panel:
     """What a figure shows of one setting."""
     curves = []
     for label, run in sorted(runs.items()):
-        means = run.outcomes().means()
-        curves.append(Curve(label, means.router_frontier(), means.cost, means.score))
+        outcomes = run.outcomes()
+        means = outcomes.means()
+        band = None
+        if len(runs) <= _BANDS:
+            cost = np.linspace(means.slm.cost, means.llm.cost, 40)
+            level = run.about["config"]["evaluation"]["level"]
+            band = np.stack([cost, *frontier_band(outcomes, cost, resamples=300, level=level)])
+        curves.append(Curve(label, means.router_frontier(), means.cost, means.score, band))
     models = [ModelPoint(m["name"], m["cost"], m["score"]) for m in run.models]
     return Panel(
         setting.row,
@@ -194,7 +205,7 @@ def _solver(run: Run) -> str:
 
 def show(value: float | None, form: str) -> str:
     """A figure as it stands in a table."""
-    if value is None:
+    if value is None or value != value:
         return "–"
     shown = form.format(value)
     # Rounding can leave a sign on nothing at all.

@@ -60,8 +60,8 @@ def frontier_figure(
     """Frontiers of several solvers with the single models, random mixing and the oracle.
 
     The figure spans the window of AIQ, from always-``M_0`` to always-``M_{N-1}``. Solid lines are
-    frontiers, faint markers their operating points, dominated ones included; how many points lie
-    beyond the window is said in the corner.
+    frontiers, faint markers their operating points, dominated ones included, and faint areas the
+    frontiers' confidence bands; how many points lie beyond the window is said in the corner.
 
     Args:
         curves: one a solver; up to four are labelled at their lines, more in a legend outside.
@@ -167,6 +167,8 @@ def _draw(
     for curve in panel.curves:
         style = looks[curve.label]
         colour = style.colour
+        if curve.band is not None:
+            axes.fill_between(*curve.band, color=colour, alpha=0.1, lw=0, zorder=1)
         _line(axes, panel, curve.frontier, color=colour, lw=1.9 * thin, ls=style.dash, zorder=4)
         axes.plot(
             curve.cost, curve.score, ls="none", marker=style.marker, color=colour,

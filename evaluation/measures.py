@@ -45,6 +45,7 @@ class Measures:
 
     Attributes:
         aiq: mean height of the family's frontier between ``C_SLM`` and ``C_LLM``.
+        aiq_by_largest_cost: the same area divided by ``C_LLM`` alone, as RouterBench's code does.
         aiq_static: the same for random mixing of the single models.
         aiq_oracle: the same for the oracle.
         gap_closed: share of the way from static to oracle.
@@ -54,6 +55,7 @@ class Measures:
     """
 
     aiq: float
+    aiq_by_largest_cost: float
     aiq_static: float
     aiq_oracle: float
     gap_closed: float
@@ -73,8 +75,23 @@ class Measures:
         return {name: None if math.isnan(value) else value for name, value in flat.items()}
 
 
-SCALARS = ("aiq", "aiq_static", "aiq_oracle", "gap_closed", "delta_ibc")
+SCALARS = ("aiq", "aiq_by_largest_cost", "aiq_static", "aiq_oracle", "gap_closed", "delta_ibc")
 """Names of the measures of a frontier that are one number each."""
+
+
+def aiq_by_largest_cost(aiq: ArrayLike, low: ArrayLike, high: ArrayLike) -> FloatArray:
+    """AIQ as RouterBench's code normalises it: the area divided by the largest cost.
+
+    Its paper (arXiv 2403.12031, §3) divides by the span of costs, which makes a mean height; its
+    code by the largest cost, which counts what lies left of the cheapest model as 0.
+
+    Args:
+        aiq: ``(...)`` by the paper's convention.
+        low: ``(...)`` the cheapest model's cost.
+        high: ``(...)`` the dearest model's.
+    """
+    low, high = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
+    return np.asarray(aiq) * (high - low) / high
 
 
 def ibc(P: ArrayLike, C: ArrayLike, P_slm: ArrayLike, C_slm: ArrayLike) -> FloatArray:
@@ -156,6 +173,7 @@ def frontier_measures(means: FamilyMeans) -> dict[str, FloatArray]:
     regions, mean = regional_delta_ibc(router, static, slm, llm)
     return {
         "aiq": heights[0],
+        "aiq_by_largest_cost": aiq_by_largest_cost(heights[0], slm.cost, llm.cost),
         "aiq_static": heights[1],
         "aiq_oracle": heights[2],
         "gap_closed": gap_closed(*heights),

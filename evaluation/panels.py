@@ -19,12 +19,14 @@ class Curve:
         frontier: vertices ``(k,)``.
         cost: ``(M,)`` mean costs of the operating points.
         score: ``(M,)`` mean scores.
+        band: ``(3, Q)`` costs with the lower and upper end of the frontier's confidence band.
     """
 
     label: str
     frontier: Frontier
     cost: FloatArray
     score: FloatArray
+    band: FloatArray | None = None
 
 
 @dataclass(frozen=True)

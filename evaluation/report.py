@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from envs import Replay, RoutingPOMDP
 from evaluation.bootstrap import intervals
 from evaluation.evaluate import evaluate, model_value, returns
 from evaluation.families import FamilyOutcomes
 from evaluation.measures import measure
+from evaluation.operating_points import Chooser
+from evaluation.policy_map import watch
 from solvers import Exact, Oracle, Policy, Unbound
 
 
@@ -23,6 +27,8 @@ class Report:
         measures: DESIGN §3's measures on the test split, by name; None where undefined.
         intervals: bootstrap confidence interval ``(low, high)`` of those that have one.
         points: one operating point a price, in the order of the prices.
+        chosen: what was chosen on validation for a price, a budget or a floor, and got on test.
+        maps: ``(M, N, K + 1, N + 1)`` the policy map of each price on test.
         models: the single models on the test split, cheapest first.
         test: outcomes query by query.
     """
@@ -31,6 +37,8 @@ class Report:
     intervals: dict[str, tuple[float | None, float | None]]
     points: list[dict[str, float | None]]
     models: list[dict[str, float | str]]
+    chosen: list[dict[str, Any]]
+    maps: NDArray[np.int64]
     test: FamilyOutcomes
 
 
@@ -46,6 +54,8 @@ def report(
     level: float = 0.95,
     seed: int = 0,
     regret: bool = True,
+    budgets: Sequence[float] = (),
+    floors: Sequence[float] = (),
 ) -> Report:
     """Replays one policy a price on both splits and measures the family.
 
@@ -62,11 +72,16 @@ def report(
         regret: whether to compute values inside the model; skipped where the exact solver cannot
             enumerate it, for policies that read texts or scores, and for baselines that play by
             rules of their own.
+        budgets: mean costs, as shares of the dearest model's, to choose policies for; those that
+            the cheapest model exceeds are left out.
+        floors: points that may be lost to the dearest model, to choose policies for.
     """
     oracles = [Oracle().solve(problem.at(price), test) for price in prices]
-    families, plays = {}, {}
+    families, plays, maps = {}, {}, {}
     for name, replay in (("validation", validation), ("test", test)):
-        plays[name] = [evaluate(policy, replay) for policy in policies]
+        watched = [watch(policy, replay, problem) for policy in policies]
+        plays[name] = [outcome for outcome, _ in watched]
+        maps[name] = np.stack([policy_map.count for _, policy_map in watched])
         best = [evaluate(policy, replay) for policy in oracles]
         families[name] = FamilyOutcomes(
             score=np.stack([play.score for play in plays[name]], axis=1),
@@ -101,8 +116,15 @@ def report(
     regrets = [p["model_regret"] for p in points if p["model_regret"] is not None]
     measures["model_regret"] = float(np.mean(regrets)) if regrets else None
     measures["model_regret_max"] = float(np.max(regrets)) if regrets else None
+    chooser = Chooser(families["test"], families["validation"], resamples, level, seed)
+    cheapest = validation.call_cost[:, 0].mean() / validation.call_cost[:, -1].mean()
+    chosen = [chooser.at_price(prices, price) for price in prices]
+    chosen += [chooser.at_budget(budget) for budget in budgets if budget >= cheapest]
+    chosen += [chooser.at_floor(floor) for floor in floors]
     return Report(
         measures=measures,
+        chosen=[choice.as_dict() for choice in chosen],
+        maps=maps["test"],
         intervals={
             name: (_number(low), _number(high))
             for name, (low, high) in intervals(

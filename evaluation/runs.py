@@ -15,7 +15,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ import numpy as np
 
 from envs import Rollouts
 from evaluation.families import FamilyOutcomes
+from evaluation.policy_map import PolicyMap
 from evaluation.report import Report
 
-_METRICS, _OUTCOMES = "metrics.json", "outcomes.npz"
+_METRICS, _OUTCOMES, _MAPS = "metrics.json", "outcomes.npz", "policy_map"
 _PACKAGES = ("envs", "solvers", "verifiers", "evaluation")
 _ARRAYS = ("score", "cost", "model_score", "model_cost", "oracle_score", "oracle_cost")
 
@@ -41,6 +42,7 @@ class Run:
         intervals: as in `Report`.
         points: as in `Report`.
         models: as in `Report`.
+        chosen: as in `Report`.
     """
 
     folder: Path
@@ -49,11 +51,17 @@ class Run:
     intervals: dict[str, Any]
     points: list[dict[str, Any]]
     models: list[dict[str, Any]]
+    chosen: list[dict[str, Any]] = field(default_factory=list)
 
     def outcomes(self) -> FamilyOutcomes:
         """Its outcomes query by query on the test split."""
         with np.load(self.folder / _OUTCOMES, allow_pickle=False) as arrays:
             return FamilyOutcomes(**{name: arrays[name] for name in _ARRAYS})
+
+    def maps(self) -> list[PolicyMap]:
+        """What its policies did on the test split, one map a price; none in runs without them."""
+        with np.load(self.folder / _OUTCOMES, allow_pickle=False) as arrays:
+            return [PolicyMap(count) for count in arrays.get(_MAPS, ())]
 
 
 def fingerprint(config: Mapping[str, Any], rollouts: Rollouts) -> str:
@@ -109,15 +117,16 @@ def _resolve(target: str) -> Any:
 def save(folder: Path, about: Mapping[str, Any], report: Report) -> None:
     """Writes a finished run; ``metrics.json`` last."""
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(
-        folder / _OUTCOMES, **{name: getattr(report.test, name) for name in _ARRAYS}
-    )
+    arrays: dict[str, Any] = {name: getattr(report.test, name) for name in _ARRAYS}
+    arrays[_MAPS] = report.maps
+    np.savez_compressed(folder / _OUTCOMES, **arrays)
     metrics = {
         "about": dict(about),
         "measures": report.measures,
         "intervals": report.intervals,
         "points": report.points,
         "models": report.models,
+        "chosen": report.chosen,
     }
     partial = folder / f".{_METRICS}.{os.getpid()}"
     partial.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")

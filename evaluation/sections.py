@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from evaluation.comparison import Setting, show
+from evaluation.comparison import Setting, places, show
 from evaluation.runs import Run
+from evaluation.significance import Resampled, across_seeds, win_tie_loss
+
+_ALPHA = 0.05
 
 Settings = Mapping[Setting, Mapping[str, Run]]
 
@@ -111,6 +114,122 @@ def region_section(settings: Settings) -> Section:
     return Section(
         "delta_ibc_regions", "ΔIBC by cost region", note, ["setting", "solver", *shares], rows
     )
+
+
+def difference_section(resampled: Mapping[Setting, Resampled], reference: str) -> Section:
+    """Every solver against one, with Holm's correction in each setting.
+
+    Raises:
+        ValueError: the reference is in none of the settings.
+    """
+    rows = []
+    for setting, found in resampled.items():
+        if reference not in found.point:
+            continue
+        for label, d in found.against(reference).items():
+            between = f"[{show(d.low, '{:+.3f}')}, {show(d.high, '{:+.3f}')}]"
+            verdict = "" if not d.p_holm < _ALPHA else "better" if d.difference > 0 else "worse"
+            shown = f"{show(d.difference, '{:+.3f}')} {between}"
+            rows.append([name_of(setting), label, shown, f"{d.p_holm:.3f}", verdict])
+    if not rows:
+        known = sorted({label for found in resampled.values() for label in found.point})
+        raise ValueError(f"the reference {reference!r} is none of the solvers {known}")
+    return Section(
+        "differences",
+        f"Gap closed, against {reference}",
+        f"Paired bootstrap on the same queries; p adjusted by Holm over the solvers of a setting, "
+        f"significant below {_ALPHA:g}.",
+        ["setting", "solver", f"minus {reference}", "p (Holm)", "significantly"],
+        rows,
+    )
+
+
+def win_section(resampled: Mapping[Setting, Resampled], labels: Sequence[str]) -> Section:
+    """Wins, ties and losses of each solver against each other, over all settings."""
+    count = win_tie_loss(list(resampled.values()), _ALPHA)
+    rows = []
+    for label in labels:
+        cells = [
+            "" if other == label else "/".join(map(str, count.get((label, other), ("–",) * 3)))
+            for other in labels
+        ]
+        rows.append([label, *cells])
+    return Section(
+        "wins",
+        "Wins / ties / losses",
+        f"In how many settings the solver of the row closes significantly more, no different, or "
+        f"significantly less of the gap than that of the column (Holm over all pairs, {_ALPHA:g}).",
+        ["", *labels],
+        rows,
+    )
+
+
+def chosen_section(settings: Settings) -> Section:
+    """What was chosen on validation by budget or floor, and what that got on test."""
+    rows = []
+    for setting, runs in settings.items():
+        for label, run in runs.items():
+            for choice in run.chosen:
+                if choice["by"] == "price":
+                    continue
+                asked = (
+                    f"cost ≤ {choice['target']:g}"
+                    if choice["by"] == "budget"
+                    else f"within {choice['target']:g} points"
+                )
+                got = [
+                    f"{show(choice[name], '{:.3f}')} "
+                    f"[{', '.join(show(end, '{:.3f}') for end in choice[f'{name}_interval'])}]"
+                    for name in ("score", "cost")
+                ]
+                promised = [f"{choice[f'promised_{name}']:.3f}" for name in ("score", "cost")]
+                kept = "yes" if choice["kept"] else "no"
+                rows.append([name_of(setting), label, asked, *promised, *got, kept])
+    return Section(
+        "chosen",
+        "Chosen on validation",
+        "Budgets and costs are shares of the dearest model's cost, points are of score below it. "
+        "Promised is on validation, got on test.",
+        [
+            "setting", "solver", "asked", "score promised", "cost promised", "score got",
+            "cost got", "kept",
+        ],
+        rows,
+    )  # fmt: skip
+
+
+def seed_section(runs: Sequence[Run]) -> Section | None:
+    """Measures over runs that differ in their seed alone; None where none do."""
+    groups: dict[tuple[Setting, str], list[Run]] = {}
+    for run, place in zip(runs, places(runs, aside="seed"), strict=True):
+        groups.setdefault(place, []).append(run)
+    rows = []
+    for (setting, label), same in sorted(groups.items(), key=lambda item: str(item[0])):
+        if len(same) < 2:
+            continue
+        families = [run.outcomes() for run in same]
+        for measure, form in (("aiq", "{:.4f}"), ("gap_closed", "{:+.3f}")):
+            found = across_seeds(families, measure)
+            interval = f"[{show(found.low, form)}, {show(found.high, form)}]"
+            cells = [show(found.mean, form), f"{found.deviation:.4f}", interval]
+            rows.append([name_of(setting), label, measure, str(len(same)), *cells])
+    if not rows:
+        return None
+    return Section(
+        "seeds",
+        "Across seeds",
+        "Mean and standard deviation over seeds; the interval is of a new seed on new queries.",
+        ["setting", "solver", "measure", "seeds", "mean", "sd", "interval"],
+        rows,
+    )
+
+
+def resample(settings: Settings, measure: str = "gap_closed") -> dict[Setting, Resampled]:
+    """One measure of every solver, resampled on the same queries in each setting."""
+    return {
+        setting: Resampled({label: run.outcomes() for label, run in runs.items()}, measure)
+        for setting, runs in settings.items()
+    }
 
 
 def solver_labels(settings: Settings) -> list[str]:

@@ -46,6 +46,9 @@ class TrackedRun(Protocol):
     def summary(self, measures: Mapping[str, float | int | None]) -> None:
         """The run's final figures; None or NaN where one is undefined."""
 
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """A table of plain cells."""
+
     def figure(self, name: str, path: Path) -> None:
         """A picture on disk."""
 
@@ -86,6 +89,9 @@ class _Nowhere:
         pass
 
     def summary(self, measures: Mapping[str, float | int | None]) -> None:
+        pass
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         pass
 
     def figure(self, name: str, path: Path) -> None:
@@ -210,16 +216,19 @@ class _WandbRun:
         self._row(curve, row, step="step")
 
     def frontier(self, points: Sequence[Mapping[str, float | None]]) -> None:
-        import wandb
-
         # W&B sums a curve up by its last value; a frontier's last value means nothing.
         for point in points:
             self._row("frontier", _defined(point), step="cost", summary="none")
         columns = list(dict.fromkeys(key for point in points for key in point))
         rows = [[point.get(key) for key in columns] for point in points]
-        table = wandb.Table(columns=columns, data=rows)
+        self.table("operating_points", columns, rows)
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        import wandb
+
+        table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
         try:
-            self._run.log({"operating_points": table})
+            self._run.log({name: table})
         except wandb.Error as error:  # a table, unlike the rest, is not kept for better times
             warnings.warn(f"W&B did not take a table of this run: {error}", stacklevel=2)
 

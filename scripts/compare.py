@@ -1,4 +1,4 @@
-"""Turns the finished runs of a sweep into one table and one figure."""
+"""Turns the finished runs of a sweep into a report: tables, figures, what is significant."""
 
 from __future__ import annotations
 
@@ -10,36 +10,55 @@ from pathlib import Path
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="Writes comparison.csv, comparison.md, frontiers.png and frontiers.svg beside the "
-        "runs, and prints the table. Figures are on the test split with bootstrap intervals.",
+        epilog="Writes comparison.csv and .md (the table that is printed), report.md with "
+        "tables/*.csv (one table a measure, differences with Holm's correction, wins, ΔIBC by "
+        "region, what was chosen on validation), frontiers.png and .svg, curves along cost ratios "
+        "and training sizes, and policy maps, beside the runs. Figures are on the test split with "
+        "bootstrap intervals.",
     )
     parser.add_argument("sweep", type=Path, help="folder of a sweep, such as runs/demo")
     parser.add_argument("--out", type=Path, help="folder to write to; by default the sweep's")
+    parser.add_argument(
+        "--reference", help="solver that the others are compared with; static by default"
+    )
     parser.add_argument("--log-cost", action="store_true", help="a logarithmic cost axis")
+    parser.add_argument(
+        "--wandb",
+        choices=("online", "offline"),
+        help="log the report's tables and figures to W&B too, as a run of the sweep's group; sent "
+        "later, if offline, by: wandb sync SWEEP/report/wandb/offline-run-*",
+    )
+    parser.add_argument("--project", default="routing-pomdp", help="in W&B")
     arguments = parser.parse_args()
     try:
-        compare(arguments.sweep, arguments.out or arguments.sweep, arguments.log_cost)
+        compare(arguments)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 
 
-def compare(sweep: Path, out: Path, log_cost: bool = False) -> None:
-    """Prints a sweep's table, and writes it and the figure to ``out``."""
-    from evaluation.comparison import comparison_csv, comparison_table, panel, sort_runs
-    from evaluation.figures import save_figure, sweep_figure
+def compare(arguments: argparse.Namespace) -> None:
+    """Prints a sweep's table, and writes it and its report."""
+    from evaluation.comparison import comparison_csv, comparison_table, sort_runs
     from evaluation.runs import load_all
+    from evaluation.sweep_report import sweep_report
 
-    settings = sort_runs(load_all(sweep))
+    sweep: Path = arguments.sweep
+    out: Path = arguments.out or sweep
+    runs = load_all(sweep)
+    settings = sort_runs(runs)
     out.mkdir(parents=True, exist_ok=True)
     (out / "comparison.csv").write_text(comparison_csv(settings))
     (out / "comparison.md").write_text(comparison_table(settings, "github") + "\n")
-    panels = [panel(setting, runs) for setting, runs in settings.items()]
-    written = save_figure(sweep_figure(panels, log_cost=log_cost), out / "frontiers")
     print(comparison_table(settings, "simple"))
-    print(
-        "\nwritten: "
-        + ", ".join(map(str, (out / "comparison.csv", out / "comparison.md", *written)))
-    )
+    report = sweep_report(runs, out, arguments.reference, arguments.log_cost)
+    page = report.write(out, f"Sweep {sweep.name}")
+    if arguments.wandb:
+        from evaluation.tracker import WandbTracker
+
+        tracker = WandbTracker(arguments.wandb, arguments.project)
+        report.track(tracker, out / "report", runs[0].about["sweep"])
+    written = [out / "comparison.csv", out / "comparison.md", page, *report.figures.values()]
+    print("\nwritten: " + ", ".join(map(str, written)))
 
 
 if __name__ == "__main__":

@@ -117,6 +117,8 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
             level=chosen.level,
             seed=config.seed,
             regret=chosen.regret,
+            budgets=chosen.budgets,
+            floors=chosen.floors,
         )
         about |= {
             "seconds": {"solve": solved - started, "all": time.perf_counter() - started},
@@ -126,10 +128,14 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
         OmegaConf.save(OmegaConf.create(masked(plain(config))), folder / "config.yaml")
         finished = runs.load(folder)
         assert finished is not None
-        figure = draw(finished)
+        frontier, policies = draw(finished)
         tracked.frontier(sorted(found.points, key=lambda point: point["cost"] or 0.0))
         tracked.summary(found.measures)
-        tracked.figure("frontier", figure)
+        tracked.figure("frontier", frontier)
+        tracked.figure("policies", policies)
+        if found.chosen:
+            rows = [list(choice.values()) for choice in found.chosen]
+            tracked.table("chosen", list(found.chosen[0]), rows)
     return finished
 
 
@@ -172,15 +178,26 @@ def plain(config: DictConfig) -> dict[Any, Any]:
     return container
 
 
-def draw(run: Run) -> Path:
-    """Draws a run's frontier into its folder; returns the PNG's path."""
+def draw(run: Run) -> tuple[Path, Path]:
+    """Draws a run's frontier and what its policies do into its folder; returns the PNGs."""
+    import numpy as np
+
     from evaluation.comparison import Setting, panel
     from evaluation.figures import frontier_figure, save_figure
+    from evaluation.policy_figure import policy_figure
 
     shown = panel(Setting(run.about["dataset"], run.about["costs"]), {run.about["solver"]: run})
     title = f"{run.about['dataset']}, costs {run.about['costs']}"
     figure = frontier_figure(shown.curves, shown.static, shown.oracle, shown.models, title)
-    return save_figure(figure, run.folder / "frontier")[0]
+    maps = run.maps()
+    some = dict.fromkeys(np.linspace(0, len(maps) - 1, 5).round().astype(int).tolist())
+    policies = policy_figure(
+        {f"λ = {run.points[i]['price']:g}": maps[i] for i in some}, run.about["models"], title
+    )
+    return (
+        save_figure(figure, run.folder / "frontier")[0],
+        save_figure(policies, run.folder / "policies")[0],
+    )
 
 
 def one_line(run: Run) -> str:

@@ -224,3 +224,18 @@ def test_a_negative_tolerance_is_refused():
 def test_outcomes_that_do_not_fit_together_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         replace(_two_models(), **change)
+
+
+def test_both_conventions_of_aiq_by_hand():
+    """A frontier from (2, .5) straight to (10, .9): area 5.6, over a span of 8 or a cost of 10."""
+    means = FamilyMeans(
+        score=np.array([0.5, 0.9]),
+        cost=np.array([2.0, 10.0]),
+        model_score=np.array([0.5, 0.9]),
+        model_cost=np.array([2.0, 10.0]),
+        oracle_score=np.array([0.9]),
+        oracle_cost=np.array([2.0]),
+    )
+    found = frontier_measures(means)
+    assert found["aiq"] == pytest.approx(5.6 / 8)
+    assert found["aiq_by_largest_cost"] == pytest.approx(5.6 / 10)

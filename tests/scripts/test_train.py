@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from envs.calls_table import write_calls
 from envs.profiles import load_profile, simulate
 from evaluation.runs import load_all
+from tests.texts import log_with_texts
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -54,12 +55,32 @@ def test_every_option_of_every_group_composes(group):
         assert config.solver._target_
 
 
+# What some solvers need beside the embedded profile's queries, and less work for some.
+CONFIDENCE = ["verifier.transform=exp"]
+PAIR = [*CONFIDENCE, "solver.models=[0,4]"]
+NEEDS = {
+    "belief_net": ["solver.steps=20", "solver.episodes=200"],
+    "pomcp": ["solver.simulations=10"],
+    "pickllm": ["solver.rounds=100"],
+    "c2mab_v": ["solver.rounds=100"],
+    "rational_tuning": ["solver.starts=0", "solver.cells=10"],
+    "self_consistency": CONFIDENCE,
+    "automix_simple": PAIR,
+    "automix_greedy": PAIR,
+    "automix_union": PAIR,
+}
+READ_TEXTS = ("frugalgpt", "hybrid_llm", "pregeneration", "pregeneration_knn")
+
+
 @pytest.mark.parametrize("solver", sorted(path.stem for path in (CONF / "solver").glob("*.yaml")))
 @pytest.mark.parametrize("env", ["core", "full"])
 def test_every_solver_runs_and_leaves_the_numbers_that_it_prints(solver, env, tmp_path):
-    quick = {"belief_net": ["solver.steps=20", "solver.episodes=200"]}.get(solver, [])
-    quick += ["solver.simulations=10"] if solver == "pomcp" else []
-    done = run(f"solver={solver}", f"env={env}", *QUICK, *quick, f"out={tmp_path}")
+    queries = [QUICK[0]]
+    if solver in READ_TEXTS:
+        write_calls(log_with_texts(150, 0).rollouts, tmp_path / "texts.parquet")
+        queries = ["rollouts=calls_table", f"rollouts.path={tmp_path}/texts.parquet"]
+    quick = [*queries, *QUICK[1:], *NEEDS.get(solver, [])]
+    done = run(f"solver={solver}", f"env={env}", *quick, f"out={tmp_path}")
     (folder,) = folders(tmp_path)
     metrics = json.loads((folder / "metrics.json").read_text())
     for name in ("aiq", "aiq_static", "aiq_oracle"):
@@ -72,6 +93,8 @@ def test_every_solver_runs_and_leaves_the_numbers_that_it_prints(solver, env, tm
         "frontier.svg",
         "metrics.json",
         "outcomes.npz",
+        "policies.png",
+        "policies.svg",
     }
 
 

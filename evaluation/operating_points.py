@@ -1,0 +1,153 @@
+"""Three ways to choose what to deploy of a family, on validation, and what it then got on test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from evaluation.bootstrap import percentile_interval, weight_blocks
+from evaluation.families import FamilyOutcomes
+from evaluation.frontier import FloatArray
+from evaluation.measures import check_same_points, pick_for_saving
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A policy or a mixture of two, with what it promised and what it got.
+
+    Costs are shares of the dearest model's mean cost on the same queries.
+
+    Attributes:
+        by: "price", "budget" or "floor".
+        target: the price, the budget as a share of the dearest model's cost, or the points of
+            score that may be lost to the dearest model.
+        promised_score: mean on validation.
+        promised_cost: mean on validation.
+        score: mean on test.
+        cost: mean on test.
+        score_interval: on test, by bootstrap.
+        cost_interval: on test, by bootstrap.
+        kept: whether the test queries kept what was asked for: the budget, or the floor; None for
+            a price, which asks for nothing.
+    """
+
+    by: str
+    target: float
+    promised_score: float
+    promised_cost: float
+    score: float
+    cost: float
+    score_interval: tuple[float, float]
+    cost_interval: tuple[float, float]
+    kept: bool | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+
+def mixture_for_budget(validation: FamilyOutcomes, budget: float) -> FloatArray:
+    """Shares ``(M + 1,)`` of the operating points, the last of always-``M_0``, that score best on
+    validation at a mean cost: two neighbours on the hull, mixed so as to spend all of it.
+
+    Args:
+        validation: outcomes of ``M`` operating points.
+        budget: a mean cost a query, as a share of the dearest model's.
+
+    Raises:
+        ValueError: the cheapest model costs more.
+    """
+    means = validation.means()
+    cost = np.append(means.cost, means.slm.cost) / means.llm.cost
+    score = np.append(means.score, means.slm.score)
+    if budget < cost[-1]:
+        raise ValueError(
+            f"a budget of {budget:g} of the dearest model's cost buys nothing: the cheapest model "
+            f"costs {cost[-1]:.3g} of it; raise the budget"
+        )
+    within = np.flatnonzero(cost <= budget)
+    best = within[np.argmax(score[within])]
+    share, top = np.eye(len(cost))[best], score[best]
+    for low in within:
+        for high in np.flatnonzero(cost > budget):
+            weight = (budget - cost[low]) / (cost[high] - cost[low])
+            mixed = (1 - weight) * score[low] + weight * score[high]
+            if mixed > top + 1e-12:
+                top = mixed
+                share = np.zeros(len(cost))
+                share[low], share[high] = 1 - weight, weight
+    return share
+
+
+class Chooser:
+    """Chooses among a family's operating points on validation and scores the choice on test."""
+
+    def __init__(
+        self,
+        test: FamilyOutcomes,
+        validation: FamilyOutcomes,
+        resamples: int = 1000,
+        level: float = 0.95,
+        seed: int = 0,
+    ) -> None:
+        check_same_points(test.means(), validation.means())
+        self._test, self._validation = test, validation
+        self._resamples, self._level, self._seed = resamples, level, seed
+
+    def at_price(self, prices: Sequence[float], price: float) -> Chosen:
+        """The policy of one of the family's prices."""
+        share = np.append(np.asarray(prices) == price, False).astype(float)
+        return self._scored("price", price, share)
+
+    def at_budget(self, budget: float) -> Chosen:
+        """The best mixture within a mean cost; raises as `mixture_for_budget`."""
+        return self._scored("budget", budget, mixture_for_budget(self._validation, budget))
+
+    def at_floor(self, points: float) -> Chosen:
+        """The cheapest policy within so many points of the dearest model, or that model itself."""
+        at = pick_for_saving(self._validation.means(), points)
+        share = np.zeros(self._validation.score.shape[1] + 1)
+        if at >= 0:
+            share[at] = 1.0
+        return self._scored("floor", points, share)
+
+    def _scored(self, by: str, target: float, share: FloatArray) -> Chosen:
+        promised_score, promised_cost = (
+            float(values.mean()) for values in _mixed(self._validation, share)
+        )
+        score, cost = _mixed(self._test, share)
+        dearest = self._test.model_cost[:, -1]
+        samples = []
+        for weights in weight_blocks(len(score), self._resamples, self._seed):
+            paid = weights @ cost / (weights @ dearest)
+            samples.append(np.stack([weights @ score / len(score), paid]))
+        drawn = np.concatenate(samples, axis=1)
+        kept = None
+        if by == "budget":
+            kept = bool(cost.mean() / dearest.mean() <= target + 1e-12)
+        elif by == "floor":
+            best = self._test.model_score[:, -1].mean()
+            kept = bool(score.mean() >= best - target / 100 - 1e-12)
+        return Chosen(
+            by,
+            target,
+            promised_score,
+            promised_cost / float(self._validation.model_cost[:, -1].mean()),
+            float(score.mean()),
+            float(cost.mean() / dearest.mean()),
+            percentile_interval(drawn[0], self._resamples, self._level),
+            percentile_interval(drawn[1], self._resamples, self._level),
+            kept,
+        )
+
+
+def _mixed(outcomes: FamilyOutcomes, share: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Expected score and cost of each query, ``(n,)``; no shares at all is the dearest model."""
+    if not share.any():
+        return outcomes.model_score[:, -1], outcomes.model_cost[:, -1]
+    score = np.column_stack([outcomes.score, outcomes.model_score[:, 0]]) @ share
+    cost = np.column_stack([outcomes.cost, outcomes.model_cost[:, 0]]) @ share
+    return score, cost

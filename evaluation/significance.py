@@ -1,0 +1,185 @@
+"""Which differences between solvers are more than chance, over solvers, settings and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.bootstrap import percentile_interval, resampled_means, two_sided
+from evaluation.families import FamilyOutcomes
+from evaluation.frontier import FloatArray
+from evaluation.measures import frontier_measures
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A solver's measure minus the reference's on the same queries.
+
+    Attributes:
+        difference: on the queries as they are.
+        low: lower end of the percentile interval.
+        high: upper end.
+        p_value: two-sided, of this comparison alone.
+        p_holm: adjusted for all comparisons of the setting.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class SeedSummary:
+    """A measure over runs that differ in their seed alone.
+
+    Attributes:
+        mean: over seeds.
+        deviation: standard deviation between seeds; NaN for one.
+        low: lower end of the interval over queries and seeds.
+        high: upper end.
+    """
+
+    mean: float
+    deviation: float
+    low: float
+    high: float
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment (Scandinavian Journal of Statistics, 1979), at most 1.
+
+    NaN, a comparison that could not be made, stays NaN and counts for nothing.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    adjusted = np.full(len(p), np.nan)
+    made = np.flatnonzero(~np.isnan(p))
+    order = made[np.argsort(p[made], kind="stable")]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    found: list[float] = adjusted.tolist()
+    return found
+
+
+class Resampled:
+    """One measure of several families of one setting, on the same queries and resamples.
+
+    Attributes:
+        point: the measure of each family.
+        samples: ``(R,)`` for each, paired.
+    """
+
+    def __init__(
+        self,
+        families: Mapping[str, FamilyOutcomes],
+        measure: str,
+        resamples: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        """Resamples every family once.
+
+        Raises:
+            ValueError: families of different queries, models or costs.
+        """
+        first = next(iter(families.values()))
+        self.point: dict[str, float] = {}
+        self.samples: dict[str, FloatArray] = {}
+        for label, family in families.items():
+            for name in ("model_score", "model_cost"):
+                if not np.array_equal(getattr(family, name), getattr(first, name)):
+                    raise ValueError(
+                        f"{label}: {name} differs from the other families'; expected the same "
+                        "queries in the same order, models and costs: replay all on one log"
+                    )
+            draws = resampled_means(family, resamples, seed)
+            defined = draws.llm.cost > draws.slm.cost
+            values = np.full(resamples, np.nan)
+            values[defined] = frontier_measures(draws.select(defined))[measure]
+            self.point[label] = float(frontier_measures(family.means())[measure])
+            self.samples[label] = values
+
+    def against(self, reference: str, level: float = 0.95) -> dict[str, Difference]:
+        """Every other family minus the reference, adjusted by Holm.
+
+        Raises:
+            ValueError: no such family.
+        """
+        if reference not in self.point:
+            raise ValueError(
+                f"the reference {reference!r} is none of the solvers {sorted(self.point)}"
+            )
+        others = [label for label in self.point if label != reference]
+        p_values = [self.p_value(label, reference) for label in others]
+        found = {}
+        for label, p, adjusted in zip(others, p_values, holm(p_values), strict=True):
+            samples = self.samples[label] - self.samples[reference]
+            low, high = percentile_interval(samples, len(samples), level)
+            difference = self.point[label] - self.point[reference]
+            found[label] = Difference(difference, low, high, p, adjusted)
+        return found
+
+    def p_value(self, first: str, second: str) -> float:
+        """Of the difference of two families, two-sided; 1 for two that never differ."""
+        samples = self.samples[first] - self.samples[second]
+        if np.isnan(samples).all():
+            return float("nan")
+        return two_sided(samples)
+
+
+def win_tie_loss(
+    settings: Sequence[Resampled], alpha: float = 0.05
+) -> dict[tuple[str, str], tuple[int, int, int]]:
+    """How often each solver is significantly better than each other, no different, and worse.
+
+    Args:
+        settings: the same measure in each setting.
+        alpha: level of significance, after Holm over all pairs of a setting.
+
+    Returns:
+        (solver, other) -> (wins, ties, losses) over the settings that have both.
+    """
+    count: dict[tuple[str, str], list[int]] = {}
+    for resampled in settings:
+        labels = list(resampled.point)
+        pairs = [(a, b) for i, a in enumerate(labels) for b in labels[i + 1 :]]
+        adjusted = holm([resampled.p_value(a, b) for a, b in pairs])
+        for (a, b), p in zip(pairs, adjusted, strict=True):
+            better = 1 if resampled.point[a] > resampled.point[b] else -1
+            outcome = better if p < alpha else 0
+            for pair, place in (((a, b), 1 - outcome), ((b, a), 1 + outcome)):
+                count.setdefault(pair, [0, 0, 0])[place] += 1
+    return {pair: (wins, ties, losses) for pair, (wins, ties, losses) in count.items()}
+
+
+def across_seeds(
+    families: Sequence[FamilyOutcomes],
+    measure: str,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> SeedSummary:
+    """One solver's measure over runs that differ in their seed.
+
+    The interval is of a run with a new seed on new queries: the percentiles of every seed's
+    resamples together.
+
+    Args:
+        families: one a seed.
+        measure: of a frontier.
+        resamples: of each.
+        level: coverage.
+        seed: of the resampling.
+    """
+    points = [float(frontier_measures(family.means())[measure]) for family in families]
+    pooled = np.concatenate(
+        [
+            Resampled({"": family}, measure, resamples, seed + i).samples[""]
+            for i, family in enumerate(families)
+        ]
+    )
+    low, high = percentile_interval(pooled, len(pooled), level)
+    deviation = float(np.std(points, ddof=1)) if len(points) > 1 else float("nan")
+    return SeedSummary(float(np.mean(points)), deviation, low, high)
