@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,8 @@ def main() -> None:
         "exact": exact,
         "environment": environment,
         "pomcp": pomcp,
+        "automix": automix,
+        "bootstrap": bootstrap,
         "loading": loading,
         "help": help_time,
     }
@@ -210,6 +213,124 @@ def pomcp() -> Iterator[Row]:
                 peer=f"{searches} searches, exact {optimal:.4f}",
                 ratio=f"regret {optimal - value:.4f}",
             )
+
+
+def automix() -> Iterator[Row]:
+    """AutoMix's routers, fitted on 1,000 and replayed on 5,000 queries, beside its own release."""
+    from solvers.automix import AutoMixDoubleThreshold, AutoMixThreshold, SelfConsistency
+    from solvers.automix_pomdp import AutoMixPOMDP
+    from solvers.automix_released import AutoMixGreedy, AutoMixSimple, AutoMixUnion
+
+    bins = 8
+    model = problem(2, bins + 1, {}, price=0.02)
+    train, test = (frame_of_two(n, seed) for seed, n in enumerate((1000, 5000)))
+    solvers = {
+        "Threshold": AutoMixThreshold(),
+        "DoubleThreshold": AutoMixDoubleThreshold(),
+        "SelfConsistency": SelfConsistency(),
+        "POMDPSimple": AutoMixSimple(bins),
+        "GreedyPOMDP": AutoMixGreedy(bins),
+        "POMDP": AutoMixUnion(bins),
+    }
+    for name, solver in solvers.items():
+        _, seconds = timed(lambda s=solver: evaluate(s.solve(model, train), test), repeat=5)
+        peer = release_seconds(name, bins, train, test)
+        yield Row(
+            f"automix {name}, fit 1,000 and replay 5,000",
+            f"{seconds * 1e3:.1f} ms",
+            "≥ 100×",
+            "automix-llm is not installed" if peer is None else f"automix-llm: {peer:.2f} s",
+            "" if peer is None else f"{peer / seconds:.0f}×",
+        )
+    large = problem(5, 9, {"skip": True}, price=0.3)
+    queries = large.sample(300, np.random.default_rng(0))
+    graded = np.random.default_rng(1).random(queries.score.shape)
+    particles = replace(queries, score=graded)
+    policy, seconds = timed(AutoMixPOMDP().solve, large, particles)
+    yield Row(
+        "automix_pomdp, 300 particles, N = 5, 9 confidences", f"{seconds:.2f} s a price", "≤ 2 s"
+    )
+    one = replace(queries, **{name: getattr(queries, name)[:1] for name in PER_QUERY})
+    _, seconds = timed(evaluate, policy, one, repeat=200)
+    yield Row("automix_pomdp, one query from first to last decision", f"{seconds * 1e3:.2f} ms")
+
+
+PER_QUERY = ("score", "call_cost", "verify_cost", "signal")
+
+
+def frame_of_two(n: int, seed: int) -> Replay:
+    """Two models and a confidence of nine values."""
+    rng = np.random.default_rng(seed)
+    score = (rng.random((n, 2)) < [0.5, 0.8]).astype(float)
+    confidence = rng.binomial(8, 0.3 + 0.4 * score[:, :1], (n, 2)) / 8
+    call, verify = np.broadcast_to([1.0, 10.0], (n, 2)), np.broadcast_to([0.5, 5.0], (n, 2))
+    return Replay(score, call, verify, confidence[..., None])
+
+
+def release_seconds(name: str, bins: int, train: Replay, test: Replay) -> float | None:
+    """What the release takes for the same; None where it is not installed."""
+    try:
+        import automix as release
+        import pandas
+    except ImportError:
+        return None
+
+    def frame(replay: Replay) -> Any:
+        small, large = replay.score.T
+        category = np.where(large > small, "NEEDY", np.where(small == 0, "HOPELESS", "GOOD"))
+        columns = {"llama13b_f1": small, "llama70b_f1": large, "category": category}
+        return pandas.DataFrame(columns | {"p_ver_13b": replay.signal[:, 0, 0]})
+
+    frames = frame(train), frame(test)
+
+    def peer() -> None:
+        router = release.Automix(getattr(release, name)(bins), costs=[1, 10], verifier_cost=0.5)
+        router.train(frames[0])
+        router.evaluate(frames[1])
+
+    return timed(peer)[1]
+
+
+def bootstrap() -> Iterator[Row]:
+    """Intervals and differences of a full table, beside a loop over resamples."""
+    from evaluation.bootstrap import bootstrap_weights, intervals
+    from evaluation.families import FamilyOutcomes
+    from evaluation.measures import measure
+    from evaluation.significance import Resampled
+
+    def family(seed: int) -> FamilyOutcomes:
+        rng = np.random.default_rng(0)
+        score = (rng.random((1500, 5)) < np.linspace(0.4, 0.9, 5)).astype(float)
+        cost = np.geomspace(1, 50, 5) * rng.uniform(0.5, 1.5, (1500, 5))
+        chosen = np.random.default_rng(seed).integers(5, size=(1500, 19))
+        picked, paid = (np.take_along_axis(values, chosen, axis=1) for values in (score, cost))
+        return FamilyOutcomes(picked, paid, score, cost, score, cost)
+
+    families = {str(seed): family(seed) for seed in range(15)}
+
+    def table() -> None:
+        for outcomes in families.values():
+            intervals(outcomes, outcomes)
+        Resampled(families, "gap_closed").against("0")
+
+    _, seconds = timed(table)
+    one = families["0"]
+
+    def loop() -> None:
+        for counts in bootstrap_weights(1500, 20, 0):
+            rows = np.repeat(np.arange(1500), counts.astype(int))
+            measure(FamilyOutcomes(*(values[rows] for values in arrays)), one)
+
+    arrays = [getattr(one, name) for name in one.__dataclass_fields__]
+    _, few = timed(loop)
+    looped = few / 20 * 1000 * 15 * 5
+    yield Row(
+        "bootstrap, 5 logs × 15 solvers × 1,000 resamples",
+        f"{5 * seconds:.1f} s",
+        "≤ 60 s",
+        f"loop over resamples: {looped:.0f} s",
+        f"{looped / (5 * seconds):.0f}×",
+    )
 
 
 def loading() -> Iterator[Row]:

@@ -51,12 +51,26 @@ def test_a_sweep_becomes_one_table_and_one_figure(sweep, tmp_path):
     assert done.returncode == 0, done.stderr
     for shown in ("exact", "threshold", "(random mixing)", "(oracle)", "1:20", "1:100"):
         assert shown in done.stdout
+    drawn = (
+        "frontiers",
+        "gap_closed_by_cost_ratio",
+        "delta_ibc_by_cost_ratio",
+        "policies_mmlu",
+    )
     assert {path.name for path in tmp_path.iterdir()} == {
         "comparison.csv",
         "comparison.md",
-        "frontiers.png",
-        "frontiers.svg",
+        "report.md",
+        "tables",
+        *(f"{name}.{kind}" for name in drawn for kind in ("png", "svg")),
     }
+    page = (tmp_path / "report.md").read_text()
+    for name in drawn:
+        assert f"({name}.png)" in page
+    for table in ("aiq", "gap_closed", "differences", "wins", "delta_ibc_regions", "chosen"):
+        rows = (tmp_path / "tables" / f"{table}.csv").read_text().splitlines()
+        assert len(rows) > 1
+    assert "seeds" not in {path.stem for path in (tmp_path / "tables").iterdir()}
     assert (tmp_path / "frontiers.png").read_bytes().startswith(b"\x89PNG")
     assert "threshold" in (tmp_path / "frontiers.svg").read_text()
 
@@ -127,3 +141,27 @@ def test_a_damaged_run_is_named(sweep, tmp_path):
     done = compare(tmp_path)
     assert done.returncode == 1
     assert "metrics.json is no finished run's metrics" in done.stderr
+
+
+def test_the_report_goes_to_wandb_as_a_run_of_the_sweep(sweep, tmp_path):
+    done = compare(sweep, "--out", tmp_path, "--wandb", "offline")
+    assert done.returncode == 0, done.stderr
+    (file,) = (tmp_path / "report").rglob("run-*.wandb")
+    inspected = subprocess.run(
+        [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(file)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert '"report"' in inspected
+    for name in ("gap_closed", "differences", "wins", "chosen", "frontiers", "policies_mmlu"):
+        assert name in inspected
+
+
+def test_the_reference_can_be_named_and_must_exist(sweep, tmp_path):
+    done = compare(sweep, "--out", tmp_path, "--reference", "exact")
+    assert done.returncode == 0, done.stderr
+    assert "Gap closed, against exact" in (tmp_path / "report.md").read_text()
+    done = compare(sweep, "--out", tmp_path, "--reference", "nobody")
+    assert done.returncode == 1
+    assert "the reference 'nobody' is none of the solvers ['exact', 'threshold']" in done.stderr
