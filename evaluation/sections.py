@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from evaluation.comparison import Setting, places, show
 from evaluation.runs import Run
-from evaluation.significance import Resampled, across_seeds, win_tie_loss
+from evaluation.significance import Resampled, across_seeds, resamples_for, win_tie_loss
 
 _ALPHA = 0.05
 
@@ -225,9 +225,14 @@ def seed_section(runs: Sequence[Run]) -> Section | None:
 
 
 def resample(settings: Settings, measure: str = "gap_closed") -> dict[Setting, Resampled]:
-    """One measure of every solver, resampled on the same queries in each setting."""
+    """One measure of every solver, resampled on the same queries in each setting, often enough for
+    all pairs of solvers to be compared."""
     return {
-        setting: Resampled({label: run.outcomes() for label, run in runs.items()}, measure)
+        setting: Resampled(
+            {label: run.outcomes() for label, run in runs.items()},
+            measure,
+            resamples_for(len(runs) * (len(runs) - 1) // 2, _ALPHA),
+        )
         for setting, runs in settings.items()
     }
 

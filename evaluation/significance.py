@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.bootstrap import percentile_interval, resampled_means, two_sided
+from evaluation.bootstrap import percentile_interval, two_sided, weight_blocks
 from evaluation.families import FamilyOutcomes
 from evaluation.frontier import FloatArray
 from evaluation.measures import frontier_measures
@@ -64,6 +64,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return found
 
 
+def resamples_for(comparisons: int, alpha: float = 0.05) -> int:
+    """How many resamples so many comparisons need, at least 1,000.
+
+    The smallest p-value of a bootstrap is ``2/(R + 1)``; Holm multiplies it by the comparisons, and
+    the product must be able to fall below ``alpha``.
+    """
+    return max(1000, int(np.ceil(2 * comparisons / alpha)) + 100)
+
+
 class Resampled:
     """One measure of several families of one setting, on the same queries and resamples.
 
@@ -79,14 +88,12 @@ class Resampled:
         resamples: int = 1000,
         seed: int = 0,
     ) -> None:
-        """Resamples every family once.
+        """Resamples all families together.
 
         Raises:
             ValueError: families of different queries, models or costs.
         """
         first = next(iter(families.values()))
-        self.point: dict[str, float] = {}
-        self.samples: dict[str, FloatArray] = {}
         for label, family in families.items():
             for name in ("model_score", "model_cost"):
                 if not np.array_equal(getattr(family, name), getattr(first, name)):
@@ -94,12 +101,19 @@ class Resampled:
                         f"{label}: {name} differs from the other families'; expected the same "
                         "queries in the same order, models and costs: replay all on one log"
                     )
-            draws = resampled_means(family, resamples, seed)
-            defined = draws.llm.cost > draws.slm.cost
-            values = np.full(resamples, np.nan)
-            values[defined] = frontier_measures(draws.select(defined))[measure]
-            self.point[label] = float(frontier_measures(family.means())[measure])
-            self.samples[label] = values
+        self.point = {
+            label: float(frontier_measures(family.means())[measure])
+            for label, family in families.items()
+        }
+        parts: dict[str, list[FloatArray]] = {label: [] for label in families}
+        for weights in weight_blocks(len(first), resamples, seed):
+            for label, family in families.items():
+                draws = family.means(weights)
+                defined = draws.llm.cost > draws.slm.cost
+                values = np.full(len(weights), np.nan)
+                values[defined] = frontier_measures(draws.select(defined))[measure]
+                parts[label].append(values)
+        self.samples = {label: np.concatenate(part) for label, part in parts.items()}
 
     def against(self, reference: str, level: float = 0.95) -> dict[str, Difference]:
         """Every other family minus the reference, adjusted by Holm.

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from evaluation.bootstrap import bootstrap_weights, intervals
 from evaluation.families import FamilyOutcomes
 from evaluation.measures import measure
-from evaluation.significance import Difference, Resampled, across_seeds, holm, win_tie_loss
+from evaluation.significance import (
+    Difference,
+    Resampled,
+    across_seeds,
+    holm,
+    resamples_for,
+    win_tie_loss,
+)
 from tests.outcomes import coin, family_of, rows_of
 
 
@@ -127,3 +134,12 @@ def test_seeds_widen_the_interval_and_are_summed_up():
     wide = across_seeds(varied, "aiq")
     assert wide.deviation == pytest.approx(np.std([measure(f, f).aiq for f in varied], ddof=1))
     assert wide.high - wide.low > 1.3 * (still.high - still.low)
+
+
+@pytest.mark.parametrize("solvers", [2, 9, 20])
+def test_a_clear_difference_among_many_solvers_can_be_significant(solvers):
+    """With too few resamples Holm's correction alone would make everything a tie."""
+    pairs = solvers * (solvers - 1) // 2
+    resamples = resamples_for(pairs)
+    assert holm([2 / (resamples + 1)] + [1.0] * (pairs - 1))[0] < 0.05
+    assert resamples >= 1000
