@@ -60,3 +60,10 @@ def test_the_readme_names_files_and_targets_that_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"make (\w+)", readme):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_readme_lists_every_solver():
+    readme = (ROOT / "README.md").read_text()
+    table = readme[readme.index("| `solver=` |") :].split("\n\n")[0]
+    listed = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row)}
+    assert listed == {path.stem for path in (ROOT / "conf" / "solver").glob("*.yaml")}
