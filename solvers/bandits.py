@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from envs import STAY, History, Replay, RoutingPOMDP, Rules
 from solvers.baselines import FixedChoice, uniform
-from solvers.solver import Actions, Log, Policy, Solver
+from solvers.solver import Actions, FrontierSolver, Log, Policy
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -27,7 +27,7 @@ _ROWS = 50  # of a training curve
 
 
 @dataclass(frozen=True)
-class PickLLM(Solver):
+class PickLLM(FrontierSolver):
     """One model a query, learned without a context (PickLLM, arXiv 2412.12170).
 
     Its reward weighs accuracy against cost: here ``score − λ · cost``. "gradient" is its gradient
@@ -62,9 +62,6 @@ class PickLLM(Solver):
 
     def logging_to(self, log: Log) -> PickLLM:
         return replace(self, log=log)
-
-    def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy:
-        return self.solve_frontier(problem, [problem.price], train)[0]
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
@@ -116,7 +113,7 @@ def ascend(
 
 
 @dataclass(frozen=True)
-class C2MABV(Solver):
+class C2MABV(FrontierSolver):
     """A set of models, called in turn until one is right (C2MAB-V, arXiv 2405.16587, AWC).
 
     Rewards are judged by upper confidence bounds, costs by lower ones. At a price the set of the
@@ -159,9 +156,6 @@ class C2MABV(Solver):
 
     def logging_to(self, log: Log) -> C2MABV:
         return replace(self, log=log)
-
-    def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy:
-        return self.solve_frontier(problem, [problem.price], train)[0]
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay

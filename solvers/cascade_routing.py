@@ -18,14 +18,14 @@ from envs import STAY, History, Replay, RoutingPOMDP, Rules
 from solvers.baselines import uniform
 from solvers.budget import neighbours
 from solvers.signal_regression import FittedRegression, SignalRegression
-from solvers.solver import Actions, Policy, Solver
+from solvers.solver import Actions, FrontierSolver, Policy
 
 FloatArray = NDArray[np.float64]
 Verified = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class CascadeRouting(Solver):
+class CascadeRouting(FrontierSolver):
     """Quality estimates by regression on the signals seen, plans over all supersets.
 
     ``E[max q̂]`` is over the estimates that the plan's signals will lead to: now's, plus Gaussian
@@ -50,9 +50,6 @@ class CascadeRouting(Solver):
             raise ValueError(f"solver.draws is {self.draws}: expected at least 1")
         if self.budget is not None and not self.budget > 0:
             raise ValueError(f"solver.budget is {self.budget}: expected a share > 0, or null")
-
-    def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy:
-        return self.solve_frontier(problem, [problem.price], train)[0]
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from envs import STAY, History, Replay, RoutingPOMDP, Rules
 from solvers.signal_regression import FittedRegression, SignalRegression
-from solvers.solver import Actions, Policy, Solver
+from solvers.solver import Actions, FrontierSolver, Policy
 
 FloatArray = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FittedQ(Solver):
+class FittedQ(FrontierSolver):
     """Ridge regression on piecewise linear functions of the signals' ranks, by cross-validation.
 
     Nothing is believed of the signals but that the training queries are like the others. Where the
@@ -52,9 +52,6 @@ class FittedQ(Solver):
         for key in ("knots", "folds"):
             if getattr(self, key) < 2:
                 raise ValueError(f"solver.{key} is {getattr(self, key)}: expected at least 2")
-
-    def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy:
-        return self.solve_frontier(problem, [problem.price], train)[0]
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay

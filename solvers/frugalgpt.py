@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from envs import History, Replay, RoutingPOMDP, Rules
 from solvers.budget import neighbours
-from solvers.solver import Actions, Policy, Solver, Unbound
+from solvers.solver import Actions, FrontierSolver, Policy, Unbound
 from solvers.text_models import FittedFeatures, Kind, ScoreModel, TextFeatures, logistic
 from solvers.threshold import ThresholdPolicy, best_chain, best_cut
 
@@ -21,7 +21,7 @@ FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class FrugalGPT(Solver):
+class FrugalGPT(FrontierSolver):
     """Scores the answer at hand, and goes on down a short list of models where it scores low.
 
     The list, of at most ``max_models`` models, and a threshold for each are the best of the
@@ -53,9 +53,6 @@ class FrugalGPT(Solver):
         if self.budget is not None and not self.budget > 0:
             raise ValueError(f"solver.budget is {self.budget}: expected a share > 0, or null")
         TextFeatures(self.features)
-
-    def solve(self, problem: RoutingPOMDP, train: Replay) -> Unbound:
-        return self.solve_frontier(problem, [problem.price], train)[0]
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from envs import Replay, RoutingPOMDP
 from solvers.baselines import FixedChoice
-from solvers.solver import Policy, Solver, Unbound
+from solvers.solver import FrontierSolver, Policy, Unbound
 from solvers.text_models import FittedFeatures, Kind, ScoreModel, TextFeatures, logistic
 from solvers.threshold import best_cut
 
@@ -23,7 +23,7 @@ _NEIGHBOURS = (5, 10, 20, 40, 80)
 
 
 @dataclass(frozen=True)
-class Pregeneration(Solver):
+class Pregeneration(FrontierSolver):
     """Predicts every model's score from the prompt and calls the one that is worth its cost.
 
     The predictors that RouterBench (arXiv 2403.12031, §5.1) begins with: nearest neighbours and a
@@ -58,9 +58,6 @@ class Pregeneration(Solver):
                 "difference in [0, 1]"
             )
         TextFeatures(self.features)
-
-    def solve(self, problem: RoutingPOMDP, train: Replay) -> Unbound:
-        return self.solve_frontier(problem, [problem.price], train)[0]
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay

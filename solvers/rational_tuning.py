@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from envs import Replay, RoutingPOMDP
 from solvers.copula_chain import Calibration, CopulaChain, stretched
-from solvers.solver import Policy, Solver
+from solvers.solver import FrontierSolver, Policy
 from solvers.threshold import ThresholdPolicy, chains, require_one_signal
 
 FloatArray = NDArray[np.float64]
@@ -18,7 +18,7 @@ Chain = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class RationalTuning(Solver):
+class RationalTuning(FrontierSolver):
     """Thresholds on calibrated confidence, optimised in a copula model of the chain (§4).
 
     Their thresholds minimise expected error plus a multiple of the expected cost by continuous
@@ -44,9 +44,6 @@ class RationalTuning(Solver):
         for key, least in (("cells", 4), ("starts", 0)):
             if getattr(self, key) < least:
                 raise ValueError(f"solver.{key} is {getattr(self, key)}: expected at least {least}")
-
-    def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy:
-        return self.solve_frontier(problem, [problem.price], train)[0]
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay

@@ -78,6 +78,18 @@ class Solver(ABC):
         return [self.solve(problem.at(price), train) for price in prices]
 
 
+class FrontierSolver(Solver):
+    """A solver that does most of its work once for all prices: it defines `solve_frontier`."""
+
+    def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy | Unbound:
+        return self.solve_frontier(problem, [problem.price], train)[0]
+
+    @abstractmethod
+    def solve_frontier(
+        self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
+    ) -> Sequence[Policy | Unbound]: ...
+
+
 @dataclass(frozen=True, eq=False)
 class TablePolicy:
     """A policy as a table over history codes.
