@@ -66,6 +66,17 @@ def measure_curves(
     return curves
 
 
+def _ticks(panel: Sequence[MeasureCurve]) -> list[float]:
+    """Where points stand; of those too close for two numbers on a logarithmic axis the larger."""
+    places = np.unique(np.concatenate([curve.at for curve in panel]))
+    apart = (places[-1] / places[0]) ** 0.08
+    kept: list[float] = []
+    for place in reversed(places.tolist()):
+        if not kept or kept[-1] / place >= apart:
+            kept.append(place)
+    return kept
+
+
 def _by_name(item: tuple[tuple[Setting, str], object]) -> tuple[str, str, str]:
     (setting, label), _ = item
     return setting.row, setting.column, label
@@ -94,9 +105,8 @@ def curve_figure(curves: dict[Setting, list[MeasureCurve]], key: str, measure: s
                 curve.at, curve.value, color=look.colour, ls=look.dash, marker=look.marker,
                 markersize=4, lw=1.6,
             )  # fmt: skip
-        ticks = np.unique(np.concatenate([curve.at for curve in panel]))
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(FixedLocator(ticks.tolist()))
+        axes.xaxis.set_major_locator(FixedLocator(_ticks(panel)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.tick_params(labelsize=8)

@@ -83,3 +83,10 @@ def test_curves_are_drawn_with_their_bands_and_a_gap_where_a_measure_is_undefine
     assert figure.get_supxlabel() == "cost ratio"
     band = axes.collections[0].get_paths()[0].vertices
     assert band[:, 1].min() == pytest.approx(0.0)
+
+
+def test_numbers_on_the_axis_keep_apart():
+    runs = [_run("exact", 10, size, 0.1) for size in (25, 50, 100, 200, 230)]
+    curves = measure_curves(runs, "evaluation.train_size", "gap_closed")
+    figure = curve_figure(curves, "evaluation.train_size", "gap_closed")
+    assert sorted(figure.axes[0].get_xticks()) == [25, 50, 100, 230]
