@@ -53,11 +53,16 @@ def evaluate(policy: Policy | Unbound, replay: Replay) -> Outcome:
             ended, paid = episodes.step(policy.act(episodes.history))
             cost[ended.query] = paid
             answer[ended.query] = problem.best_answer(ended)
-            calls[ended.query] = np.count_nonzero(ended.called, axis=1)
-            verifications[ended.query] = np.count_nonzero(ended.verified, axis=1)
+            calls[ended.query] = _count(ended.called)
+            verifications[ended.query] = _count(ended.verified)
     return Outcome(
         replay.score[np.arange(n), answer], cost, answer, calls, verifications, decisions
     )
+
+
+def _count(mask: NDArray[np.bool_]) -> IntArray:
+    """How many are true in each row: several times faster along long rows than many short."""
+    return np.ascontiguousarray(mask.T).sum(axis=0)
 
 
 def model_value(policy: Policy, problem: RoutingPOMDP | None = None) -> float:
