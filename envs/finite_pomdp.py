@@ -1,0 +1,81 @@
+"""`FinitePOMDP`: any finite POMDP as arrays, the common language of `.pomdp` files and solvers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class FinitePOMDP:
+    """A finite POMDP (Kaelbling, Littman & Cassandra, AIJ 1998, §3).
+
+    Attributes:
+        transition: ``(A, S, S)``, ``P(s' | s, a)``.
+        observation: ``(A, S, O)``, ``P(o | a, s')``. An observation that no state emits is
+            legal: it never comes.
+        reward: ``(A, S)``, the expected immediate reward.
+        discount: in (0, 1].
+        start: ``(S,)`` the initial belief.
+        states, actions, observations: their names.
+
+    Raises:
+        ValueError: shapes that do not fit together, NaN, probabilities that do not sum to one, a
+            discount outside (0, 1].
+    """
+
+    transition: FloatArray
+    observation: FloatArray
+    reward: FloatArray
+    discount: float
+    start: FloatArray
+    states: tuple[str, ...]
+    actions: tuple[str, ...]
+    observations: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        n_actions, n_states = len(self.actions), len(self.states)
+        for name, expected in (
+            ("transition", (n_actions, n_states, n_states)),
+            ("observation", (n_actions, n_states, len(self.observations))),
+            ("reward", (n_actions, n_states)),
+            ("start", (n_states,)),
+        ):
+            found = getattr(self, name).shape
+            if found != expected:
+                raise ValueError(f"{name} has shape {found}, expected {expected}")
+        if not np.isfinite(self.reward).all():
+            raise ValueError("reward is not finite everywhere")
+        if not 0 < self.discount <= 1:
+            raise ValueError(f"discount is {self.discount}: expected a number in (0, 1]")
+        for name in ("transition", "observation", "start"):
+            rows = getattr(self, name)
+            total = rows.sum(axis=-1)
+            bad = ~((rows >= 0).all(axis=-1) & (np.abs(total - 1) <= 1e-9))
+            if bad.any():
+                where = tuple(int(index) for index in np.argwhere(bad)[0])
+                place = self._place(name, where)
+                raise ValueError(
+                    f"{name}{place}: expected probabilities that sum to one, "
+                    f"found {rows[where].tolist()} with sum {total[where]:g}"
+                )
+
+    def _place(self, name: str, where: tuple[int, ...]) -> str:
+        if not where:
+            return ""
+        state = "after state" if name == "observation" else "from state"
+        return f" of action {self.actions[where[0]]} {state} {self.states[where[1]]}"
+
+    @property
+    def n_states(self) -> int:
+        return len(self.states)
+
+    @property
+    def kernel(self) -> FloatArray:
+        """``(A, O, S, S)``, ``P(s', o | s, a)``."""
+        emitted = self.observation.transpose(0, 2, 1)[:, :, None, :]
+        return self.transition[:, None] * emitted
