@@ -2,12 +2,14 @@
 
 What a router has called is observed, what is hidden (the score vector) never changes. So a problem
 is a small graph without cycles: nodes are what was called, edges are choices, and the value at a
-node is a function of the belief over score vectors alone, convex and piecewise linear. Solvers of
-alpha vectors work on this form, and `flatten` turns it into a plain POMDP.
+node is a function of the belief over score vectors alone, convex and piecewise linear. Score
+vectors that nothing seen so far can tell apart form one class, so that early nodes have small
+beliefs. Solvers of alpha vectors work on this form, and `flatten` turns it into a plain POMDP.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -31,31 +33,43 @@ class Choice:
 
     Attributes:
         action: as of `Rules`.
-        reward: ``(S,)`` for each score vector.
+        reward: ``(C,)`` expected in each class of the node.
         answer: the model whose answer is returned; -1 where the episode goes on.
         following: the node that comes next; -1 at the end.
-        symbol: ``(S, K)`` likelihoods of the symbol that is then seen; None if none is.
+        parent: ``(C',)`` the class of the node that holds each class of the following node.
+        share: ``(C',)`` how likely each of those is within its parent.
+        symbol: ``(C', K)`` likelihoods of the symbol that is then seen; None if none is.
     """
 
     action: int
     reward: FloatArray
     answer: int = -1
     following: int = -1
+    parent: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    share: FloatArray = field(default_factory=lambda: np.empty(0))
     symbol: FloatArray | None = None
 
     def after(self, joint: FloatArray) -> FloatArray:
-        """Unnormalised beliefs ``(n, S)`` to what they become, ``(n, K, S)``; ``K`` is 1 if
+        """Unnormalised beliefs ``(n, C)`` to what they become, ``(n, K, C')``; ``K`` is 1 if
         nothing is seen."""
-        if self.symbol is None:
-            return joint[:, None]
-        return joint[:, None] * self.symbol.T
+        moved = (joint[:, self.parent] * self.share)[:, None]
+        return moved if self.symbol is None else moved * self.symbol.T
 
     def before(self, vectors: FloatArray) -> FloatArray:
-        """Alpha vectors ``(m, S)`` of the following node as seen from this one, ``(K, m, S)``:
+        """Alpha vectors ``(m, C')`` of the following node as seen from this one, ``(K, m, C)``:
         for each symbol, weighted by its likelihood."""
-        if self.symbol is None:
-            return vectors[None]
-        return self.symbol.T[:, None] * vectors
+        seen = (self.share * vectors)[None]
+        if self.symbol is not None:
+            seen = seen * self.symbol.T[:, None]
+        return np.add.reduceat(seen[..., self._order], self._starts, axis=-1)
+
+    @cached_property
+    def _order(self) -> IntArray:
+        return np.argsort(self.parent, kind="stable")
+
+    @cached_property
+    def _starts(self) -> IntArray:
+        return np.searchsorted(self.parent[self._order], np.arange(len(self.reward)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,16 +80,41 @@ class Node:
         called: the models whose answers can be returned: all that were called under the answer
             rule ``best``, else the last one; none before the first call.
         verified: whether the last answer was.
+        members: ``(S,)`` the class of each score vector, -1 for none.
+        prior: ``(C,)`` of the classes.
         choices: at least one.
     """
 
     called: tuple[int, ...]
     verified: bool
+    members: IntArray
+    prior: FloatArray
     choices: list[Choice] = field(default_factory=list)
 
     @property
     def stage(self) -> int:
         return self.called[-1] if self.called else -1
+
+    @property
+    def first(self) -> IntArray:
+        """``(C,)`` one score vector of each class."""
+        return self._order[self._starts]
+
+    def belief(self, vectors: FloatArray) -> FloatArray:
+        """Beliefs over classes ``(n, C)`` from those over score vectors ``(n, S)``."""
+        return np.add.reduceat(vectors[:, self._order], self._starts, axis=1)
+
+    @cached_property
+    def _order(self) -> IntArray:
+        order = np.argsort(self.members, kind="stable")
+        return order[self.members[order] >= 0]
+
+    @cached_property
+    def _starts(self) -> IntArray:
+        return np.searchsorted(self.members[self._order], np.arange(len(self.prior)))
+
+
+Key = tuple[tuple[int, ...], bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +131,18 @@ class DecisionGraph:
     nodes: list[Node]
 
     @classmethod
-    def of(cls, problem: RoutingPOMDP) -> DecisionGraph:
+    def of(cls, problem: RoutingPOMDP, merged: bool = True) -> DecisionGraph:
+        """The graph of a problem.
+
+        Args:
+            problem: any.
+            merged: whether score vectors that no symbol so far tells apart are one class. What is
+                believed of them then stays in the proportions of the prior, so that nothing is
+                lost; under the conditioning ``own`` a class is the scores of the called models.
+                Otherwise every score vector is a class of its own, at every node.
+        """
         rules, n = problem.rules, problem.n_models
-        keys: set[tuple[tuple[int, ...], bool]] = {((), False)}
+        keys: set[Key] = {((), False)}
         for stage in range(-1, n - 1):
             for called in {called for called, _ in keys if (called or (-1,))[-1] == stage}:
                 if rules.verify and called:
@@ -104,9 +152,15 @@ class DecisionGraph:
                     keys.add(((*kept, target), not rules.verify))
         order = sorted(keys, key=lambda key: ((key[0] or (-1,))[-1], key[1], key[0]))
         place = {key: i for i, key in enumerate(order)}
-        nodes = [Node(*key) for key in order]
+        split = _Classes(problem) if merged else None
+        nodes = []
+        for key in order:
+            members = split.of(*key) if split else np.arange(len(problem.prior))
+            possible = members >= 0
+            prior = np.bincount(members[possible], problem.prior[possible]).astype(np.float64)
+            nodes.append(Node(*key, members, prior))
         for node in nodes:
-            _add_choices(problem, node, place)
+            node.choices.extend(_choices(problem, node, nodes, place, merged))
         return cls(problem, nodes)
 
     def index(self, history: History) -> IntArray:
@@ -127,38 +181,69 @@ class DecisionGraph:
         return place
 
 
-def _add_choices(
-    problem: RoutingPOMDP, node: Node, place: dict[tuple[tuple[int, ...], bool], int]
-) -> None:
+class _Classes:
+    """Score vectors by the likelihoods of the models that may have been verified."""
+
+    def __init__(self, problem: RoutingPOMDP) -> None:
+        self._best = problem.rules.answer == "best"
+        self._possible = problem.prior > 0
+        # What each model tells apart: equal rows of likelihoods are one group.
+        self._group = [
+            np.unique(rows, axis=0, return_inverse=True)[1].ravel() for rows in problem.likelihood
+        ]
+
+    def of(self, called: tuple[int, ...], verified: bool) -> IntArray:
+        """``(S,)`` the class of each score vector; -1 where the prior is 0."""
+        telling = called if self._best else range((called or (-1,))[-1] + 1)
+        group = [self._group[model] for model in (telling if verified else telling[:-1])]
+        key = np.stack([np.zeros_like(self._group[0]), *group], axis=1)
+        members = np.full(len(key), -1)
+        possible = self._possible
+        members[possible] = np.unique(key[possible], axis=0, return_inverse=True)[1].ravel()
+        return members
+
+
+def _choices(
+    problem: RoutingPOMDP, node: Node, nodes: list[Node], place: dict[Key, int], merged: bool
+) -> Iterator[Choice]:
     rules, n, stage = problem.rules, problem.n_models, node.stage
-    symbols = [*problem.likelihood]
-    choices = node.choices
-    choices += [Choice(STAY, problem.score[:, answer], answer) for answer in node.called]
+
+    def ends(action: int, answer: int, paid: float) -> Choice:
+        if merged:  # in the proportions of the prior
+            score = node.belief((problem.prior * problem.score[:, answer])[None])[0] / node.prior
+        else:
+            score = problem.score[:, answer]
+        return Choice(action, score - paid, answer)
+
+    def goes_on(action: int, key: Key, paid: float, seen: int | None) -> Choice:
+        after = nodes[place[key]]
+        one = after.first
+        return Choice(
+            action,
+            np.full(len(node.prior), -paid),
+            following=place[key],
+            parent=node.members[one],
+            share=after.prior / node.prior[node.members[one]] if merged else np.ones(len(one)),
+            symbol=None if seen is None else problem.likelihood[seen][one],
+        )
+
+    for answer in node.called:
+        yield ends(STAY, answer, 0.0)
     for action in range(ESCALATE, ESCALATE + rules.reach(stage)):
         target = stage + action
         kept = node.called if rules.answer == "best" else ()
-        paid = problem.call_price[target]
+        paid = float(problem.call_price[target])
         if target == n - 1:
-            choices += [
-                Choice(action, problem.score[:, answer] - paid, answer)
-                for answer in (*kept, target)
-            ]
-            continue
-        following = place[(*kept, target), not rules.verify]
-        paid += 0.0 if rules.verify else problem.verify_price[target]
-        symbol = None if rules.verify else symbols[target]
-        reward = np.full(len(problem.prior), -paid)
-        choices.append(Choice(action, reward, following=following, symbol=symbol))
+            for answer in (*kept, target):
+                yield ends(action, answer, paid)
+        elif rules.verify:
+            yield goes_on(action, ((*kept, target), False), paid, None)
+        else:
+            paid += float(problem.verify_price[target])
+            yield goes_on(action, ((*kept, target), True), paid, target)
     if rules.verify and node.called and not node.verified:
-        reward = np.full(len(problem.prior), -problem.verify_price[stage])
-        choices.append(
-            Choice(
-                rules.verify_action,
-                reward,
-                following=place[node.called, True],
-                symbol=symbols[stage],
-            )
-        )
+        paid = float(problem.verify_price[stage])
+        yield goes_on(rules.verify_action, (node.called, True), paid, stage)
 
 
 def flatten(problem: RoutingPOMDP, discount: float = 1.0) -> FinitePOMDP:
@@ -174,7 +259,7 @@ def flatten(problem: RoutingPOMDP, discount: float = 1.0) -> FinitePOMDP:
     Raises:
         ValueError: more states than fit into memory.
     """
-    graph = DecisionGraph.of(problem)
+    graph = DecisionGraph.of(problem, merged=False)
     n_vectors, n_nodes = len(problem.prior), len(graph.nodes)
     n_states = n_nodes * n_vectors + 1
     labels = {(c.action, c.answer): None for node in graph.nodes for c in node.choices}

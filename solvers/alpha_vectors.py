@@ -20,7 +20,7 @@ from solvers.solver import Actions, Solver
 from solvers.value_iteration import AlphaVectors
 
 FloatArray = NDArray[np.float64]
-Region = Literal["simplex", "reachable"]
+Region = Literal["simplex", "statistic", "reachable"]
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,17 @@ class AlphaVectorIteration(Solver):
     """Backward induction on sets of alpha vectors.
 
     Attributes:
-        region: "simplex": the value at every belief, whatever the prior; the sets grow steeply
-            with models and symbols (3 models with 8 symbols are quick, 4 are not). "reachable":
-            only what is optimal after some history that the prior allows, exact at those beliefs
-            and a lower bound elsewhere.
-        max_vectors: the largest set of candidates that "simplex" takes on.
+        region: of which beliefs it gives the value. "simplex": all, whatever the prior; the sets
+            grow steeply with models and symbols (3 models with 8 symbols are quick, 4 are not).
+            "statistic": all beliefs over what the called models may have told, the rest as the
+            prior has it; few dimensions at early nodes. "reachable": only what is optimal after
+            some history, exact at those beliefs and a lower bound elsewhere.
+        max_vectors: the largest set of candidates that the first two take on.
         max_histories: the most histories that "reachable" takes on.
     """
 
     region: Region = "reachable"
-    max_vectors: int = 100_000
+    max_vectors: int = 10_000
     max_histories: int = 2**20
 
     def __post_init__(self) -> None:
@@ -52,7 +53,7 @@ class AlphaVectorIteration(Solver):
         Raises:
             ValueError: more vectors or histories than allowed.
         """
-        graph = DecisionGraph.of(problem)
+        graph = DecisionGraph.of(problem, merged=self.region != "simplex")
         values: dict[int, AlphaVectors] = {}
         beliefs = self._reachable(graph) if self.region == "reachable" else None
         for i in reversed(range(len(graph.nodes))):
@@ -75,10 +76,9 @@ class AlphaVectorIteration(Solver):
         return AlphaVectors.pruned(np.concatenate(vectors), np.concatenate(actions))
 
     def _reachable(self, graph: DecisionGraph) -> list[FloatArray]:
-        """Unnormalised beliefs ``(n, S)`` that can be met at each node."""
-        reached = [graph.problem.prior[None]] + [
-            np.empty((0, len(graph.problem.prior))) for _ in graph.nodes[1:]
-        ]
+        """Unnormalised beliefs ``(n, C)`` that can be met at each node."""
+        reached = [np.empty((0, len(node.prior))) for node in graph.nodes]
+        reached[0] = graph.nodes[0].prior[None]
         for i, node in enumerate(graph.nodes):
             if len(reached[i]) > self.max_histories:
                 raise ValueError(
@@ -90,14 +90,15 @@ class AlphaVectorIteration(Solver):
             reached[i] = np.unique(reached[i], axis=0)
             for choice in node.choices:
                 if choice.following >= 0:
-                    after = choice.after(reached[i]).reshape(-1, reached[i].shape[1])
+                    after = choice.after(reached[i])
+                    after = after.reshape(-1, after.shape[2])
                     after = after[after.any(axis=1)]
                     reached[choice.following] = np.concatenate([reached[choice.following], after])
         return reached
 
 
 def best_at(joint: FloatArray, node: Node, values: dict[int, AlphaVectors]) -> AlphaVectors:
-    """The alpha vectors of ``node`` that are best at some of the beliefs ``(n, S)``, given those of
+    """The alpha vectors of ``node`` that are best at some of the beliefs ``(n, C)``, given those of
     the nodes that follow (point-based backup: Pineau, Gordon & Thrun, IJCAI 2003)."""
     backed = [_backed(joint, choice, values) for choice in node.choices]
     worth = np.stack([np.einsum("ns,ns->n", joint, vectors) for vectors in backed], axis=1)
@@ -111,8 +112,8 @@ def best_at(joint: FloatArray, node: Node, values: dict[int, AlphaVectors]) -> A
 
 
 def _backed(joint: FloatArray, choice: Choice, values: dict[int, AlphaVectors]) -> FloatArray:
-    """What ``choice`` is worth for each score vector if it is followed by what is best at each
-    belief, ``(n, S)``."""
+    """What ``choice`` is worth in each class if it is followed by what is best at each belief,
+    ``(n, C)``."""
     total = np.tile(choice.reward, (len(joint), 1))
     if choice.following >= 0:
         for projected in choice.before(values[choice.following].vectors):
@@ -139,7 +140,8 @@ class AlphaPolicy:
     @property
     def value(self) -> float:
         """The expected return that the vectors promise at the prior."""
-        return float(self.values[0].value(self.problem.prior))
+        root = self.graph.nodes[0]
+        return float(self.values[0].value(root.belief(self.problem.prior[None]))[0])
 
     def act(self, history: History) -> Actions:
         belief = self.problem.belief(self.problem.encode(history))
@@ -147,5 +149,5 @@ class AlphaPolicy:
         action = np.empty(len(history), dtype=np.int64)
         for i in np.unique(place).tolist():
             rows = np.flatnonzero(place == i)
-            action[rows] = self.values[i].act(belief[rows])
+            action[rows] = self.values[i].act(self.graph.nodes[i].belief(belief[rows]))
         return action

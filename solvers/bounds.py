@@ -1,0 +1,143 @@
+"""Cheap bounds of a POMDP's value, and the two policies that believe them.
+
+QMDP (Littman, Cassandra & Kaelbling, ICML 1995) knows the state from the next step on, the fast
+informed bound (Hauskrecht, JAIR 2000) one observation later. A state here is a score vector for
+QMDP; for the fast informed bound it is what the called models can tell of one, since of a whole
+score vector, which never changes, nothing new is ever seen and the two bounds would be the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs import Replay, RoutingPOMDP
+from envs.decision_graph import Choice, DecisionGraph
+from envs.finite_pomdp import FinitePOMDP
+from solvers.alpha_vectors import AlphaPolicy
+from solvers.solver import Solver
+from solvers.value_iteration import AlphaVectors
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class QMDP(Solver):
+    """Decides as if the next step told every score: verification is never worth a price."""
+
+    def solve(self, problem: RoutingPOMDP, train: Replay | None = None) -> AlphaPolicy:
+        graph = DecisionGraph.of(problem, merged=False)
+        return AlphaPolicy(graph, clairvoyant(graph))
+
+
+@dataclass(frozen=True)
+class FIB(Solver):
+    """Decides as if each call told the scores of the models called before it."""
+
+    def solve(self, problem: RoutingPOMDP, train: Replay | None = None) -> AlphaPolicy:
+        graph = DecisionGraph.of(problem)
+        return AlphaPolicy(graph, informed(graph))
+
+
+def clairvoyant(graph: DecisionGraph) -> dict[int, AlphaVectors]:
+    """QMDP: one vector a choice, what it is worth to a router that knows its class from then on."""
+    return _backward(
+        graph, lambda choice, vectors: choice.before(vectors.max(axis=0)[None]).sum(axis=(0, 1))
+    )
+
+
+def informed(graph: DecisionGraph) -> dict[int, AlphaVectors]:
+    """The fast informed bound: one vector a choice, what it is worth to a router that will see the
+    next symbol, and know its present class then."""
+    return _backward(graph, lambda choice, vectors: choice.before(vectors).max(axis=1).sum(axis=0))
+
+
+def _backward(
+    graph: DecisionGraph, onward: Callable[[Choice, FloatArray], FloatArray]
+) -> dict[int, AlphaVectors]:
+    values: dict[int, AlphaVectors] = {}
+    for i in reversed(range(len(graph.nodes))):
+        vectors, actions = [], []
+        for choice in graph.nodes[i].choices:
+            vector = choice.reward
+            if choice.following >= 0:
+                vector = vector + onward(choice, values[choice.following].vectors)
+            vectors.append(vector)
+            actions.append(choice.action)
+        values[i] = AlphaVectors(np.stack(vectors), np.array(actions))
+    return values
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What the optimal value lies between, ``blind <= exact <= fib <= qmdp``.
+
+    Attributes:
+        blind: of the best policy that looks at no symbol.
+        fib: the fast informed bound.
+        qmdp: QMDP's bound.
+    """
+
+    blind: float
+    fib: float
+    qmdp: float
+
+    @classmethod
+    def of(cls, problem: RoutingPOMDP) -> Bounds:
+        graph = DecisionGraph.of(problem)
+        blind = np.empty(len(graph.nodes))
+        for i in reversed(range(len(graph.nodes))):
+            node = graph.nodes[i]
+            blind[i] = max(
+                node.prior @ choice.reward + (choice.following >= 0) * blind[choice.following]
+                for choice in node.choices
+            )
+        return cls(
+            blind=float(blind[0]), fib=FIB().solve(problem).value, qmdp=QMDP().solve(problem).value
+        )
+
+
+# -- any finite POMDP -------------------------------------------------------------------------
+
+
+def qmdp_bound(pomdp: FinitePOMDP, horizon: int | None = None) -> FloatArray:
+    """QMDP's vectors, one an action, ``(A, S)``; see `_iterate` for the horizon."""
+
+    def backup(q: FloatArray) -> FloatArray:
+        return pomdp.reward + pomdp.discount * pomdp.transition @ q.max(axis=0)
+
+    return _iterate(pomdp, horizon, backup)
+
+
+def fib_bound(pomdp: FinitePOMDP, horizon: int | None = None) -> FloatArray:
+    """The fast informed bound's vectors, one an action, ``(A, S)``: never above QMDP's."""
+    kernel = pomdp.discount * pomdp.kernel
+
+    def backup(q: FloatArray) -> FloatArray:
+        return pomdp.reward + (kernel @ q.T).max(axis=-1).sum(axis=1)
+
+    return _iterate(pomdp, horizon, backup)
+
+
+def _iterate(
+    pomdp: FinitePOMDP, horizon: int | None, backup: Callable[[FloatArray], FloatArray]
+) -> FloatArray:
+    """Backs up ``horizon`` times, or with None until it moves by less than 1e-12 a step.
+
+    Raises:
+        ValueError: no horizon and no discount.
+    """
+    if horizon is None and pomdp.discount == 1:
+        raise ValueError("an infinite horizon needs a discount below 1: set a horizon")
+    # A bound from above stays one however early the iteration stops.
+    least = 0.0 if horizon is not None else pomdp.reward.max() / (1 - pomdp.discount)
+    vectors = np.full(pomdp.reward.shape, least)
+    steps = 0
+    while horizon is None or steps < horizon:
+        before, vectors, steps = vectors, backup(vectors), steps + 1
+        if horizon is None and np.abs(vectors - before).max() < 1e-12:
+            break
+    return vectors
