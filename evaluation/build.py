@@ -40,6 +40,13 @@ def build(config: DictConfig, group: str) -> Any:
         raise ValueError(f"{group}: {cause or error}") from error
 
 
+def plain(config: DictConfig) -> dict[Any, Any]:
+    """A config node as plain containers."""
+    container = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(container, dict)
+    return container
+
+
 def check_prices(prices: Sequence[Any]) -> None:
     """Raise ValueError unless the prices of a frontier are at least one number >= 0, each once."""
     if not prices:

@@ -17,6 +17,7 @@ from evaluation.measures import measure
 from evaluation.operating_points import Chooser
 from evaluation.policy_map import watch
 from solvers import Exact, Oracle, Policy, Unbound
+from solvers.bounds import Bounds
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,12 +108,20 @@ def report(
             "validation_score": float(checked.score.mean()),
             "model_value": None,
             "model_regret": None,
+            **dict.fromkeys(("exact_value", "blind_value", "fib_bound", "qmdp_bound")),
         }
+        if optimal:
+            bounds = Bounds.of(problem.at(price))
+            point |= {"exact_value": optimal[i], "blind_value": bounds.blind}
+            point |= {"fib_bound": bounds.fib, "qmdp_bound": bounds.qmdp}
         if optimal and not isinstance(policy, Unbound) and policy.problem.rules == problem.rules:
             value = model_value(policy, problem.at(price))
             point |= {"model_value": value, "model_regret": optimal[i] - value}
         points.append(point)
     measures = measure(families["test"], families["validation"]).as_dict()
+    for key in ("blind_value", "exact_value", "fib_bound", "qmdp_bound"):
+        known = [value for point in points if (value := point[key]) is not None]
+        measures[key] = float(np.mean(known)) if known else None
     regrets = [p["model_regret"] for p in points if p["model_regret"] is not None]
     measures["model_regret"] = float(np.mean(regrets)) if regrets else None
     measures["model_regret_max"] = float(np.max(regrets)) if regrets else None

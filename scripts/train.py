@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 # Nothing heavier is imported up here: --help must answer at once.
 import hydra
@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
-    from envs import CostModel, Replay, Rollouts, RoutingPOMDP
+    from envs import Rollouts
     from evaluation.runs import Run
 
 # What does not change a run's numbers, and so does not make it another run.
@@ -58,7 +58,8 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
         ValueError: a bad configuration or log.
     """
     from evaluation import runs
-    from evaluation.build import build, check_prices
+    from evaluation.build import build, check_prices, plain
+    from evaluation.prepare import prepare
     from evaluation.report import report
     from evaluation.tracker import masked
 
@@ -137,45 +138,6 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
             rows = [list(choice.values()) for choice in found.chosen]
             tracked.table("chosen", list(found.chosen[0]), rows)
     return finished
-
-
-def prepare(
-    config: DictConfig, loaded: Rollouts, cost_model: CostModel
-) -> tuple[RoutingPOMDP, Replay, Replay, Replay]:
-    """The problem fitted on the training queries, and the three splits ready to replay."""
-    from envs import RoutingPOMDP, Rules
-    from evaluation.build import build
-    from verifiers import make_replay
-
-    chosen = config.evaluation
-    rollouts = loaded.require_complete()
-    rollouts = rollouts.with_split("test", chosen.test, chosen.split_seed)
-    rollouts = rollouts.with_split("validation", chosen.validation, chosen.split_seed)
-    rollouts = rollouts.thinned("train", chosen.train_size, chosen.split_seed)
-    verifier = build(config.verifier, "verifier")
-    train_log = rollouts.where("train")
-    costs = cost_model.fit(train_log, verifier.cost(train_log))
-    train_set, validation, test = (
-        make_replay(rollouts.where(split), verifier, cost_model, costs)
-        for split in ("train", "validation", "test")
-    )
-    env = plain(config.env)
-    levels = env.pop("levels")
-    problem = RoutingPOMDP.fit(
-        train_set,
-        build(config.observation, "observation"),
-        costs,
-        Rules(len(rollouts.models), **env),
-        levels=levels,
-    )
-    return problem, train_set, validation, test
-
-
-def plain(config: DictConfig) -> dict[Any, Any]:
-    """A config node as plain containers."""
-    container = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(container, dict)
-    return container
 
 
 def draw(run: Run) -> tuple[Path, Path]:

@@ -1,0 +1,37 @@
+"""From a configuration and a log to the fitted problem and the three splits."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from envs import CostModel, Replay, Rollouts, RoutingPOMDP, Rules
+from evaluation.build import build, plain
+from verifiers import make_replay
+
+
+def prepare(
+    config: DictConfig, loaded: Rollouts, cost_model: CostModel
+) -> tuple[RoutingPOMDP, Replay, Replay, Replay]:
+    """The problem fitted on the training queries, and the three splits ready to replay."""
+    chosen = config.evaluation
+    rollouts = loaded.require_complete()
+    rollouts = rollouts.with_split("test", chosen.test, chosen.split_seed)
+    rollouts = rollouts.with_split("validation", chosen.validation, chosen.split_seed)
+    rollouts = rollouts.thinned("train", chosen.train_size, chosen.split_seed)
+    verifier = build(config.verifier, "verifier")
+    train_log = rollouts.where("train")
+    costs = cost_model.fit(train_log, verifier.cost(train_log))
+    train_set, validation, test = (
+        make_replay(rollouts.where(split), verifier, cost_model, costs)
+        for split in ("train", "validation", "test")
+    )
+    env = plain(config.env)
+    levels = env.pop("levels")
+    problem = RoutingPOMDP.fit(
+        train_set,
+        build(config.observation, "observation"),
+        costs,
+        Rules(len(rollouts.models), **env),
+        levels=levels,
+    )
+    return problem, train_set, validation, test

@@ -1,0 +1,153 @@
+"""The fitted routing problem as a POMDP: write it to a file, look at a policy, solve a file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from envs import Replay, RoutingPOMDP
+
+CONF = Path(__file__).parents[1] / "conf"
+_OVERRIDES = "settings as of scripts/train.py, such as rollouts=profile costs.ratio=50 solver=exact"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    export = commands.add_parser("export", help="write the fitted problem as a .pomdp file")
+    export.add_argument("file", type=Path, help="to write")
+    export.add_argument("--discount", type=float, default=1.0, help="for solvers that need one < 1")
+
+    show = commands.add_parser("show", help="print a solver's policy as a tree")
+    show.add_argument("--depth", type=int, help="decisions to show (default: all)")
+    show.add_argument("--figure", type=Path, help="PNG or SVG of the alpha vectors, if it has any")
+
+    for command in (export, show):
+        command.add_argument("--price", type=float, default=0.3, help="λ (default: 0.3)")
+        command.add_argument("overrides", nargs="*", help=_OVERRIDES)
+
+    solve = commands.add_parser("solve", help="solve a .pomdp file by exact value iteration")
+    solve.add_argument("file", type=Path, help="to read")
+    solve.add_argument("--horizon", type=int, help="decisions to make (default: infinitely many)")
+    solve.add_argument("--precision", type=float, default=1e-9, help="of an infinite horizon")
+    solve.add_argument("--max-vectors", type=int, default=10_000, help="the largest set to prune")
+    solve.add_argument(
+        "--out", type=Path, help="write the alpha vectors (.alpha, or SARSOP's .policy)"
+    )
+
+    check = commands.add_parser("value", help="what alpha vectors of another solver promise")
+    check.add_argument("file", type=Path, help="the .pomdp file")
+    check.add_argument("vectors", type=Path, help="an .alpha file, or SARSOP's .policy")
+
+    arguments = parser.parse_args()
+    try:
+        globals()[f"_{arguments.command}"](arguments)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from envs.decision_graph import flatten
+    from envs.pomdp_file import write_pomdp
+    from solvers import Exact
+
+    _, problem, _, _ = _fitted(arguments)
+    flat = flatten(problem, arguments.discount)
+    write_pomdp(flat, arguments.file)
+    steps = 2 * problem.n_models if problem.rules.verify else problem.n_models
+    print(f"written: {arguments.file} ({flat.n_states:,} states, {len(flat.actions)} actions)")
+    print(f"exact value: {Exact().solve(problem).value:.9f}, with a horizon of {steps} or more")
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from evaluation.build import build
+    from evaluation.evaluate import model_value
+    from evaluation.policy_tree import policy_tree
+    from solvers import Unbound
+    from solvers.alpha_vectors import AlphaPolicy
+    from solvers.bounds import Bounds
+
+    config, problem, train, models = _fitted(arguments)
+    solver = build(config.solver, "solver")
+    policy = solver.solve_frontier(problem, [arguments.price], train)[0]
+    if isinstance(policy, Unbound):
+        raise ValueError("a policy that reads texts or scores has no tree: choose another solver")
+    bounds = Bounds.of(problem)
+    print(policy_tree(policy, models, arguments.depth))
+    print(
+        f"\nvalue in the model {model_value(policy):.4f} at λ = {arguments.price:g}; blind "
+        f"{bounds.blind:.4f}, fast informed bound {bounds.fib:.4f}, QMDP {bounds.qmdp:.4f}"
+    )
+    if arguments.figure:
+        if not isinstance(policy, AlphaPolicy):
+            raise ValueError("--figure draws alpha vectors: choose solver=alpha_vectors")
+        from evaluation.alpha_figure import alpha_figure
+
+        figure = alpha_figure(policy, models, f"alpha vectors at λ = {arguments.price:g}")
+        figure.savefig(arguments.figure, dpi=150)
+        print(f"written: {arguments.figure}")
+
+
+def _solve(arguments: argparse.Namespace) -> None:
+    from envs.pomdp_file import read_pomdp
+    from solvers.alpha_files import write_alpha
+    from solvers.bounds import fib_bound, qmdp_bound
+    from solvers.value_iteration import value_iteration
+
+    pomdp = read_pomdp(arguments.file)
+    found = value_iteration(pomdp, arguments.horizon, arguments.precision, arguments.max_vectors)
+    value = float(found.value.value(pomdp.start))
+    first = pomdp.actions[int(found.value.act(pomdp.start[None])[0])]
+    print(f"value at the start {value:.9f} (± {found.error:.1e}), first action {first}")
+    print(f"{len(found.value.vectors)} alpha vectors after {found.iterations} iterations")
+    for name, bound in (("fast informed bound", fib_bound), ("QMDP", qmdp_bound)):
+        print(f"{name}: {(bound(pomdp, arguments.horizon) @ pomdp.start).max():.9f}")
+    if arguments.out:
+        write_alpha(found.value, arguments.out)
+        print(f"written: {arguments.out}")
+
+
+def _value(arguments: argparse.Namespace) -> None:
+    from envs.pomdp_file import read_pomdp
+    from solvers.alpha_files import read_alpha
+
+    pomdp, value = read_pomdp(arguments.file), read_alpha(arguments.vectors)
+    if value.vectors.shape[1] != pomdp.n_states or value.actions.max() >= len(pomdp.actions):
+        raise ValueError(
+            f"{arguments.vectors} has vectors of {value.vectors.shape[1]} states and actions up to "
+            f"{value.actions.max()}: {arguments.file} has {pomdp.n_states} states and "
+            f"{len(pomdp.actions)} actions"
+        )
+    first = pomdp.actions[int(value.act(pomdp.start[None])[0])]
+    print(f"value at the start {float(value.value(pomdp.start)):.9f}, first action {first}")
+
+
+def _fitted(
+    arguments: argparse.Namespace,
+) -> tuple[DictConfig, RoutingPOMDP, Replay, tuple[str, ...]]:
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+
+    from evaluation.build import build
+    from evaluation.prepare import prepare
+
+    if not 0 <= arguments.price < float("inf"):
+        raise ValueError(f"--price is {arguments.price}: expected a number >= 0")
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("train", arguments.overrides)
+    except HydraException as error:
+        raise ValueError(str(error)) from None
+    loaded, costs = build(config.rollouts, "rollouts"), build(config.costs, "costs")
+    problem, train, _, _ = prepare(config, loaded, costs)
+    return config, problem.at(arguments.price), train, loaded.models
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The script that exports, solves and shows, as a user runs it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pomdps import TIGER
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["rollouts.models=[llama3.2-1b,llama3.1-70b]", "observation.bins=3", "--price", "0.2"]
+
+
+def _run(*arguments, folder):
+    return subprocess.run(
+        [sys.executable, ROOT / "scripts/pomdp.py", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+    )
+
+
+def _number(pattern, text):
+    return float(re.search(pattern + r" (-?[\d.]+)", text)[1])
+
+
+def test_a_problem_is_exported_solved_and_valued_alike(tmp_path):
+    exported = _run("export", "r.pomdp", *SMALL, folder=tmp_path)
+    exact = _number("exact value:", exported.stdout)
+    solved = _run("solve", "r.pomdp", "--horizon", 2, "--out", "r.policy", folder=tmp_path)
+    assert _number("value at the start", solved.stdout) == pytest.approx(exact, abs=2e-9)
+    valued = _run("value", "r.pomdp", "r.policy", folder=tmp_path)
+    assert _number("value at the start", valued.stdout) == pytest.approx(exact, abs=2e-9)
+    shown = _run("show", "solver=alpha_vectors", *SMALL, "--figure", "a.png", folder=tmp_path)
+    assert _number("value in the model", shown.stdout) == pytest.approx(exact, abs=1e-4)
+    assert "call llama3.2-1b  100.0%" in shown.stdout
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["solve", "absent.pomdp"], "absent.pomdp"),
+        (["solve", "tiger.pomdp", "--horizon", "0"], "the horizon is 0"),
+        (["value", "tiger.pomdp", "three.alpha"], "vectors of 3 states"),
+        (["show", "solver=nothing"], "nothing"),
+        (["show", "solver=pregeneration"], "pregeneration"),
+        (["show", *SMALL, "--figure", "x.png"], "choose solver=alpha_vectors"),
+        (["export", "x.pomdp", "--price", "-1"], "--price is -1"),
+        (["export", "x.pomdp", "--discount", "2"], "discount is 2"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_one_line(tmp_path, arguments, message):
+    (tmp_path / "tiger.pomdp").write_text(TIGER)
+    (tmp_path / "three.alpha").write_text("0\n1 2 3\n")
+    found = _run(*arguments, folder=tmp_path)
+    assert found.returncode == 1
+    assert message in found.stderr
+    assert "Traceback" not in found.stderr
