@@ -19,6 +19,8 @@ from evaluation.policy_map import watch
 from solvers import Exact, Oracle, Policy, Unbound
 from solvers.bounds import Bounds
 
+_IN_MODEL = ("model_regret", "blind_value", "exact_value", "fib_bound", "qmdp_bound")
+
 
 @dataclass(frozen=True, eq=False)
 class Report:
@@ -96,35 +98,28 @@ def report(
     points = []
     for i, (policy, price) in enumerate(zip(policies, prices, strict=True)):
         play, checked = plays["test"][i], plays["validation"][i]
+        returned = float(returns(play, problem.at(price)).mean())
         point: dict[str, float | None] = {
             "price": float(price),
             "cost": float(play.cost.mean()),
             "cost_relative": float(play.cost.mean() / test.call_cost[:, -1].mean()),
             "score": float(play.score.mean()),
-            "return": float(returns(play, problem.at(price)).mean()),
+            "return": returned,
             "calls": float(play.calls.mean()),
             "verifications": float(play.verifications.mean()),
             "validation_cost": float(checked.cost.mean()),
             "validation_score": float(checked.score.mean()),
-            "model_value": None,
-            "model_regret": None,
-            **dict.fromkeys(("exact_value", "blind_value", "fib_bound", "qmdp_bound")),
+            **_in_model(policy, problem.at(price), optimal[i] if optimal else None),
         }
-        if optimal:
-            bounds = Bounds.of(problem.at(price))
-            point |= {"exact_value": optimal[i], "blind_value": bounds.blind}
-            point |= {"fib_bound": bounds.fib, "qmdp_bound": bounds.qmdp}
-        if optimal and not isinstance(policy, Unbound) and policy.problem.rules == problem.rules:
-            value = model_value(policy, problem.at(price))
-            point |= {"model_value": value, "model_regret": optimal[i] - value}
+        if (promised := point["promised"]) is not None:
+            point["promise_excess"] = promised - returned
         points.append(point)
     measures = measure(families["test"], families["validation"]).as_dict()
-    for key in ("blind_value", "exact_value", "fib_bound", "qmdp_bound"):
-        known = [value for point in points if (value := point[key]) is not None]
+    for key in ("promise_excess", *_IN_MODEL):
+        known = [value for point in points if (value := point.get(key)) is not None]
         measures[key] = float(np.mean(known)) if known else None
-    regrets = [p["model_regret"] for p in points if p["model_regret"] is not None]
-    measures["model_regret"] = float(np.mean(regrets)) if regrets else None
-    measures["model_regret_max"] = float(np.max(regrets)) if regrets else None
+        if key == "model_regret":
+            measures["model_regret_max"] = float(np.max(known)) if known else None
     chooser = Chooser(families["test"], families["validation"], resamples, level, seed)
     cheapest = validation.call_cost[:, 0].mean() / validation.call_cost[:, -1].mean()
     chosen = [chooser.at_price(prices, price) for price in prices]
@@ -153,6 +148,24 @@ def report(
         ],
         test=families["test"],
     )
+
+
+def _in_model(
+    policy: Policy | Unbound, problem: RoutingPOMDP, optimal: float | None
+) -> dict[str, float | None]:
+    """What the fitted model says of a policy, None where it cannot: the value that the policy
+    itself promises, the one that it has, and the bounds that the optimum lies between."""
+    found: dict[str, float | None] = dict.fromkeys(("model_value", *_IN_MODEL))
+    found["promised"] = _number(getattr(policy, "value", float("nan")))
+    if optimal is None:
+        return found
+    bounds = Bounds.of(problem)
+    found |= {"blind_value": bounds.blind, "exact_value": optimal}
+    found |= {"fib_bound": bounds.fib, "qmdp_bound": bounds.qmdp}
+    if not isinstance(policy, Unbound) and policy.problem.rules == problem.rules:
+        value = model_value(policy, problem)
+        found |= {"model_value": value, "model_regret": optimal - value}
+    return found
 
 
 def _optimal_values(problem: RoutingPOMDP, prices: Sequence[float]) -> list[float] | None:

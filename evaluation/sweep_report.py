@@ -99,6 +99,13 @@ def sweep_report(
     return SweepReport(sections, _figures(runs, settings, folder, log_cost))
 
 
+# Measures drawn along each swept key.
+_CURVES = {
+    "costs.ratio": ("gap_closed", "delta_ibc"),
+    "evaluation.train_size": ("gap_closed", "delta_ibc", "promise_excess"),
+}
+
+
 def _figures(
     runs: Sequence[Run],
     settings: Mapping[Setting, Mapping[str, Run]],
@@ -108,7 +115,7 @@ def _figures(
     panels = [panel(setting, found) for setting, found in settings.items()]
     drawn = {"frontiers": sweep_figure(panels, log_cost=log_cost)}
     for key in SWEPT:
-        for measure in ("gap_closed", "delta_ibc"):
+        for measure in _CURVES[key]:
             curves = measure_curves(runs, key, measure)
             if curves:
                 name = f"{measure}_by_{SWEPT[key].replace(' ', '_')}"

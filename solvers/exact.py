@@ -95,16 +95,26 @@ class Tables:
         return cls(expectation(np.ones(len(problem.prior))), stay, final)
 
 
-def backward_induction(problem: RoutingPOMDP, tables: Tables) -> TablePolicy:
-    """The optimal policy at the problem's price. Ties go to the lower action, `STAY` first."""
+def backward_induction(
+    problem: RoutingPOMDP, tables: Tables, follow: NDArray[np.integer] | None = None
+) -> TablePolicy:
+    """The optimal policy at the problem's price. Ties go to the lower action, `STAY` first.
+
+    Args:
+        problem: whose price and rules apply.
+        tables: of the same problem.
+        follow: ``(n_histories,)`` the actions of a policy to be evaluated instead.
+    """
     n, symbols, rules = problem.n_models, problem.n_symbols, problem.rules
     call, verify = problem.call_price, problem.verify_price
     value = np.empty_like(tables.mass)
     action = np.zeros(value.shape, dtype=np.int8)
+    given = None if follow is None else np.reshape(follow, value.shape)
     for stage in range(n - 2, -2, -1):
         here = _last_called(stage, n)
         mass = tables.mass[here]
         # A forced start is a start with one choice; its action is never asked for.
+        forced = stage < 0 and not rules.free_start
         best = tables.stay[here] if stage >= 0 else np.full_like(mass, -np.inf)
         choice = np.full(np.shape(mass), STAY, dtype=np.int8)
         for rungs in range(ESCALATE, ESCALATE + rules.reach(stage)):
@@ -117,13 +127,19 @@ def backward_induction(problem: RoutingPOMDP, tables: Tables) -> TablePolicy:
             else:
                 after = value[_then(here, target, slice(1, 1 + symbols))]
                 q = q - verify[target] * mass + after.sum(axis=-1)
-            choice = np.where(q > best, np.int8(rungs), choice)
-            best = np.maximum(q, best)
+            taken = q > best if given is None or forced else given[here] == rungs
+            choice = np.where(taken, np.int8(rungs), choice)
+            best = np.where(taken, q, best)
         if rules.verify and stage >= 0:
             # The last axis of `here` is this model's digit: K verified ones, then unverified.
             q = -verify[stage] * mass[..., -1] + best[..., :-1].sum(axis=-1)
-            choice[..., -1] = np.where(q > best[..., -1], rules.verify_action, choice[..., -1])
-            best = np.concatenate([best[..., :-1], np.maximum(q, best[..., -1])[..., None]], -1)
+            taken = q > best[..., -1]
+            if given is not None:
+                taken = given[here][..., -1] == rules.verify_action
+            choice[..., -1] = np.where(taken, rules.verify_action, choice[..., -1])
+            best = np.concatenate(
+                [best[..., :-1], np.where(taken, q, best[..., -1])[..., None]], -1
+            )
         value[here], action[here] = best, choice
     return TablePolicy(problem, action.ravel(), value=float(value[(0,) * (n - 1)]))
 

@@ -1,0 +1,165 @@
+"""Solvers that know how little the fitted model knows: 300 queries leave it uncertain.
+
+The prior over score vectors and every row of the likelihoods have Dirichlet posteriors around what
+was fitted, as heavy as the training queries behind them. `Bayes` maximises the expected value over
+that posterior; `Pessimist` a low quantile of it (percentile criterion: Delage & Mannor, Operations
+Research 2010).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs import Replay, RoutingPOMDP
+from solvers.exact import Exact, Tables, backward_induction
+from solvers.solver import FrontierSolver, TablePolicy
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Bayes(FrontierSolver):
+    """The best policy on average over models drawn from the posterior.
+
+    A query comes from one of the drawn models, it is not known which: that is again a routing
+    problem, whose hidden state is the model and the score vector, and it is solved exactly.
+
+    Attributes:
+        draws: models.
+        strength: pseudo-counts behind each fitted distribution, besides the training queries.
+        seed: of the draws.
+    """
+
+    draws: int = 64
+    strength: float = 2.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise ValueError(f"solver.draws is {self.draws}: expected at least 1")
+        if not 0 < self.strength < np.inf:
+            raise ValueError(f"solver.strength is {self.strength}: expected a number > 0")
+        if self.seed < 0:
+            raise ValueError(f"solver.seed is {self.seed}: expected at least 0")
+
+    def posterior(self, problem: RoutingPOMDP, train: Replay) -> list[RoutingPOMDP]:
+        """The drawn models."""
+        rng = np.random.default_rng(self.seed)
+        return posterior_draws(problem, train, self.draws, self.strength, rng)
+
+    def solve_frontier(
+        self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
+    ) -> list[TablePolicy]:
+        """Exact policies of the mixture.
+
+        Raises:
+            ValueError: the tree of histories is too large.
+        """
+        return Exact().solve_frontier(mixture(self.posterior(problem, train)), prices)
+
+
+@dataclass(frozen=True)
+class Pessimist(Bayes):
+    """The policy that is least bad in the bad models: of the best ones for some of the drawn
+    models, for their mixture and for the fitted model, that of the largest low quantile of values.
+
+    Attributes:
+        quantile: of the value over the drawn models.
+        candidates: how many of the drawn models give a policy to choose from.
+    """
+
+    draws: int = 32
+    quantile: float = 0.1
+    candidates: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.quantile <= 1:
+            raise ValueError(f"solver.quantile is {self.quantile}: expected a share")
+        if not 0 <= self.candidates <= self.draws:
+            raise ValueError(
+                f"solver.candidates is {self.candidates}: expected 0 … solver.draws={self.draws}"
+            )
+
+    def solve_frontier(
+        self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
+    ) -> list[TablePolicy]:
+        """One of the candidates a price, with the quantile as its value.
+
+        Raises:
+            ValueError: the tree of histories is too large.
+        """
+        drawn = self.posterior(problem, train)
+        whole = mixture(drawn)
+        sources = [problem, whole, *drawn[: self.candidates]]
+        offers = [Exact().solve_frontier(source, prices) for source in sources]
+        tables = [Tables.of(model) for model in drawn]
+        return [
+            self._least_bad([offer[i] for offer in offers], [m.at(price) for m in drawn], tables)
+            for i, price in enumerate(prices)
+        ]
+
+    def _least_bad(
+        self,
+        policies: Sequence[TablePolicy],
+        drawn: Sequence[RoutingPOMDP],
+        tables: Sequence[Tables],
+    ) -> TablePolicy:
+        values = [
+            [backward_induction(m, t, p.actions).value for m, t in zip(drawn, tables, strict=True)]
+            for p in policies
+        ]
+        promised = np.quantile(values, self.quantile, axis=1)
+        best = int(promised.argmax())
+        return replace(policies[best], value=float(promised[best]))
+
+
+def posterior_draws(
+    problem: RoutingPOMDP, train: Replay, n: int, strength: float, rng: np.random.Generator
+) -> list[RoutingPOMDP]:
+    """Models from Dirichlet posteriors whose means are what was fitted.
+
+    Rows of a likelihood that were fitted equal (under the conditioning ``own``, those of one level
+    of the model's score) are one distribution, with the training queries of all of them behind it.
+
+    Args:
+        problem: fitted on ``train``.
+        train: training queries.
+        n: models to draw.
+        strength: pseudo-counts behind each distribution, besides the queries.
+        rng: to draw with.
+    """
+    # Each query's score vector is the nearest one: levels are means of the scores they stand for.
+    apart = np.abs(train.score[:, None] - problem.score[None]).sum(axis=2)
+    count = np.bincount(apart.argmin(axis=1), minlength=len(problem.prior))
+    prior = _dirichlet(problem.prior * (len(train) + strength), n, rng)
+    likelihood = np.empty((n, *problem.likelihood.shape))
+    for model, rows in enumerate(problem.likelihood):
+        distinct, group = np.unique(rows, axis=0, return_inverse=True)
+        behind = np.bincount(group.ravel(), count, minlength=len(distinct)) + strength
+        drawn = _dirichlet(distinct * behind[:, None], n, rng)
+        likelihood[:, model] = drawn[:, group.ravel()]
+    return [replace(problem, prior=p, likelihood=z) for p, z in zip(prior, likelihood, strict=True)]
+
+
+def mixture(models: Sequence[RoutingPOMDP]) -> RoutingPOMDP:
+    """The problem of not knowing which of several equally likely models is true."""
+    return replace(
+        models[0],
+        score=np.concatenate([model.score for model in models]),
+        prior=np.concatenate([model.prior for model in models]) / len(models),
+        likelihood=np.concatenate([model.likelihood for model in models], axis=1),
+    )
+
+
+def _dirichlet(concentration: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
+    """``n`` draws with any leading axes; a concentration of 0 is a probability of 0."""
+    # A tiny concentration may round every gamma to 0: the mean takes the place of such a row.
+    gamma = rng.standard_gamma(concentration, size=(n, *concentration.shape))
+    total = gamma.sum(axis=-1, keepdims=True)
+    mean = concentration / concentration.sum(axis=-1, keepdims=True)
+    return np.where(total > 0, gamma / np.where(total > 0, total, 1.0), mean)
