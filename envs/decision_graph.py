@@ -164,7 +164,22 @@ class DecisionGraph:
         return cls(problem, nodes)
 
     def index(self, history: History) -> IntArray:
-        """The node of each history, ``(n,)``; all of them before the last call."""
+        """The node of each history, ``(n,)``.
+
+        Raises:
+            ValueError: a history that the rules do not lead to.
+        """
+        place = self._found(history)
+        if (place < 0).any():
+            called = np.flatnonzero(history.called[int(place.argmin())]).tolist()
+            raise ValueError(f"the rules lead to no history in which models {called} are called")
+        return place
+
+    def reaches(self, history: History) -> NDArray[np.bool_]:
+        """``(n,)`` which histories the rules lead to."""
+        return self._found(history) >= 0
+
+    def _found(self, history: History) -> IntArray:
         return self._place[self._mask(history), history.last_verified.astype(np.int64)]
 
     def _mask(self, history: History) -> IntArray:

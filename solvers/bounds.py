@@ -18,6 +18,7 @@ from envs import Replay, RoutingPOMDP
 from envs.decision_graph import Choice, DecisionGraph
 from envs.finite_pomdp import FinitePOMDP
 from solvers.alpha_vectors import AlphaPolicy
+from solvers.pruning import undominated
 from solvers.solver import Solver
 from solvers.value_iteration import AlphaVectors
 
@@ -55,19 +56,29 @@ def informed(graph: DecisionGraph) -> dict[int, AlphaVectors]:
     return _backward(graph, lambda choice, vectors: choice.before(vectors).max(axis=1).sum(axis=0))
 
 
+def open_loop(graph: DecisionGraph) -> dict[int, AlphaVectors]:
+    """A lower bound: one vector for each plan that looks at nothing and that no other such plan
+    dominates."""
+    return _backward(graph, lambda choice, plans: choice.before(plans).sum(axis=0))
+
+
 def _backward(
     graph: DecisionGraph, onward: Callable[[Choice, FloatArray], FloatArray]
 ) -> dict[int, AlphaVectors]:
+    """Values of all nodes, given what the vectors of the following node are worth before a choice
+    leads there: one vector or several."""
     values: dict[int, AlphaVectors] = {}
     for i in reversed(range(len(graph.nodes))):
         vectors, actions = [], []
         for choice in graph.nodes[i].choices:
-            vector = choice.reward
+            found = choice.reward[None]
             if choice.following >= 0:
-                vector = vector + onward(choice, values[choice.following].vectors)
-            vectors.append(vector)
-            actions.append(choice.action)
-        values[i] = AlphaVectors(np.stack(vectors), np.array(actions))
+                found = found + np.atleast_2d(onward(choice, values[choice.following].vectors))
+            vectors.append(found)
+            actions.append(np.full(len(found), choice.action))
+        whole = AlphaVectors(np.concatenate(vectors), np.concatenate(actions))
+        kept = undominated(whole.vectors)
+        values[i] = AlphaVectors(whole.vectors[kept], whole.actions[kept])
     return values
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from envs import History, Replay, RoutingPOMDP
 from envs.decision_graph import Choice, DecisionGraph, Node
 from solvers.alpha_vectors import best_at
-from solvers.bounds import informed
+from solvers.bounds import informed, open_loop
 from solvers.solver import Actions, Log, Solver
 from solvers.value_iteration import AlphaVectors
 
@@ -124,7 +124,7 @@ class _Search:
 
     def __init__(self, graph: DecisionGraph, gap: float) -> None:
         self.graph, self._gap = graph, gap
-        self.lower = _open_loop(graph)
+        self.lower = open_loop(graph)
         bound = informed(graph)
         self._upper = {i: _Sawtooth(vectors) for i, vectors in bound.items()}
 
@@ -177,23 +177,6 @@ def _joined(known: AlphaVectors, found: AlphaVectors, upper: _Sawtooth) -> Alpha
         kept = np.unique((upper.beliefs @ vectors.T).argmax(axis=1))
         vectors, actions = vectors[kept], actions[kept]
     return AlphaVectors(vectors, actions)
-
-
-def _open_loop(graph: DecisionGraph) -> dict[int, AlphaVectors]:
-    """One vector a choice: what it is worth if the best plan that looks at nothing follows."""
-    values: dict[int, AlphaVectors] = {}
-    for i in reversed(range(len(graph.nodes))):
-        vectors, actions = [], []
-        for choice in graph.nodes[i].choices:
-            vector = choice.reward
-            if choice.following >= 0:
-                plans = values[choice.following].vectors
-                best = int((plans @ graph.nodes[choice.following].prior).argmax())
-                vector = vector + choice.before(plans[[best]]).sum(axis=(0, 1))
-            vectors.append(vector)
-            actions.append(choice.action)
-        values[i] = AlphaVectors(np.stack(vectors), np.array(actions))
-    return values
 
 
 class _Sawtooth:

@@ -39,8 +39,8 @@ def prune(vectors: FloatArray) -> IntArray:
         return distinct[[int(points.argmax())]]
     if points.shape[1] == 2:
         return distinct[_envelope(points)]
-    undominated = _undominated(points)
-    return distinct[undominated[_by_programs(points[undominated])]]
+    kept = undominated(points)
+    return distinct[kept[_by_programs(points[kept])]]
 
 
 def cross_sum(left: FloatArray, right: FloatArray) -> FloatArray:
@@ -71,8 +71,9 @@ def pruned_sum(sets: Sequence[FloatArray], max_vectors: int) -> FloatArray:
     return total
 
 
-def _undominated(points: FloatArray) -> IntArray:
-    """Indices of those that no other is at least as good as everywhere; no two are equal."""
+def undominated(points: FloatArray) -> IntArray:
+    """Indices, ascending, of those that no other is at least as good as in every state; of equal
+    ones the first."""
     # A vector can only be dominated by one with a larger sum.
     order = np.argsort(-points.sum(axis=1), kind="stable")
     kept: list[int] = []

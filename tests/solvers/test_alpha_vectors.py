@@ -87,13 +87,20 @@ def test_a_routing_problem_survives_the_trip_through_files(tmp_path):
 def test_every_history_has_its_place_in_the_graph(problem):
     graph = DecisionGraph.of(problem)
     history = problem.decode(np.arange(problem.n_histories))
-    forced = problem.rules.answer == "best" and not problem.rules.free_start
-    allowed = ~(forced & (history.stage >= 0)) | history.called[:, 0]
-    if not problem.rules.skip and problem.rules.answer == "best":
-        started = history.called.argmax(axis=1)
-        allowed &= history.called.sum(axis=1) == np.maximum(history.stage - started + 1, 0)
-    place = graph.index(history)[allowed]
-    for i, row in zip(place.tolist(), np.flatnonzero(allowed).tolist(), strict=True):
+    rules, called = problem.rules, history.called
+    expected = np.ones(len(called), dtype=bool)
+    if rules.answer == "best":  # else a node is its last call alone
+        if not rules.free_start:
+            expected &= called[:, 0] | (history.stage < 0)
+        if not rules.skip:  # no gap between the first and the last call
+            expected &= called.sum(axis=1) == history.stage - called.argmax(axis=1) + 1
+            expected |= history.stage < 0
+    np.testing.assert_array_equal(graph.reaches(history), expected)
+    if not expected.all():
+        with pytest.raises(ValueError, match="the rules lead to no history"):
+            graph.index(history)
+    place = graph.index(history.take(np.flatnonzero(expected)))
+    for i, row in zip(place.tolist(), np.flatnonzero(expected).tolist(), strict=True):
         node = graph.nodes[i]
         assert node.stage == history.stage[row]
         assert node.verified == history.last_verified[row]
