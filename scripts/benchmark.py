@@ -12,11 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import benchmark_pomdp
 import numpy as np
+from benchmark_pomdp import timed
 from tabulate import tabulate
 
 from envs import Costs, Replay, Rollouts, RoutingEnv, RoutingPOMDP, Rules
-from evaluation.evaluate import evaluate, model_value
+from evaluation.evaluate import evaluate
 from solvers import Exact, Threshold
 
 
@@ -33,7 +35,10 @@ def main() -> None:
         "replay": replay,
         "exact": exact,
         "environment": environment,
-        "pomcp": pomcp,
+        "alpha": lambda: as_rows(benchmark_pomdp.alpha),
+        "search": lambda: as_rows(benchmark_pomdp.search),
+        "profiles": lambda: as_rows(benchmark_pomdp.profiles),
+        "memory": lambda: as_rows(benchmark_pomdp.memory),
         "automix": automix,
         "bootstrap": bootstrap,
         "loading": loading,
@@ -49,6 +54,10 @@ def main() -> None:
     for name in chosen:
         rows = list(sections[name]())
         print(f"\n{name}\n" + tabulate(rows, Row._fields, disable_numparse=True), flush=True)
+
+
+def as_rows(section: Callable[[], Iterator[tuple[str, ...]]]) -> Iterator[Row]:
+    return (Row(*row) for row in section())
 
 
 def problem(n_models: int, symbols: int, rules: dict[str, Any], price: float = 0.3) -> RoutingPOMDP:
@@ -191,28 +200,6 @@ def steps_per_second(env: Any, steps: int = 200_000) -> float:
         if terminated or truncated:
             env.reset()
     return steps / (time.perf_counter() - started)
-
-
-def pomcp() -> Iterator[Row]:
-    """Milliseconds a search and regret to exact, by simulations.
-
-    Histories that the bounds decide need no search, and are not counted.
-    """
-    from solvers.pomcp import POMCP
-
-    for price in (0.02, 0.3):
-        model = problem(5, 8, EVERYTHING, price)
-        optimal = Exact().solve(model).value
-        for simulations in (100, 1000, 10_000):
-            policy = POMCP(simulations=simulations).solve(model)
-            value, seconds = timed(model_value, policy)
-            searches = len(policy.searched)
-            yield Row(
-                f"pomcp, N = 5, every option, λ = {price}, {simulations:,} simulations",
-                f"{seconds / max(searches, 1) * 1e3:.1f} ms a search",
-                peer=f"{searches} searches, exact {optimal:.4f}",
-                ratio=f"regret {optimal - value:.4f}",
-            )
 
 
 def automix() -> Iterator[Row]:
@@ -380,16 +367,6 @@ def help_time() -> Iterator[Row]:
 
 def run(arguments: list[str]) -> None:
     subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
-
-
-def timed(function: Callable[..., Any], *arguments: Any, repeat: int = 1) -> tuple[Any, float]:
-    """The function's result and the least seconds that a call took."""
-    least = float("inf")
-    for _ in range(repeat):
-        started = time.perf_counter()
-        result = function(*arguments)
-        least = min(least, time.perf_counter() - started)
-    return result, least
 
 
 if __name__ == "__main__":

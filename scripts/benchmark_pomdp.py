@@ -1,0 +1,243 @@
+"""Figures of the POMDP solvers: alpha vectors, bounds, POMCP, and what each takes in memory."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
+
+import naive_pomdp
+import numpy as np
+from joblib import Parallel, delayed
+
+from envs import CostModel, Costs, RoutingPOMDP, Rules
+from envs.finite_pomdp import FinitePOMDP
+from envs.profiles import load_profile, simulate
+from evaluation.evaluate import evaluate, model_value
+from solvers import Exact
+from solvers.alpha_vectors import AlphaVectorIteration
+from solvers.bounds import FIB, QMDP, Bounds
+from solvers.point_based import PointBased
+from solvers.pomcp import POMCP
+from solvers.value_iteration import value_iteration
+from verifiers import Histogram, LoggedSignal, make_replay
+
+EVERYTHING = {"skip": True, "free_start": True, "verify": True}
+PROFILES = ("gsm8k", "medmcqa", "mmlu", "triviaqa", "truthfulqa")
+LADDER = 50.0
+
+
+def timed(call: Callable[..., Any], *arguments: Any, repeat: int = 1) -> tuple[Any, float]:
+    """The result of the last of several calls, and the seconds of the fastest."""
+    best = float("inf")
+    for _ in range(repeat):
+        started = time.perf_counter()
+        result = call(*arguments)
+        best = min(best, time.perf_counter() - started)
+    return result, best
+
+
+def fitted(name: str, bins: int = 8, **rules: Any) -> RoutingPOMDP:
+    """A problem fitted on 300 simulated queries of a shipped profile, at a cost ratio of 50."""
+    log = simulate(load_profile(name), 300, seed=0)
+    verifier, cost_model = LoggedSignal(), CostModel(ratio=LADDER)
+    costs = cost_model.fit(log, verifier.cost(log))
+    train = make_replay(log, verifier, cost_model, costs)
+    return RoutingPOMDP.fit(train, Histogram(bins=bins), costs, Rules(len(log.models), **rules))
+
+
+def own(
+    n_models: int, symbols: int, levels: int = 2, price: float = 0.3, **rules: Any
+) -> RoutingPOMDP:
+    """A problem of any size whose verifiers each tell of their own model alone."""
+    grid = np.linspace(0, 1, levels)
+    level = np.array(list(product(range(levels), repeat=n_models)))
+    skill, difficulty = np.linspace(0.4, 0.8, n_models), np.linspace(-0.4, 0.4, 9)
+    target = np.clip(skill + difficulty[:, None], 0, 1)[..., None]
+    fit = np.exp(-4 * (grid - target) ** 2)
+    fit /= fit.sum(axis=-1, keepdims=True)
+    prior = np.prod(fit[:, np.arange(n_models), level], axis=2).sum(axis=0)
+    place = (np.arange(symbols) + 0.5) / symbols
+    seen = np.exp(-6 * (place - (0.3 + 0.4 * grid)[:, None]) ** 2)
+    seen /= seen.sum(axis=1, keepdims=True)
+    call = np.geomspace(1, LADDER, n_models)
+    return RoutingPOMDP(
+        grid[level],
+        prior / prior.sum(),
+        np.stack([seen[level[:, model]] for model in range(n_models - 1)]),
+        Costs(call, 0.3 * call),
+        price,
+        Rules(n_models, **rules),
+    )
+
+
+def unsure(n_models: int, symbols: int) -> RoutingPOMDP:
+    """A problem whose signals tell of every score, so that bounds leave much to a search."""
+    rng = np.random.default_rng(0)
+    score = np.array(list(product((0.0, 1.0), repeat=n_models)))
+    call = np.power(1.5, np.arange(n_models, dtype=np.float64))
+    return RoutingPOMDP(
+        score,
+        rng.dirichlet(np.ones(len(score))),
+        rng.dirichlet(np.full(symbols, 0.5), size=(n_models - 1, len(score))),
+        Costs(call, call / 20),
+        0.05,
+        Rules(n_models),
+    )
+
+
+def tiger() -> FinitePOMDP:
+    """Kaelbling, Littman & Cassandra (1998): listening at 85%."""
+    half = np.full((2, 2), 0.5)
+    return FinitePOMDP(
+        transition=np.stack([np.eye(2), half, half]),
+        observation=np.stack([np.array([[0.85, 0.15], [0.15, 0.85]]), half, half]),
+        reward=np.array([[-1.0, -1.0], [-100.0, 10.0], [10.0, -100.0]]),
+        discount=0.95,
+        start=np.array([0.5, 0.5]),
+        states=("left", "right"),
+        actions=("listen", "open-left", "open-right"),
+        observations=("left", "right"),
+    )
+
+
+def alpha() -> Iterator[tuple[str, ...]]:
+    """Exact and point-based alpha vectors."""
+    found, seconds = timed(value_iteration, tiger(), repeat=3)
+    yield (
+        "tiger, infinite horizon, to 1e-9",
+        f"{seconds:.2f} s",
+        "≤ 1.5 s",
+        f"value {found.value.value(np.array([0.5, 0.5])):.10f}, 19.3713683744 published",
+    )
+    for n, target in ((3, "≤ 20 ms"), (4, "≤ 10 s"), (5, "≤ 10 s")):
+        model = own(n, 8)
+        solver = AlphaVectorIteration("statistic")
+        policy, seconds = timed(solver.solve, model, repeat=3)
+        apart = abs(policy.value - Exact().solve(model).value)
+        yield (
+            f"alpha vectors over the statistic, N = {n}, 8 symbols",
+            f"{seconds * 1e3:.0f} ms",
+            target,
+            f"{sum(len(v.vectors) for v in policy.values.values())} vectors, {apart:.0e} to exact",
+        )
+    model = own(5, 16, skip=True)
+    _, seconds = timed(Exact().solve, model)
+    yield "exact, N = 5, 16 symbols, SKIP", f"{seconds:.2f} s a price", "≤ 2 s", ""
+    prices = np.geomspace(0.01, 1, 50).tolist()
+
+    def both() -> None:
+        halves = (prices[::2], prices[1::2])
+        Parallel(n_jobs=2)(delayed(Exact().solve_frontier)(model, half) for half in halves)
+
+    yield "the same, 50 prices on 2 cores", f"{timed(both)[1]:.1f} s", "≤ 60 s", ""
+    for rules in ({}, EVERYTHING):
+        for price in (0.05, 0.3):
+            model = own(8, 32, price=price, **rules)
+            policy, seconds = timed(PointBased(max_trials=300).solve, model)
+            yield (
+                f"point_based, N = 8, 32 symbols, λ = {price}{', every option' if rules else ''}",
+                f"{seconds:.2f} s",
+                "",
+                f"value in [{policy.lower:.4f}, {policy.upper:.4f}], {policy.trials} trials",
+            )
+    model = own(8, 32, levels=3, **EVERYTHING)
+    policy, seconds = timed(PointBased().solve, model)
+    yield (
+        "point_based, N = 8 of 3 levels, 32 symbols, every option",
+        f"{seconds:.1f} s",
+        "",
+        f"value in [{policy.lower:.4f}, {policy.upper:.4f}], {policy.trials} trials",
+    )
+
+
+def search() -> Iterator[tuple[str, ...]]:
+    """Simulations a second beside a plain pomdp-py model, a whole replay, and regret curves."""
+    model = unsure(5, 8)
+    policy = POMCP(simulations=10).solve(model)
+    model_value(policy)
+    codes = sorted(policy.searched)[:8]
+    simulations, mine, naive = 10_000, 0.0, 0.0
+    for code in codes:
+        fresh = POMCP(simulations=simulations).solve(model)
+        mine += timed(fresh.act, model.decode(np.array([code])))[1]
+        planner = naive_pomdp.planner(model.n_models, simulations)
+        naive += timed(planner.plan, naive_pomdp.agent(model, code))[1]
+    total = simulations * len(codes)
+    yield (
+        f"pomcp, N = 5, 8 symbols, core rules, {len(codes)} searches",
+        f"{total / mine:,.0f} simulations/s",
+        "≥ 3×",
+        f"plain pomdp-py: {total / naive:,.0f} simulations/s, {naive / mine:.1f}×",
+    )
+    model = fitted("mmlu", **EVERYTHING).at(0.1)
+    replay = model.sample(1531, np.random.default_rng(0))
+    policy = POMCP(simulations=1000).solve(model)
+    _, seconds = timed(evaluate, policy, replay)
+    yield (
+        "pomcp, replay of 1,531 queries, every option, 1,000 simulations",
+        f"{seconds:.1f} s",
+        "≤ 60 s",
+        f"{policy.plans} plans, {len(policy.searched)} searches",
+    )
+    for name in PROFILES:
+        regret: dict[int, list[float]] = {}
+        for price in (0.01, 0.05, 0.1, 0.2, 0.3, 0.5):
+            model = fitted(name, **EVERYTHING).at(price)
+            best = Exact().solve(model).value
+            for n in (30, 100, 1000, 10_000):
+                regret.setdefault(n, []).append(best - model_value(POMCP(n).solve(model)))
+        curve = ", ".join(f"{max(r):.4f} at {n:,}" for n, r in regret.items())
+        yield f"pomcp, {name}, worst regret of six prices", curve, "≤ 0.005", ""
+
+
+def profiles() -> Iterator[tuple[str, ...]]:
+    """Solvers by shipped profiles: regret, seconds to solve, microseconds a decision."""
+    solvers: dict[str, Any] = {
+        "exact": Exact(),
+        "alpha_vectors": AlphaVectorIteration(),
+        "point_based": PointBased(),
+        "qmdp": QMDP(),
+        "fib": FIB(),
+        "pomcp": POMCP(),
+    }
+    for name in PROFILES:
+        model = fitted(name, **EVERYTHING).at(0.2)
+        best, bounds = Exact().solve(model).value, Bounds.of(model)
+        replay = model.sample(2000, np.random.default_rng(0))
+        between = f"{bounds.blind:.4f} ≤ {best:.4f} ≤ {bounds.fib:.4f} ≤ {bounds.qmdp:.4f}"
+        yield name, "blind ≤ exact ≤ fib ≤ qmdp", between, ""
+        for label, solver in solvers.items():
+            tracemalloc.start()
+            policy, seconds = timed(solver.solve, model)
+            value = model_value(policy)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            outcome, replayed = timed(evaluate, policy, replay)
+            yield (
+                f"{name}, {label}",
+                f"value {value:.4f}, regret {best - value:.4f}",
+                f"{seconds * 1e3:.0f} ms to solve, "
+                f"{replayed / outcome.decisions * 1e6:.1f} µs a decision",
+                f"{peak / 2**20:.0f} MiB",
+            )
+
+
+def memory() -> Iterator[tuple[str, ...]]:
+    """Peak memory of each solver as models and symbols grow, every option on."""
+    solvers = (Exact(), AlphaVectorIteration(), PointBased(max_trials=100), POMCP())
+    for n, symbols in ((3, 8), (4, 8), (5, 8), (5, 16), (6, 8), (8, 32)):
+        model = own(n, symbols, **EVERYTHING)
+        for solver in solvers:
+            tracemalloc.start()
+            try:
+                policy = solver.solve(model)
+                if isinstance(solver, POMCP):
+                    evaluate(policy, model.sample(200, np.random.default_rng(0)))
+                figure = f"{tracemalloc.get_traced_memory()[1] / 2**20:.1f} MiB"
+            except ValueError as error:
+                figure = f"refuses: {str(error).split(',')[0]}"
+            tracemalloc.stop()
+            yield f"{type(solver).__name__}, N = {n}, {symbols} symbols", figure, "", ""
