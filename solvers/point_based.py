@@ -4,7 +4,7 @@ Heuristic search value iteration (Smith & Simmons, UAI 2004) on the graph of obs
 trial walks from the prior to the belief whose bounds are farthest apart, weighted by how likely it
 is, and backs both up on its way home. The lower bound is a set of alpha vectors a position, so it
 is the value of a policy that can be played; the upper one is interpolated between beliefs
-("sawtooth": Hauskrecht, JAIR 2000) and starts from QMDP's.
+("sawtooth": Hauskrecht, JAIR 2000) and starts from the fast informed bound.
 """
 
 from __future__ import annotations
