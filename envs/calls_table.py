@@ -57,10 +57,11 @@ def read_calls(path: str | Path, signals: Mapping[str, str | None] | None = None
     """
     path = Path(path)
     table = read_table(path)
-    return align(table, path, _signals(table.column_names) if signals is None else signals)
+    return align(table, path, signal_columns(table.column_names) if signals is None else signals)
 
 
-def _signals(names: Sequence[str]) -> dict[str, str | None]:
+def signal_columns(names: Sequence[str]) -> dict[str, str | None]:
+    """The ``signal_NAME`` columns -> the column of each one's cost, or None."""
     signals = [name for name in names if name.startswith("signal_")]
     # "signal_low_cost" is a cost only beside a "signal_low".
     costs = {f"{name}_cost" for name in signals} & set(names)

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from envs import CostModel, Replay, Rollouts, RoutingPOMDP, Rules
 from evaluation.build import build, plain
-from verifiers import make_replay
+from verifiers import fitted, make_replay, paid
 
 
 def prepare(
@@ -18,9 +18,9 @@ def prepare(
     rollouts = rollouts.with_split("test", chosen.test, chosen.split_seed)
     rollouts = rollouts.with_split("validation", chosen.validation, chosen.split_seed)
     rollouts = rollouts.thinned("train", chosen.train_size, chosen.split_seed)
-    verifier = build(config.verifier, "verifier")
     train_log = rollouts.where("train")
-    costs = cost_model.fit(train_log, verifier.cost(train_log))
+    verifier = fitted(build(config.verifier, "verifier"), train_log)
+    costs = cost_model.fit(train_log, paid(verifier, train_log))
     train_set, validation, test = (
         make_replay(rollouts.where(split), verifier, cost_model, costs)
         for split in ("train", "validation", "test")

@@ -1,12 +1,43 @@
 """What the router sees: verifiers, and the observation models that learn their noise."""
 
+from verifiers.beta import Beta
+from verifiers.combinators import AffordableFirst, CalibratedMerge, SideBySide
 from verifiers.histogram import Histogram
-from verifiers.verifier import LoggedSignal, Verifier, checked_signal, make_replay
+from verifiers.kernel import KernelDensity
+from verifiers.merged import Merged
+from verifiers.mixture import GaussianMixture
+from verifiers.product import Product
+from verifiers.verifier import (
+    LoggedColumn,
+    LoggedSignal,
+    NoSignal,
+    Verifier,
+    VerifierError,
+    checked_signal,
+    emitted,
+    fitted,
+    make_replay,
+    paid,
+)
 
 __all__ = [
+    "AffordableFirst",
+    "Beta",
+    "CalibratedMerge",
+    "GaussianMixture",
     "Histogram",
+    "KernelDensity",
+    "LoggedColumn",
     "LoggedSignal",
+    "Merged",
+    "NoSignal",
+    "Product",
+    "SideBySide",
     "Verifier",
+    "VerifierError",
     "checked_signal",
+    "emitted",
+    "fitted",
     "make_replay",
+    "paid",
 ]

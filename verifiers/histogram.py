@@ -8,10 +8,11 @@ from typing import Literal, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from verifiers.binning import Binning, inner_edges
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-Binning = Literal["quantile", "uniform"]
 Conditioning = Literal["own", "joint"]
 
 
@@ -23,7 +24,9 @@ class Histogram:
         bins: ``K``. Fewer are used for a model whose signals tie so often that bins would be
             empty.
         binning: edges at equal shares of the training signals ("quantile", the default: no
-            monotone transform of the signal changes it), or at equal widths over their range.
+            monotone transform of the signal changes it), at equal widths over their range
+            ("uniform"), or where they gain most information on the level that the signal is
+            conditioned on ("supervised": at most ``bins``, as many as the data bear).
         conditioning: "own": ``Z_i(o | y_i)``. "joint": ``Z_i(o | y)``, for a signal that says
             more of the query than of the answer; a Dirichlet posterior around "own".
         smoothing: pseudo-counts for each level, spread like the model's pooled signals.
@@ -80,8 +83,16 @@ class Histogram:
                 f"observation=histogram bins one number an answer, the verifier gives {width}"
             )
         n_vectors, levels = len(score_vectors), int(score_vectors.max()) + 1
-        vector = _row_of(level, score_vectors)
-        self.edges_ = [self._edges(signal[:, model, 0]) for model in range(n_verified)]
+        vector = row_of(level, score_vectors)
+        self.edges_ = [
+            inner_edges(
+                signal[:, model, 0],
+                level if self.conditioning == "joint" else level[:, [model]],
+                self.bins,
+                self.binning,
+            )
+            for model in range(n_verified)
+        ]
         self.likelihood = np.empty((n_verified, n_vectors, self.bins))
         self.representative = np.empty((n_verified, self.bins, 1))
         for model in range(n_verified):
@@ -102,15 +113,6 @@ class Histogram:
         """Bins ``(n,)`` of one model's signals ``(n, 1)``."""
         return np.searchsorted(self.edges_[model], signal[:, 0], side="right")
 
-    def _edges(self, signal: FloatArray) -> FloatArray:
-        share = np.arange(1, self.bins) / self.bins
-        if self.binning == "uniform":
-            edges = signal.min() + share * np.ptp(signal)
-        else:
-            edges = np.quantile(signal, share)
-        # An edge at or below the smallest signal would leave an empty bin under it.
-        return np.unique(edges[edges > signal.min()])
-
     def _representative(self, model: int, signal: FloatArray) -> FloatArray:
         edges = self.edges_[model]
         symbol = np.searchsorted(edges, signal, side="right")
@@ -126,7 +128,7 @@ class Histogram:
         )
 
 
-def _row_of(level: IntArray, score_vectors: IntArray) -> IntArray:
+def row_of(level: IntArray, score_vectors: IntArray) -> IntArray:
     """The row of ``score_vectors`` that each query's levels are, ``(n,)``."""
     weight = (score_vectors.max() + 1) ** np.arange(score_vectors.shape[1])
     keys = score_vectors @ weight

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +16,20 @@ from envs import CostModel, Costs, Replay, Rollouts
 FloatArray = NDArray[np.float64]
 
 
+class VerifierError(ValueError):
+    """A verifier that failed, or emitted what none may; the message names it."""
+
+
 class Verifier(ABC):
     """Emits a signal for every answer of a log."""
+
+    def fit(self, train: Rollouts) -> Self:
+        """This verifier, once it has learned from training queries; most have nothing to learn.
+
+        One that learns returns another, fitted object. Its signals of those same queries should
+        be as good as those of new ones: predicted without their own labels.
+        """
+        return self
 
     @abstractmethod
     def signal(self, rollouts: Rollouts) -> FloatArray:
@@ -76,30 +90,134 @@ class LoggedSignal(Verifier):
         return self.name
 
 
-def checked_signal(verifier: Verifier, rollouts: Rollouts) -> FloatArray:
-    """A verifier's signals as ``(n, N, D)``.
+@dataclass(frozen=True)
+class LoggedColumn(Verifier):
+    """What the log knows of an answer anyway, as a free signal: a long answer may be a lost one.
+
+    Attributes:
+        column: "tokens_in", "tokens_out" or "latency".
 
     Raises:
-        ValueError: a wrong shape, or a signal missing where a decision needs it; the message
-            names the verifier.
+        ValueError: another column.
     """
-    name = type(verifier).__name__
-    signal = np.asarray(verifier.signal(rollouts), dtype=np.float64)
+
+    column: Literal["tokens_in", "tokens_out", "latency"] = "tokens_out"
+
+    def __post_init__(self) -> None:
+        if self.column not in ("tokens_in", "tokens_out", "latency"):
+            raise ValueError(
+                f"verifier.column is {self.column!r}: expected tokens_in, tokens_out or latency"
+            )
+
+    def signal(self, rollouts: Rollouts) -> FloatArray:
+        """``(n, N)``, as logged."""
+        found: FloatArray | None = getattr(rollouts, self.column)
+        if found is None:
+            raise ValueError(f"verifier.column is {self.column!r}, which the log does not have")
+        return found
+
+
+@dataclass(frozen=True)
+class NoSignal(Verifier):
+    """Says nothing, for free: for routers that read prompts, and logs without any signal."""
+
+    def signal(self, rollouts: Rollouts) -> FloatArray:
+        """Zeros ``(n, N)``."""
+        return np.zeros(rollouts.score.shape)
+
+
+def fitted(verifier: Verifier, train: Rollouts) -> Verifier:
+    """The verifier once it has learned from training queries.
+
+    Raises:
+        VerifierError: it failed.
+    """
+    with _named(verifier):
+        return verifier.fit(train)
+
+
+def emitted(verifier: Verifier, rollouts: Rollouts) -> FloatArray:
+    """A verifier's signals as ``(n, N, D)``, NaN where there is none.
+
+    Raises:
+        VerifierError: it failed, or returned no numbers, another shape or an infinite signal.
+    """
+    with _named(verifier):
+        signal = np.asarray(verifier.signal(rollouts), dtype=np.float64)
     if signal.ndim == 2:
         signal = signal[..., None]
+    name = type(verifier).__name__
     n, n_models = rollouts.score.shape
-    if signal.ndim != 3 or signal.shape[:2] != (n, n_models):
-        raise ValueError(
+    if signal.ndim != 3 or signal.shape[:2] != (n, n_models) or not signal.shape[2]:
+        raise VerifierError(
             f"verifier {name} returned signals of shape {signal.shape}, expected ({n}, {n_models})"
             f" or ({n}, {n_models}, D)"
         )
-    bad = np.argwhere(~np.isfinite(signal[:, :-1]).all(axis=2))
+    if (infinite := np.isinf(signal)).any():
+        row, model = np.argwhere(infinite)[0][:2]
+        raise VerifierError(
+            f"verifier {name} has the signal {signal[row, model].tolist()} for "
+            f"{rollouts.models[model]!r} on query {str(rollouts.query_id[row])!r}: expected finite "
+            "numbers, or NaN where it says nothing"
+        )
+    return signal
+
+
+def paid(verifier: Verifier, rollouts: Rollouts) -> FloatArray | None:
+    """What each of a verifier's signals cost, ``(n, N)``; None if they are free.
+
+    Raises:
+        VerifierError: it failed, or returned another shape or a negative cost.
+    """
+    with _named(verifier):
+        cost = verifier.cost(rollouts)
+        if cost is None:
+            return None
+        cost = np.asarray(cost, dtype=np.float64)
+    name = type(verifier).__name__
+    if cost.shape != rollouts.score.shape:
+        raise VerifierError(
+            f"verifier {name} returned costs of shape {cost.shape}, expected {rollouts.score.shape}"
+        )
+    bad = np.argwhere((cost < 0) | np.isinf(cost))
     if len(bad):
         row, model = bad[0]
-        raise ValueError(
-            f"verifier {name} has no finite signal for {rollouts.models[model]!r} on query "
-            f"{rollouts.query_id[row]!r} (found {signal[row, model].tolist()}, {len(bad)} such "
-            "in all): every answer that a decision can follow needs one"
+        raise VerifierError(
+            f"verifier {name} charges {cost[row, model]:g} for {rollouts.models[model]!r} on query "
+            f"{str(rollouts.query_id[row])!r}: expected a finite cost >= 0"
+        )
+    return cost
+
+
+@contextmanager
+def _named(verifier: Verifier) -> Iterator[None]:
+    """Errors of a verifier's own code name it; those of one inside it keep that one's name."""
+    name = type(verifier).__name__
+    try:
+        yield
+    except VerifierError:
+        raise
+    except ValueError as error:
+        raise VerifierError(f"verifier {name}: {error}") from error
+    except Exception as error:  # a plug-in may raise anything
+        raise VerifierError(f"verifier {name} failed: {type(error).__name__}: {error}") from error
+
+
+def checked_signal(verifier: Verifier, rollouts: Rollouts) -> FloatArray:
+    """A verifier's signals as ``(n, N, D)``, there wherever a decision needs one.
+
+    Raises:
+        VerifierError: as `emitted`, or a signal that is missing where a decision needs it.
+    """
+    signal = emitted(verifier, rollouts)
+    bad = np.argwhere(np.isnan(signal[:, :-1]).any(axis=2))
+    if len(bad):
+        row, model = bad[0]
+        raise VerifierError(
+            f"verifier {type(verifier).__name__} has no finite signal for "
+            f"{rollouts.models[model]!r} on query {str(rollouts.query_id[row])!r} (found "
+            f"{signal[row, model].tolist()}, {len(bad)} such in all): every answer that a decision "
+            "can follow needs one"
         )
     return signal
 
@@ -108,5 +226,5 @@ def make_replay(
     rollouts: Rollouts, verifier: Verifier, cost_model: CostModel, costs: Costs
 ) -> Replay:
     """A log seen through a verifier and a cost model; ``costs`` are fitted on training queries."""
-    call, verify = cost_model.apply(rollouts, verifier.cost(rollouts), costs)
+    call, verify = cost_model.apply(rollouts, paid(verifier, rollouts), costs)
     return Replay(rollouts.score, call, verify, checked_signal(verifier, rollouts), rollouts)

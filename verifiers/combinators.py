@@ -1,0 +1,222 @@
+"""Verifiers made of verifiers: side by side, merged to one confidence, an affordable one first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs import Rollouts
+from verifiers.calibration import Calibration, Calibrator, Kind
+from verifiers.verifier import Verifier, emitted, fitted, paid
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SideBySide(Verifier):
+    """Several verifiers' signals as one vector; all of them are paid for.
+
+    Attributes:
+        verifiers: by name, at least one.
+
+    Raises:
+        ValueError: there is none.
+    """
+
+    verifiers: Mapping[str, Verifier]
+
+    def __post_init__(self) -> None:
+        _check_parts(self.verifiers)
+
+    def fit(self, train: Rollouts) -> SideBySide:
+        return replace(self, verifiers=_fitted_parts(self.verifiers, train))
+
+    def signal(self, rollouts: Rollouts) -> FloatArray:
+        """``(n, N, D)``, the verifiers' signals in their order."""
+        return _stacked(self.verifiers, rollouts)
+
+    def cost(self, rollouts: Rollouts) -> FloatArray | None:
+        return _total([paid(verifier, rollouts) for verifier in self.verifiers.values()])
+
+
+@dataclass(frozen=True)
+class CalibratedMerge(Verifier):
+    """Several verifiers merged to one calibrated confidence, learned on training queries.
+
+    Attributes:
+        verifiers: by name, at least one; one alone is calibrated.
+        kind: "logistic" or "isotonic", see `Calibrator`.
+        seed: of the folds that training queries' own confidences are held out by.
+        merge_: fitted.
+
+    Raises:
+        ValueError: there is none, or an unknown kind.
+    """
+
+    verifiers: Mapping[str, Verifier]
+    kind: Kind = "logistic"
+    seed: int = 0
+    merge_: _Merge | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _check_parts(self.verifiers)
+        _calibrator(self.kind, self.seed)
+
+    def fit(self, train: Rollouts) -> CalibratedMerge:
+        parts = _fitted_parts(self.verifiers, train)
+        merge = _Merge.fit(_stacked(parts, train), train, _calibrator(self.kind, self.seed))
+        return replace(self, verifiers=parts, merge_=merge)
+
+    def signal(self, rollouts: Rollouts) -> FloatArray:
+        """Confidences ``(n, N)``; training queries' are predicted without their own fold."""
+        return _known(self.merge_)(_stacked(self.verifiers, rollouts), rollouts)
+
+    def cost(self, rollouts: Rollouts) -> FloatArray | None:
+        return _total([paid(verifier, rollouts) for verifier in self.verifiers.values()])
+
+
+@dataclass(frozen=True)
+class AffordableFirst(Verifier):
+    """A cheap verifier, and a dear one only where the cheap one leaves doubt.
+
+    Both are calibrated on training queries. Where the cheap one's confidence lies outside
+    ``[low, high]`` it is the signal; within, the dear one is bought too and the signal is the
+    confidence in the light of both.
+
+    Attributes:
+        first: the cheap one.
+        then: the dear one.
+        low: least confidence that leaves doubt.
+        high: largest one.
+        kind: of the calibrations.
+        seed: of their folds.
+        alone_: fitted to the first.
+        both_: fitted to both.
+
+    Raises:
+        ValueError: not ``0 <= low <= high <= 1``, or an unknown kind.
+    """
+
+    first: Verifier
+    then: Verifier
+    low: float = 0.2
+    high: float = 0.8
+    kind: Kind = "logistic"
+    seed: int = 0
+    alone_: _Merge | None = field(default=None, repr=False, compare=False)
+    both_: _Merge | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high <= 1:
+            raise ValueError(
+                f"verifier.low and verifier.high are {self.low} and {self.high}: expected "
+                "0 <= low <= high <= 1"
+            )
+        _calibrator(self.kind, self.seed)
+
+    def fit(self, train: Rollouts) -> AffordableFirst:
+        first, then = fitted(self.first, train), fitted(self.then, train)
+        calibrator = _calibrator(self.kind, self.seed)
+        both = _stacked({"first": first, "then": then}, train)
+        alone = _Merge.fit(emitted(first, train), train, calibrator)
+        return replace(
+            self, first=first, then=then, alone_=alone, both_=_Merge.fit(both, train, calibrator)
+        )
+
+    def signal(self, rollouts: Rollouts) -> FloatArray:
+        """Confidences ``(n, N)``; training queries' are predicted without their own fold."""
+        confidence, doubt = self._first_look(rollouts)
+        both = _stacked({"first": self.first, "then": self.then}, rollouts)
+        return np.where(doubt, _known(self.both_)(both, rollouts), confidence)
+
+    def cost(self, rollouts: Rollouts) -> FloatArray | None:
+        """What was bought: the second one's cost only where there was doubt."""
+        second = paid(self.then, rollouts)
+        if second is not None:
+            second = np.where(self._first_look(rollouts)[1], second, 0.0)
+        return _total([paid(self.first, rollouts), second])
+
+    def _first_look(self, rollouts: Rollouts) -> tuple[FloatArray, NDArray[np.bool_]]:
+        confidence = _known(self.alone_)(emitted(self.first, rollouts), rollouts)
+        return confidence, (confidence >= self.low) & (confidence <= self.high)
+
+
+@dataclass(frozen=True, eq=False)
+class _Merge:
+    """A calibration for each model, and the training queries' held-out confidences.
+
+    Attributes:
+        models: ``N``, None where there is nothing to learn from.
+        query_id: ``(n,)`` training queries, sorted.
+        held_out: ``(n, N)``.
+    """
+
+    models: Sequence[Calibration | None]
+    query_id: NDArray[np.str_]
+    held_out: FloatArray
+
+    @classmethod
+    def fit(cls, signal: FloatArray, train: Rollouts, calibrator: Calibrator) -> _Merge:
+        """Learns from signals ``(n, N, D)``; queries without a signal or a score are left out."""
+        models: list[Calibration | None] = []
+        held_out = np.full(train.score.shape, np.nan)
+        for model in range(train.n_models):
+            score = train.score[:, model]
+            rows = np.isfinite(signal[:, model]).all(axis=1) & ~np.isnan(score)
+            if not rows.any():
+                models.append(None)
+                continue
+            calibration, held_out[rows, model] = calibrator.fit(signal[rows, model], score[rows])
+            models.append(calibration)
+        order = np.argsort(train.query_id)
+        return cls(models, train.query_id[order], held_out[order])
+
+    def __call__(self, signal: FloatArray, rollouts: Rollouts) -> FloatArray:
+        """Confidences ``(n, N)`` of signals ``(n, N, D)``, NaN where there is none."""
+        found = np.full(signal.shape[:2], np.nan)
+        for model, calibration in enumerate(self.models):
+            rows = np.isfinite(signal[:, model]).all(axis=1)
+            if calibration is not None and rows.any():
+                found[rows, model] = calibration(signal[rows, model])
+        place = np.minimum(np.searchsorted(self.query_id, rollouts.query_id), len(self) - 1)
+        known = self.held_out[place]
+        trained = (self.query_id[place] == rollouts.query_id)[:, None] & ~np.isnan(known)
+        return np.where(trained & ~np.isnan(found), known, found)
+
+    def __len__(self) -> int:
+        return len(self.query_id)
+
+
+def _calibrator(kind: Kind, seed: int) -> Calibrator:
+    try:
+        return Calibrator(kind, seed=seed)
+    except ValueError as error:
+        raise ValueError(f"verifier.{error}") from None
+
+
+def _known(merge: _Merge | None) -> _Merge:
+    if merge is None:
+        raise ValueError("this verifier learns: call fit(training rollouts) before it is used")
+    return merge
+
+
+def _check_parts(verifiers: Mapping[str, Verifier]) -> None:
+    if not isinstance(verifiers, Mapping) or not verifiers:
+        raise ValueError("verifier.verifiers is empty: expected a verifier for at least one name")
+
+
+def _fitted_parts(verifiers: Mapping[str, Verifier], train: Rollouts) -> dict[str, Verifier]:
+    return {name: fitted(verifier, train) for name, verifier in verifiers.items()}
+
+
+def _stacked(verifiers: Mapping[str, Verifier], rollouts: Rollouts) -> FloatArray:
+    return np.concatenate([emitted(verifier, rollouts) for verifier in verifiers.values()], axis=2)
+
+
+def _total(costs: Sequence[FloatArray | None]) -> FloatArray | None:
+    """Costs added up; None if all are free. What was not emitted was not charged."""
+    charged = [np.nan_to_num(cost) for cost in costs if cost is not None]
+    return np.sum(charged, axis=0) if charged else None

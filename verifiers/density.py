@@ -1,0 +1,168 @@
+"""Observation models with a density for every score: what they share, and how they become symbols.
+
+A density is fitted to weighted queries. Those of a level have weight 1 and all queries together a
+little more, ``smoothing``: with few queries of a level its density is the pooled one, which says
+nothing, and with many it is the level's own. Under "joint" a score vector's density is fitted to
+its own queries and, with weight ``shrinkage`` in all, to what "own" fits.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Protocol, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verifiers.binning import Binning, inner_edges
+from verifiers.histogram import Conditioning, row_of
+from verifiers.scale import LogitScale, Scale
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+# Share of a symbol's likelihood that is spread evenly: no signal proves a score impossible.
+_FLOOR = 1e-6
+
+
+class Densities(Protocol):
+    """``G`` densities over logits."""
+
+    def pdf(self, z: FloatArray) -> FloatArray:
+        """``(G, m)`` at logits ``(m,)``; each integrates to one over the real line."""
+
+    def cdf(self, z: FloatArray) -> FloatArray:
+        """``(G, m)`` mass below logits ``(m,)``."""
+
+
+@dataclass(eq=False)
+class DensityObservation(ABC):
+    """Fits a density of each model's signal for every score, on the logit scale.
+
+    Attributes:
+        bins: ``K``, symbols that a signal is turned into for the finite model.
+        binning: as `Histogram`, on the logit scale; likelihoods are the densities' mass in each
+            bin, not counts, so more bins cost no data.
+        conditioning: "own": ``f_i(o | y_i)``; "joint": ``f_i(o | y)``.
+        scale: how a signal becomes a logit, see `LogitScale`.
+        smoothing: weight, in queries, of all queries in each level's density.
+        shrinkage: under "joint", weight of "own" in queries.
+        scale_: fitted, ``N - 1`` scales.
+        edges_: fitted, ``N - 1`` arrays of inner bin edges in logits.
+        densities_: fitted, of each model.
+        group_: fitted, ``(N - 1, S)`` which of the densities is each score vector's.
+        likelihood: fitted, ``(N - 1, S, K)``.
+        representative: fitted, ``(N - 1, K, 1)`` the median training signal of each bin.
+
+    Raises:
+        ValueError: a value out of its range, with the key.
+    """
+
+    bins: int = 8
+    binning: Binning = "quantile"
+    conditioning: Conditioning = "own"
+    scale: Scale = "auto"
+    smoothing: float = 2.0
+    shrinkage: float = 16.0
+    scale_: list[LogitScale] = field(init=False, repr=False)
+    edges_: list[FloatArray] = field(init=False, repr=False)
+    densities_: list[Densities] = field(init=False, repr=False)
+    group_: IntArray = field(init=False, repr=False)
+    likelihood: FloatArray = field(init=False, repr=False)
+    representative: FloatArray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.bins < 1:
+            raise ValueError(f"observation.bins is {self.bins}: expected at least 1")
+        for key, allowed in (
+            ("binning", get_args(Binning)),
+            ("conditioning", get_args(Conditioning)),
+            ("scale", get_args(Scale)),
+        ):
+            if (value := getattr(self, key)) not in allowed:
+                raise ValueError(f"observation.{key} is {value!r}: expected one of {allowed}")
+        for key in ("smoothing", "shrinkage"):
+            if not 0 < getattr(self, key) < np.inf:
+                raise ValueError(f"observation.{key} is {getattr(self, key)}: expected > 0")
+
+    @abstractmethod
+    def _fit(self, z: FloatArray, weight: FloatArray) -> Densities:
+        """``G`` densities of logits ``(n,)``, each with its weights ``(G, n)``."""
+
+    @property
+    def n_symbols(self) -> int:
+        return self.bins
+
+    def fit(self, signal: FloatArray, level: IntArray, score_vectors: IntArray) -> Self:
+        """Estimates densities, edges and likelihoods; arguments as `Histogram.fit`.
+
+        Raises:
+            ValueError: signals of more than one number, or not of the scale.
+        """
+        _, n_verified, width = signal.shape
+        if width != 1:
+            raise ValueError(
+                f"observation={type(self).__name__} takes one number an answer, the verifier gives "
+                f"{width}: use observation=product or observation=merged"
+            )
+        kind = LogitScale.fit(signal, self.scale).kind  # the same for all models
+        self.scale_, self.edges_, self.densities_ = [], [], []
+        self.group_ = np.empty((n_verified, len(score_vectors)), dtype=np.int64)
+        self.likelihood = np.zeros((n_verified, len(score_vectors), self.bins))
+        self.representative = np.empty((n_verified, self.bins, 1))
+        vector = row_of(level, score_vectors)
+        for model in range(n_verified):
+            raw, own = signal[:, model, 0], level[:, model]
+            self.scale_.append(LogitScale.fit(raw, kind))
+            z = self.scale_[model](raw)
+            target = level if self.conditioning == "joint" else own[:, None]
+            self.edges_.append(inner_edges(z, target, self.bins, self.binning))
+            weight, self.group_[model] = self._weights(own, score_vectors[:, model], vector)
+            self.densities_.append(self._fit(z, weight))
+            used = len(self.edges_[model]) + 1
+            below = self.densities_[model].cdf(self.edges_[model])
+            share = np.maximum(np.diff(below, axis=1, prepend=0.0, append=1.0), 0.0) + _FLOOR / used
+            share /= share.sum(axis=1, keepdims=True)
+            self.likelihood[model, :, :used] = share[self.group_[model]]
+            self.representative[model, :, 0] = self._representative(model, raw)
+        return self
+
+    def symbols(self, model: int, signal: FloatArray) -> IntArray:
+        """Bins ``(n,)`` of one model's signals ``(n, 1)``."""
+        z = self.scale_[model](signal[:, 0])
+        return np.searchsorted(self.edges_[model], z, side="right")
+
+    def density(self, model: int, signal: FloatArray) -> FloatArray:
+        """``(n, S)`` the density of one model's signals ``(n, 1)`` given each score vector, per
+        unit of logit: the likelihood before it is cut into symbols."""
+        return self.densities_[model].pdf(self.scale_[model](signal[:, 0]))[self.group_[model]].T
+
+    def _weights(
+        self, own: IntArray, own_of_vector: IntArray, vector: IntArray
+    ) -> tuple[FloatArray, IntArray]:
+        """Weights ``(G, n)`` of the queries in each density, and each score vector's ``(S,)``."""
+        n, levels = len(own), int(own_of_vector.max()) + 1
+        weight = (own == np.arange(levels)[:, None]) + self.smoothing / n
+        if self.conditioning == "own":
+            return weight, own_of_vector
+        group = own_of_vector.copy()  # a vector that was never seen has the density of "own"
+        seen = np.unique(vector)
+        group[seen] = levels + np.arange(len(seen))
+        fallback = weight[own_of_vector[seen]]
+        fallback *= self.shrinkage / fallback.sum(axis=1, keepdims=True)
+        return np.concatenate([weight, (vector == seen[:, None]) + fallback]), group
+
+    def _representative(self, model: int, signal: FloatArray) -> FloatArray:
+        edges = self.edges_[model]
+        symbol = self.symbols(model, signal[:, None])
+        # An empty bin lies between two others; an unused one has likelihood 0.
+        middle = self.scale_[model].inverse((edges[:-1] + edges[1:]) / 2)
+        fallback = np.full(self.bins, signal.max())
+        fallback[1 : 1 + len(middle)] = middle
+        return np.array(
+            [
+                np.median(signal[symbol == k]) if (symbol == k).any() else fallback[k]
+                for k in range(self.bins)
+            ]
+        )

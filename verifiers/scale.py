@@ -1,0 +1,89 @@
+"""`LogitScale`: signals of any kind on one scale on which densities are smooth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+FloatArray = NDArray[np.float64]
+
+Scale = Literal["auto", "logprob", "probability", "real"]
+
+_LIMIT = 16.0
+# Of a standard logistic variable: the distance between its quartiles.
+_QUARTILES = 2 * np.log(3)
+
+
+@dataclass(frozen=True)
+class LogitScale:
+    """Turns a signal into a logit ``z`` in [-16, 16], increasing in the signal.
+
+    - "logprob", a log-probability ``s <= 0``: ``z = s - log(1 - exp(s))``;
+    - "probability", ``s`` in [0, 1]: ``z = log(s / (1 - s))``;
+    - "real", any number: ``z = (s - median) / w``, with ``w`` such that the quartiles of ``z`` lie
+      as far apart as a standard logistic variable's.
+
+    Logits are cut off at ±16: a log-probability of exactly 0, or one of -10⁴, is a probability
+    ``1.1e-7`` away from 1 or 0, no infinity.
+
+    Attributes:
+        kind: one of the three.
+        centre: the median, under "real".
+        width: ``w``, under "real".
+    """
+
+    kind: Scale
+    centre: float = 0.0
+    width: float = 1.0
+
+    @classmethod
+    def fit(cls, signal: FloatArray, kind: Scale = "auto") -> Self:
+        """The scale for training signals ``(n,)``.
+
+        Args:
+            signal: finite.
+            kind: "auto" takes signals that are all <= 0, and not all 0, for log-probabilities,
+                such as lie in [0, 1] for probabilities, and others for real numbers.
+
+        Raises:
+            ValueError: signals that are not of the kind.
+        """
+        low, high = float(signal.min()), float(signal.max())
+        if kind == "auto":
+            kind = "real" if high > 0 else "logprob"
+            if 0 <= low <= high <= 1:
+                kind = "probability"
+        if kind not in get_args(Scale):
+            raise ValueError(f"observation.scale is {kind!r}: expected one of {get_args(Scale)}")
+        if kind == "logprob" and high > 0:
+            raise ValueError(f"observation.scale is 'logprob', but signals reach {high:g} > 0")
+        if kind == "probability" and not 0 <= low <= high <= 1:
+            raise ValueError(
+                f"observation.scale is 'probability', but signals lie in [{low:g}, {high:g}]"
+            )
+        if kind != "real":
+            return cls(kind)
+        first, centre, third = np.quantile(signal, [0.25, 0.5, 0.75]).tolist()
+        # Where half of the signals tie, the quartiles say nothing of the width.
+        spread = third - first or float(signal.std()) * 1.35
+        return cls(kind, centre, spread / _QUARTILES if spread > 0 else 1.0)
+
+    def __call__(self, signal: FloatArray) -> FloatArray:
+        """Logits of signals of any shape."""
+        if self.kind == "real":
+            return np.clip((signal - self.centre) / self.width, -_LIMIT, _LIMIT)
+        if self.kind == "probability":
+            return logit(np.clip(signal, expit(-_LIMIT), expit(_LIMIT)))
+        # log p = -log(1 + exp(-z)): where z is cut off, so is log p, before anything overflows.
+        bounded = np.clip(signal, -np.logaddexp(0, _LIMIT), -np.logaddexp(0, -_LIMIT))
+        return np.clip(bounded - np.log(-np.expm1(bounded)), -_LIMIT, _LIMIT)
+
+    def inverse(self, z: FloatArray) -> FloatArray:
+        """Signals that have these logits."""
+        if self.kind == "real":
+            return self.centre + self.width * z
+        return expit(z) if self.kind == "probability" else -np.logaddexp(0, -z)
