@@ -7,15 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs import Rules
+from envs import CostModel, RoutingPOMDP, Rules
 from envs.decision_graph import DecisionGraph, flatten
 from envs.pomdp_file import read_pomdp, write_pomdp
+from envs.profiles import load_profile, shipped_profiles, simulate
 from evaluation.evaluate import model_value
 from solvers import Exact
 from solvers.alpha_files import read_alpha, write_alpha
 from solvers.alpha_vectors import AlphaVectorIteration
+from solvers.point_based import PointBased
 from solvers.value_iteration import AlphaVectors, value_iteration
 from tests.problems import every_rules, name_of, problems, random_problem
+from verifiers import Histogram, LoggedSignal, make_replay
 
 SEEDS = st.integers(0, 2**32)
 REGIONS = ("simplex", "statistic", "reachable")
@@ -63,6 +66,26 @@ def test_five_models_under_every_rule(rules):
     problem = random_problem(rules, np.random.default_rng(5), symbols=3)
     policy = AlphaVectorIteration().solve(problem)
     assert policy.value == pytest.approx(Exact().solve(problem).value, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", shipped_profiles())
+def test_shipped_profiles_under_every_option(name):
+    """Alpha vectors, point-based bounds and backward induction on what real logs look like."""
+    log = simulate(load_profile(name), 300, seed=0)
+    verifier, cost_model = LoggedSignal(), CostModel(ratio=50.0)
+    costs = cost_model.fit(log, verifier.cost(log))
+    train = make_replay(log, verifier, cost_model, costs)
+    rules = Rules(len(log.models), skip=True, free_start=True, verify=True)
+    problem = RoutingPOMDP.fit(train, Histogram(), costs, rules)
+    for price in (0.02, 0.2, 0.6):
+        priced = problem.at(price)
+        best = Exact().solve(priced).value
+        policy = AlphaVectorIteration().solve(priced)
+        assert policy.value == pytest.approx(best, abs=1e-9)
+        assert model_value(policy) == pytest.approx(best, abs=1e-9)
+        found = PointBased().solve(priced)
+        assert found.lower - 1e-9 <= best <= found.upper + 1e-9
+        assert best - model_value(found) <= 1e-3
 
 
 @settings(max_examples=25, deadline=None)
