@@ -62,6 +62,7 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
     from evaluation.prepare import prepare
     from evaluation.report import report
     from evaluation.tracker import masked
+    from solvers import Training
 
     started = time.perf_counter()
     check_prices(config.evaluation.prices)
@@ -104,7 +105,14 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(config.threads)
         prices, chosen = list(config.evaluation.prices), config.evaluation
-        solver = solver.logging_to(partial(tracked.log, "train"))
+        solver = solver.with_training(
+            Training(
+                log=partial(tracked.log, "train"),
+                validation=validation,
+                folder=folder / "checkpoints",
+                source={"models": list(loaded.models), "verifier": plain(config.verifier)},
+            )
+        )
         policies = solver.solve_frontier(problem, prices, train_set)
         solved = time.perf_counter()
         found = report(
