@@ -12,13 +12,16 @@ from solvers import Training
 from solvers.checkpoint import CheckpointError, Restored, about, load, require_fit, save
 from tests.problems import random_problem
 
+CORE = Rules(3)
 
-def problem_of(rules=Rules(3), symbols=3):
+
+def problem_of(rules=CORE, symbols=3):
     return random_problem(rules, np.random.default_rng(0), symbols)
 
 
-def content(problem, training=Training(), **changed):
-    return {"about": about("belief_dqn", {"hidden": 8}, problem, training) | changed}
+def content(problem, training=None, **changed):
+    said = about("belief_dqn", {"hidden": 8}, problem, training or Training())
+    return {"about": said | changed}
 
 
 def test_tensors_and_values_come_back_as_they_were(tmp_path):
@@ -39,7 +42,7 @@ class Bomb:
 def test_opening_one_runs_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"about": {"format": 1}, "bomb": Bomb()}, tmp_path / "policy.pt")
-    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Bomb()))
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Bomb(), protocol=2))
     for name in ("policy.pt", "plain.pt"):
         with pytest.raises(CheckpointError, match=f"{name}: no checkpoint of tensors"):
             load(tmp_path / name)

@@ -17,8 +17,8 @@ from tests.problems import random_policy, random_problem
 ABOUT = {"format": 1, "solver": "toy"}
 
 
-class Interrupted(Exception):
-    pass
+class InterruptionError(Exception):
+    """Stands for a kill."""
 
 
 def train(folder=None, steps=40, stop=None, broken=None, about=ABOUT, log=None, **options):
@@ -40,7 +40,7 @@ def train(folder=None, steps=40, stop=None, broken=None, about=ABOUT, log=None, 
     )
     for step in loop:
         if step == stop:
-            raise Interrupted
+            raise InterruptionError
         x = torch.as_tensor(loop.rng(step).normal(size=(16, 1)), dtype=torch.float32)
         loss = ((network(x) - 3 * x) ** 2).mean()
         loop.descend(loss * (math.nan if step == broken else 1.0))
@@ -59,7 +59,7 @@ def same(one, two):
 @pytest.mark.parametrize("stop", [5, 11, 37])
 def test_an_interrupted_training_goes_on_to_the_same_numbers(tmp_path, stop):
     last, best, whole = train()
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptionError):
         train(tmp_path, stop=stop)
     again_last, again_best, again = train(tmp_path)
     assert same(last, again_last)
