@@ -23,7 +23,7 @@ class Columns:
 
     @property
     def nothing(self) -> int:
-        """The zeros: the score, the cost or the signal of what did not happen."""
+        """The zeros: the cost or the signal of what did not happen."""
         return self.n_models
 
     @property
@@ -66,7 +66,6 @@ class Moves:
         shows: the column of the tape that the signal stands in.
         pays: the column with the cost of the action.
         pays_forced: the column with the cost of the verification that comes with it.
-        earns: the column with the score of the last answer, where the episode ends.
     """
 
     after: IntArray
@@ -80,7 +79,6 @@ class Moves:
     shows: IntArray
     pays: IntArray
     pays_forced: IntArray
-    earns: IntArray
     n_actions: int
     over: int
     masks: NDArray[np.int8]
@@ -97,7 +95,7 @@ class Moves:
             for field in fields(cls)
             if field.name not in ("n_actions", "over", "masks")
         }
-        for name in ("shows", "pays", "pays_forced", "earns"):
+        for name in ("shows", "pays", "pays_forced"):
             tables[name][:] = columns.nothing
         tables["after"][:] = over
         for state in np.flatnonzero(masks.any(axis=1)):
@@ -125,7 +123,6 @@ class Moves:
                     "is_verified": verified,
                     "signal": 1 + 2 * n + stage * d,
                     "shows": columns.signal + stage * d if verified else columns.nothing,
-                    "earns": stage if ends else columns.nothing,
                 }
                 for name, value in row.items():
                     tables[name][state, action] = value

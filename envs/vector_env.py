@@ -30,6 +30,8 @@ from envs.tolls import Choice
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+_TABLE = 2**16  # the most histories whose best answers are worth a table
+
 
 class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
     """Route ``num_envs`` queries at once; each environment does what `RoutingEnv` would.
@@ -107,6 +109,10 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         self._paid, self._rewarded = np.zeros(num_envs), np.zeros(num_envs)
         self.price, self._minus_rate = np.zeros(num_envs), np.zeros(num_envs)
         self._every = np.arange(num_envs)
+        self._best: IntArray | None = None
+        if self.rules.answer == "best":
+            assert self.problem is not None
+            self._best = _best_answers(self.problem)
         if not setting.tolls.drawn:
             self._set_terms(self._every, np.random.default_rng(0))
         self._started = False
@@ -186,7 +192,7 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         return action
 
     def _pay(self, move: IntArray) -> FloatArray:
-        """Charges for the moves; the rewards, which have the score of a last answer in them."""
+        """Charges for the moves; the rewards without the scores of answers."""
         moves, cells, first = self._moves, self._tape.cells, self._tape.first
         paid = self._paid
         paid += cells.take(first + moves.pays.take(move))
@@ -196,8 +202,6 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         reward = paid - self._rewarded
         reward *= self._minus_rate
         self._rewarded[:] = paid
-        if self.rules.answer == "last":
-            reward += cells.take(first + moves.earns.take(move))
         return reward
 
     def _show(self, move: IntArray) -> None:
@@ -254,18 +258,13 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
     def _results(
         self, ended: IntArray, ends: NDArray[np.bool_], reward: FloatArray
     ) -> dict[str, Any]:
-        """What is told of episodes that ended; adds the scores of their "best" answers."""
+        """What is told of episodes that ended, whose scores it adds to the rewards."""
         if not len(ended):
             return {}
         scores = self._tape.scores(ended)
-        answer = self._observation[ended, 0].astype(np.int64)
-        if self.rules.answer == "best":
-            assert self.problem is not None
-            history = History.from_array(self._observation.take(ended, axis=0), self.rules.n_models)
-            answer = self.problem.best_answer(history)
+        answer = self._answer(ended)
         score = scores[np.arange(len(ended)), answer]
-        if self.rules.answer == "best":
-            reward[ended] += score
+        reward[ended] += score
         told = {"score": score, "answer": answer, "cost": self._paid[ended], "scores": scores}
         infos: dict[str, Any] = {}
         for key, value in told.items():
@@ -273,6 +272,17 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
             infos[key][ended] = value
             infos[f"_{key}"] = ends.copy()
         return infos
+
+    def _answer(self, ended: IntArray) -> IntArray:
+        """Which model's answer is returned in the environments ``ended``."""
+        seen = self._observation.take(ended, axis=0)
+        if self.rules.answer == "last":
+            return seen[:, 0].astype(np.int64)
+        assert self.problem is not None
+        history = History.from_array(seen, self.rules.n_models)
+        if self._best is None:
+            return self.problem.best_answer(history)
+        return self._best[self.problem.encode(history), history.called[:, -1].astype(np.int64)]
 
     def _final(
         self,
@@ -314,3 +324,17 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         if not (self._started or mask.all()):
             raise ResetNeeded("no episode has begun: the first reset is of every environment")
         return mask
+
+
+def _best_answers(problem: RoutingPOMDP) -> IntArray | None:
+    """`RoutingPOMDP.best_answer` by history code and by whether the last model, which has no
+    digit there, was called: ``(n_histories, 2)``; None where that would be too large a table."""
+    if problem.n_histories > _TABLE:
+        return None
+    code = np.arange(problem.n_histories)
+    called = problem.decode(code).called
+    answers = []
+    for last in (False, True):
+        called[:, -1] = last
+        answers.append(problem.dearest_best(code, called))
+    return np.stack(answers, axis=1)
