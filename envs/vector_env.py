@@ -137,7 +137,7 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         self._begin(rows, query)
         self._over[rows] = False
         self._started = True
-        return self._seen(), self._as_asked(self._masks())
+        return self._seen(), self.as_asked(self._masks())
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         over = np.flatnonzero(self._over)
@@ -165,10 +165,12 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         if len(over):
             self._begin(over, None)
         infos |= self._masks()
-        truncated = np.zeros(self.num_envs, dtype=bool)
-        said = {"reward": reward, "terminated": ends.copy(), "truncated": truncated}
-        said, infos = self._as_asked(said), self._as_asked(infos)
-        return self._seen(), *said.values(), infos
+        told = self.as_asked({"ends": ends.copy(), "truncated": np.zeros_like(ends)})
+        return self._seen(), self.as_asked(reward), *told.values(), self.as_asked(infos)
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """``(num_envs, n_actions)`` the legal actions now; none where an episode is over."""
+        return self._moves.masks.take(self._state, axis=0).astype(bool)
 
     # -- inside a step ------------------------------------------------------------------------
 
@@ -248,8 +250,7 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
     # -- what a step says ---------------------------------------------------------------------
 
     def _seen(self) -> Any:
-        seen = self._observation.copy() if self.copy else self._observation
-        return self._as_asked({"seen": seen})["seen"]
+        return self.as_asked(self._observation.copy() if self.copy else self._observation)
 
     def _masks(self) -> dict[str, Any]:
         mask = self._moves.masks.take(self._state, axis=0)
@@ -305,14 +306,14 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
             "_final_info": ends.copy(),
         }
 
-    def _as_asked(self, arrays: dict[str, Any]) -> dict[str, Any]:
-        """The same as tensors that share the memory, if tensors are asked for."""
+    def as_asked(self, arrays: Any) -> Any:
+        """An array, or each of a dict's, as a tensor of the same memory, if tensors are asked
+        for."""
         if self._from_numpy is None:
             return arrays
-        return {
-            key: self._as_asked(value) if isinstance(value, dict) else self._from_numpy(value)
-            for key, value in arrays.items()
-        }
+        if isinstance(arrays, dict):
+            return {key: self.as_asked(value) for key, value in arrays.items()}
+        return self._from_numpy(arrays)
 
     def _reset_mask(self, mask: Any) -> NDArray[np.bool_]:
         mask = np.asarray(mask)
