@@ -1,0 +1,82 @@
+"""`StableBaselinesVecEnv`: a `RoutingVectorEnv` as stable-baselines3 and sb3-contrib take it.
+
+Their learners train on `RoutingEnv` as it is; through this they step thousands of episodes at once.
+It is the only module here that needs stable-baselines3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from stable_baselines3.common.vec_env import VecEnv
+
+
+class StableBaselinesVecEnv(VecEnv):
+    """Passes actions and observations on; the info of an ended episode holds its results and, as
+    stable-baselines3 wants it, its last observation.
+
+    Args:
+        env: a `RoutingVectorEnv`, wrapped or not, with SAME_STEP autoreset: that is
+            stable-baselines3's own.
+
+    Raises:
+        ValueError: another autoreset mode.
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
+        if (mode := env.metadata["autoreset_mode"]) is not AutoresetMode.SAME_STEP:
+            raise ValueError(f"autoreset_mode is {mode.name}: expected SAME_STEP")
+        self.env: Any = env
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+        self._actions: Any = None
+
+    def reset(self) -> Any:
+        # One generator draws for all environments: the first seed is the seed.
+        observation, _ = self.env.reset(seed=self._seeds[0])
+        self._reset_seeds()
+        self._reset_options()
+        return np.asarray(observation)
+
+    def step_async(self, actions: Any) -> None:
+        self._actions = actions
+
+    def step_wait(self) -> tuple[Any, Any, Any, list[dict[str, Any]]]:
+        observation, reward, terminated, _, infos = self.env.step(self._actions)
+        done = np.asarray(terminated)
+        told: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        if done.any():
+            last, final = np.asarray(infos["final_obs"]), infos["final_info"]
+            results = {key: np.asarray(final[key]) for key in ("score", "answer", "cost")}
+            for i in np.flatnonzero(done):
+                told[i] = {key: value[i] for key, value in results.items()}
+                told[i] |= {"terminal_observation": last[i], "TimeLimit.truncated": False}
+        return np.asarray(observation), np.asarray(reward, dtype=np.float32), done, told
+
+    def action_masks(self) -> Any:
+        """As `RoutingVectorEnv.action_masks`."""
+        return self.env.action_masks()
+
+    def close(self) -> None:
+        self.env.close()
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        if attr_name == "action_masks":
+            return [self.action_masks] * len(self._get_indices(indices))
+        return [getattr(self.env, attr_name)] * len(self._get_indices(indices))
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        raise AttributeError(f"{attr_name} cannot be set in some of the environments alone")
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any
+    ) -> Sequence[Any]:
+        if method_name != "action_masks":
+            raise AttributeError(f"the environments have no method {method_name!r} of their own")
+        return list(self.action_masks()[list(self._get_indices(indices))])
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: Any = None) -> list[bool]:
+        return [False] * len(self._get_indices(indices))
