@@ -1,23 +1,29 @@
-"""`StableBaselinesVecEnv`: a `RoutingVectorEnv` as stable-baselines3 and sb3-contrib take it.
+"""Bridges to stable-baselines3 and sb3-contrib, whose learners train on `RoutingEnv` as it is.
 
-Their learners train on `RoutingEnv` as it is; through this they step thousands of episodes at once.
-It is the only module here that needs stable-baselines3.
+Through `StableBaselinesVecEnv` they step thousands of episodes at once, and as a `LearnedPolicy`
+they are judged like any solver. No other module needs stable-baselines3.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
+from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
+
+from envs.history import History
+from envs.pomdp import RoutingPOMDP
+from envs.wrappers import View
 
 
 class StableBaselinesVecEnv(VecEnv):
-    """Passes actions and observations on; the info of an ended episode holds its results and, as
-    stable-baselines3 wants it, its last observation.
+    """A `RoutingVectorEnv` as stable-baselines3 takes it: the info of an ended episode holds its
+    results and its last observation.
 
     Args:
         env: a `RoutingVectorEnv`, wrapped or not, with SAME_STEP autoreset: that is
@@ -80,3 +86,41 @@ class StableBaselinesVecEnv(VecEnv):
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: Any = None) -> list[bool]:
         return [False] * len(self._get_indices(indices))
+
+
+class LearnedPolicy:
+    """What a learner without a memory decides, as a policy that `evaluation` takes.
+
+    An illegal choice counts as the lowest legal one, as in the environment.
+
+    Args:
+        learner: trained on `RoutingEnv` or `RoutingVectorEnv`.
+        problem: the rules, the price and the costs to decide under.
+        view: how it was shown observations, if a wrapper did.
+        show_tolls: whether those ended in the tolls.
+    """
+
+    def __init__(
+        self,
+        learner: Any,
+        problem: RoutingPOMDP,
+        view: View | None = None,
+        show_tolls: bool = False,
+    ) -> None:
+        self.problem = problem
+        self._learner, self._view = learner, view
+        self._tolls = np.concatenate([problem.call_price, problem.verify_price[:-1]])
+        self._tolls = self._tolls[: len(self._tolls) * show_tolls]
+        self._masked = "action_masks" in signature(learner.predict).parameters
+
+    def act(self, history: History) -> NDArray[np.int64]:
+        """Legal actions ``(n,)``."""
+        legal = self.problem.rules.masks[history.stage + 1, history.last_verified.astype(np.int64)]
+        tolls = np.broadcast_to(self._tolls, (len(history), len(self._tolls)))
+        seen = np.concatenate([history.to_array(), tolls], axis=1)
+        if self._view is not None:
+            seen = self._view(seen)
+        masks = {"action_masks": legal} if self._masked else {}
+        action, _ = self._learner.predict(seen, deterministic=True, **masks)
+        action = np.asarray(action, dtype=np.int64)
+        return np.where(legal[np.arange(len(action)), action], action, legal.argmax(axis=1))
