@@ -102,7 +102,6 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         self._tape = Tape(setting, num_envs)
         self._moves = Moves.of(setting.rules, self._tape.columns)
         self._observation = np.zeros((num_envs, setting.width))
-        self._cells = self._observation.reshape(-1)
         self._first = np.arange(num_envs) * self._observation.shape[1]
         self._state = np.full(num_envs, self._moves.over)
         self._over = np.ones(num_envs, dtype=bool)
@@ -131,9 +130,15 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         options, rows = options or {}, self._every
         if "reset_mask" in options:
             rows = np.flatnonzero(self._reset_mask(options["reset_mask"]))
-        query = options.get("query")
-        if query is not None:
-            query = np.broadcast_to(np.asarray(query), (self.num_envs,))[rows]
+        query = None
+        if "query" in options:
+            query = np.asarray(options["query"])
+            if query.shape not in ((), (self.num_envs,)) or query.dtype.kind not in "iu":
+                raise ValueError(
+                    f"options['query'] has shape {query.shape} and type {query.dtype}: "
+                    f"expected a whole number, or ({self.num_envs},) of them"
+                )
+            query = np.broadcast_to(query, (self.num_envs,))[rows]
         self._begin(rows, query)
         self._over[rows] = False
         self._started = True
@@ -208,7 +213,9 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _show(self, move: IntArray) -> None:
         """Writes what the moves reveal into the observation."""
-        moves, seen, first = self._moves, self._cells, self._first
+        moves, first = self._moves, self._first
+        # A view made anew: a copy of the environment would keep a stored one apart.
+        seen = self._observation.reshape(-1)
         self._observation[:, 0] = moves.stage.take(move)
         seen[first + moves.called.take(move)] = 1.0
         seen[first + moves.verified.take(move)] = moves.is_verified.take(move)
@@ -237,7 +244,7 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         if not self.rules.free_start and forced:
             for d in range(columns.n_signals):
                 signal = tape.cells.take(first + columns.signal + d)
-                self._cells[self._first[rows] + 1 + 2 * n + d] = signal
+                self._observation.reshape(-1)[self._first[rows] + 1 + 2 * n + d] = signal
         self._state[rows] = state
 
     def _set_terms(self, rows: IntArray, rng: np.random.Generator) -> None:
