@@ -1,12 +1,17 @@
 """The code in docs/ runs as it stands there."""
 
+import asyncio
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.verifiers.clients import Scripted, case_of
+from verifiers import SideBySide, Signal, judged, live_parts
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -67,3 +72,18 @@ def test_the_readme_lists_every_solver():
     table = readme[readme.index("| `solver=` |") :].split("\n\n")[0]
     listed = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row)}
     assert listed == {path.stem for path in (ROOT / "conf" / "solver").glob("*.yaml")}
+
+
+def test_the_live_verifier_of_the_docs_is_the_example_and_works():
+    path = DOCS / "examples" / "live_verifier.py"
+    code = path.read_text()
+    (shown,) = blocks("verifier.md", "py")
+    assert shown in code
+    assert len(code.splitlines()) < 25
+    found = runpy.run_path(str(path))["SecondOpinion"]()
+    judge = Scripted(["The PARIS!", "Rome"])
+    case = case_of(None, "Paris", judges={"judge": judge})
+    assert asyncio.run(judged(found, case)) == Signal(1.0, {"length": 10.0})
+    assert asyncio.run(judged(found, case)) == Signal(0.0, {"length": 4.0})
+    assert judge.calls[0]["messages"] == case.messages
+    assert live_parts(SideBySide({"mine": found})) == {"second_opinion": found}
