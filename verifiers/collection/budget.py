@@ -63,7 +63,9 @@ class Budget:
         while not self._fits(most):
             if not self._under_way:
                 self.exhausted = True
-                raise BudgetExhaustedError(self.shown())
+                raise BudgetExhaustedError(
+                    f"the budget does not allow another call: spent {self.shown()}"
+                )
             freed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._freed.append(freed)
             await freed

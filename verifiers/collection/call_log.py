@@ -87,7 +87,7 @@ class Record:
                 "tokens_in": made.tokens_in,
                 "tokens_out": made.tokens_out,
                 "cost": made.cost,
-                "latency_ms": round(made.latency_ms, 3),
+                "latency_ms": made.latency_ms,
                 "finish_reason": made.finish_reason,
             }
             if made.tokens is not None:

@@ -155,7 +155,7 @@ class ModelClient:
             tokens_in=reply.tokens_in,
             tokens_out=reply.tokens_out,
             cost=0.0,
-            latency_ms=milliseconds,
+            latency_ms=round(milliseconds, 3),
             tokens=reply.tokens,
             finish_reason=reply.finish_reason,
         )

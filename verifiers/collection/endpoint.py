@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import functools
 import random
 import re
 import ssl
@@ -187,6 +188,12 @@ def _was_sent(error: BaseException) -> bool:
     return cause not in ("ConnectError", "ConnectTimeout", "PoolTimeout")
 
 
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """Loaded once: it takes longer than a request."""
+    return ssl.create_default_context()
+
+
 def _http_client(openai: Any, lanes: int) -> Any:
     """An HTTP client in which a request need not look through all connections of a pool.
 
@@ -196,7 +203,7 @@ def _http_client(openai: Any, lanes: int) -> Any:
     if urllib.request.getproxies():
         return None  # the client's own knows how to use them
     http = sys.modules[openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0]]
-    context = ssl.create_default_context()
+    context = _certificates()
     limits = http.Limits(max_connections=1, max_keepalive_connections=1)
 
     class Lanes(http.AsyncBaseTransport):  # type: ignore[name-defined]
