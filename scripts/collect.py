@@ -50,11 +50,15 @@ def make_plan(config: DictConfig, choices: dict[str, str]) -> Plan:
     for key in ("questions", "models"):
         if OmegaConf.is_missing(config, key):
             raise ValueError(f"{key} is not set: give {key}=FILE")
+    limit = _number(config.limit, "limit", 1)
+    for key in ("verify_last", "only_complete", "progress"):
+        if not isinstance(config[key], bool):
+            raise ValueError(f"{key} is {config[key]!r}: expected true or false")
     prices = load_prices(config.prices)
     scoring = config.scoring
     if callable(_found(scoring)) and not isinstance(_found(scoring), type):
         # A function is itself the scoring; building it would call it.
-        scoring = OmegaConf.merge(scoring, {"_partial_": True})
+        scoring = OmegaConf.create(plain(scoring) | {"_partial_": True})
     named = {choices["verifier"]: build(config.verifier, "verifier")}
     named |= {
         str(name): build(node, f"verifiers.{name}") for name, node in config.verifiers.items()
@@ -62,7 +66,7 @@ def make_plan(config: DictConfig, choices: dict[str, str]) -> Plan:
     parts = [part for name, verifier in named.items() for part in _parts(name, verifier)]
     settings = {str(key): value for key, value in plain(config).items() if key not in _ELSEWHERE}
     return Plan(
-        questions=load_questions(config.questions, config.limit),
+        questions=load_questions(config.questions, limit),
         models=load_models(config.models, prices),
         judges=load_models(config.judges, prices) if config.judges else (),
         verifiers=tuple(part for _, part in parts if isinstance(part, LiveVerifier)),
@@ -71,15 +75,30 @@ def make_plan(config: DictConfig, choices: dict[str, str]) -> Plan:
         policy=build(config.policy, "policy"),
         prompt=AnswerPrompt.read(config.prompt),
         verify_last=config.verify_last,
-        top_logprobs=config.top_logprobs,
-        usd=config.budget.usd,
-        tokens=config.budget.tokens,
-        at_once=config.at_once,
+        top_logprobs=_number(config.top_logprobs, "top_logprobs", 0),
+        usd=_number(config.budget.usd, "budget.usd", 0, whole=False),
+        tokens=_number(config.budget.tokens, "budget.tokens", 0),
+        at_once=_number(config.at_once, "at_once", 1),
         table=config.table,
         only_complete=config.only_complete,
         seed=config.seed,
         about={"config": masked(settings)},
     )
+
+
+def _number(value: Any, key: str, low: int, whole: bool = True) -> Any:
+    """A number of a configuration, or None.
+
+    Raises:
+        ValueError: something else, or a number below ``low``.
+    """
+    kind = int if whole else int | float
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, kind) or not value >= low
+    ):
+        expected = "a whole number" if whole else "a number"
+        raise ValueError(f"{key} is {value!r}: expected {expected} >= {low}, or null")
+    return value
 
 
 def _parts(name: str, verifier: Verifier) -> Iterator[tuple[str, Verifier]]:

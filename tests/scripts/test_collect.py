@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -21,12 +22,18 @@ from hydra.core.global_hydra import GlobalHydra
 from envs.calls_table import read_calls
 from tests.collecting import lines, sums, write_questions
 from tests.loopback import Loopback
+from verifiers.collection import collect
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
 KEY = "sk-loopback-0123456789abcdef"
 VOTES = ["++verifiers.votes._target_=tests.collecting.Votes", "++verifiers.votes.samples=2"]
 NUMBERS = ["scoring=number", "progress=false"]
+
+
+_spec = spec_from_file_location("collect_script", ROOT / "scripts" / "collect.py")
+collect_script = module_from_spec(_spec)
+_spec.loader.exec_module(collect_script)
 
 
 def command(*arguments):
@@ -115,7 +122,7 @@ def lines_before_torn(folder):
     return [json.loads(line) for line in text[:-1]]
 
 
-def test_a_key_is_sent_and_stands_nowhere(tmp_path):
+def test_a_key_is_sent_and_stands_nowhere(tmp_path, monkeypatch):
     """Not in a file, nor in what is printed, nor in errors that repeat it."""
     out = tmp_path / "out"
     with Loopback(latency=0.01) as server:
@@ -124,16 +131,17 @@ def test_a_key_is_sent_and_stands_nowhere(tmp_path):
         assert server.seen.authorizations == {f"Bearer {KEY}"}
         server.refuse["large"] = (401, {"message": f"the key {KEY} is unknown"})
         shown += [
-            run(*given, f"out={out}-2", code=1, LOOPBACK_KEY=KEY),
-            run(*given, f"out={out}", code=1, LOOPBACK_KEY="", HYDRA_FULL_ERROR="1"),
+            run(*given, f"out={out}-2", code=1, LOOPBACK_KEY=KEY, HYDRA_FULL_ERROR="1"),
         ]
         assert "the key *** is unknown" in shown[1].stdout
-        assert "environment variable LOOPBACK_KEY is not set" in shown[2].stderr
+        assert "check the key in LOOPBACK_KEY" in shown[1].stdout
         server.refuse.clear()
-        run(*given[:1], *files(tmp_path, server.url, 1)[1:], *NUMBERS, f"out={out}-3")
-        # Another's key is not sent where none is asked for.
-        run(*files(tmp_path, server.url, 1), *NUMBERS, f"out={out}-4", OPENAI_API_KEY="sk-mine")
+        # Another endpoint's key is not sent where none is asked for.
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
+        here(*files(tmp_path, server.url, 1), out=tmp_path / "out-3")
         assert server.seen.authorizations == {f"Bearer {KEY}", "Bearer none"}
+        with pytest.raises(ValueError, match="environment variable LOOPBACK_KEY is not set"):
+            here(*files(tmp_path, server.url, 1, api_key_env="LOOPBACK_KEY"), out=tmp_path / "o")
     for done in shown:
         assert KEY not in done.stdout + done.stderr
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -142,42 +150,69 @@ def test_a_key_is_sent_and_stands_nowhere(tmp_path):
         assert KEY.encode() not in path.read_bytes(), path
 
 
+def here(*arguments, out):
+    """A collection as the script makes it, in this process: what it reports, and its status."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("collect", [*map(str, arguments), "progress=false"])
+    plan = collect_script.make_plan(config, {"verifier": "none"})
+    done = collect(plan, out, progress=False)
+    return "\n".join(collect_script.report(done, out)), collect_script.status(done)
+
+
 def test_a_budget_stops_the_command_with_its_own_status(tmp_path):
     with Loopback() as server:
-        given = [*files(tmp_path, server.url, 40), *NUMBERS, f"out={tmp_path}/out"]
-        done = run(*given, "budget.tokens=1000", code=3)
-        assert "stopped: the budget does not allow another call" in done.stdout
-        assert "queries are incomplete" in done.stdout
+        given = [*files(tmp_path, server.url, 40), "scoring=number"]
+        shown, status = here(*given, "budget.tokens=1000", out=tmp_path / "out")
+        assert status == 3
+        assert "stopped: the budget does not allow another call" in shown
+        assert "queries are incomplete" in shown
         assert server.seen.tokens <= 1000
-        run(*given)
+        shown, status = here(*given, out=tmp_path / "out")
+        assert status == 0
+        assert "80 answers to 40 queries" in shown
 
 
-def test_a_verifier_of_ones_own_file_that_fails_is_named(tmp_path):
-    (tmp_path / "mine.py").write_text(
+def test_failed_calls_have_a_status_of_their_own(tmp_path):
+    with Loopback(script=["error"] * 4) as server:
+        given = files(tmp_path, server.url, 1)
+        shown, status = here(*given, out=tmp_path / "out")
+        assert status == 4
+        assert "failed calls: 1, the first: model 'small' at http://127.0.0.1" in shown
+        assert "given up after 4 attempts, the last: status 500: out of order" in shown
+        assert here(*given, out=tmp_path / "out")[1] == 0
+
+
+def test_plug_ins_of_ones_own_file_are_named_by_their_target(tmp_path, monkeypatch):
+    (tmp_path / "my_plug_ins.py").write_text(
         "from verifiers import LiveVerifier\n\n"
         "class Mine(LiveVerifier):\n"
         "    name = 'mine'\n\n"
         "    async def verify(self, case):\n"
-        "        return 1 / (len(case.answer.text) - 3)\n"
+        "        return 1 / (len(case.answer.text) - 3)\n\n"
+        "def half(answer, references, query, weight=0.5):\n"
+        "    return weight\n"
     )
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = ["++verifiers.mine._target_=my_plug_ins.Mine", "scoring._target_=my_plug_ins.half"]
     with Loopback() as server:
-        given = [*files(tmp_path, server.url, 30), *VOTES, *NUMBERS, f"out={tmp_path}/out"]
-        path = f"{ROOT}{os.pathsep}{tmp_path}"
-        done = run(*given, "++verifiers.mine._target_=mine.Mine", PYTHONPATH=path)
-    assert re.search(r"verifier mine failed on \d+ answers.*ZeroDivisionError", done.stdout)
+        given = [*files(tmp_path, server.url, 30), *VOTES, *mine, "+scoring.weight=0.25"]
+        shown, status = here(*given, out=tmp_path / "out")
+    assert status == 0
+    assert re.search(r"verifier mine failed on \d+ answers.*ZeroDivisionError", shown)
     log = read_calls(tmp_path / "out" / "calls.parquet")
     assert set(log.signals) == {"votes", "mine"}
+    assert (log.score == 0.25).all()
 
 
-def test_a_scoring_function_is_named_by_its_target(tmp_path):
-    (tmp_path / "mine.py").write_text(
-        "def half(answer, references, query, weight=0.5):\n    return weight\n"
-    )
+def test_a_verifier_made_of_others_is_collected_in_parts(tmp_path):
+    live = "{_target_: tests.collecting.Votes}"
+    logged = "{_target_: verifiers.LoggedColumn, column: tokens_out}"
+    parts = f"verifiers: {{a: {live}, b: {logged}}}"
+    both = f"++verifiers.both={{_target_: verifiers.SideBySide, {parts}}}"
     with Loopback() as server:
-        given = [*files(tmp_path, server.url, 3), "progress=false", f"out={tmp_path}/out"]
-        path = f"{ROOT}{os.pathsep}{tmp_path}"
-        run(*given, "scoring={_target_: mine.half, weight: 0.25}", PYTHONPATH=path)
-    assert (read_calls(tmp_path / "out" / "calls.parquet").score == 0.25).all()
+        here(*files(tmp_path, server.url, 2), both, out=tmp_path / "out")
+    assert set(read_calls(tmp_path / "out" / "calls.parquet").signals) == {"votes"}
 
 
 @pytest.mark.slow
@@ -199,23 +234,27 @@ def test_three_commands_lead_from_questions_to_a_routed_frontier(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "questions is not set: give questions=FILE"),
-        (["questions=none.jsonl", "models=m.yaml"], "none.jsonl"),
+        (["questions=???"], "questions is not set: give questions=FILE"),
+        (["questions=none.jsonl"], "none.jsonl"),
         (["scoring=number", "scoring.tolerance=x"], "scoring.tolerance is 'x'"),
         (["policy=ask_below"], "policy.signal is not set"),
         (["budget.tokens=-1"], "budget.tokens is -1"),
-        (["verifiers.x={_target_: nonesuch.X}"], "verifiers.x._target_ is 'nonesuch.X'"),
+        (["budget.tokens=many"], "budget.tokens is 'many'"),
+        (["limit=0"], "limit is 0"),
+        (["top_logprobs=x"], "top_logprobs is 'x'"),
+        (["+verifiers.x={_target_: nonesuch.X}"], "verifiers.x._target_ is 'nonesuch.X'"),
+        (["scoring._target_=nonesuch.f"], "scoring._target_ is 'nonesuch.f'"),
     ],
 )
-def test_bad_input_gets_one_line_that_names_it(arguments, message, tmp_path):
-    named = any("questions" in argument for argument in arguments) or not arguments
-    given = [] if named else files(tmp_path, "http://127.0.0.1:9/v1", 2)
-    plus = [
-        "+" + argument if argument.startswith("verifiers.x") else argument for argument in arguments
-    ]
-    done = run(*given, *plus, f"out={tmp_path}/out", code=1)
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+def test_bad_input_is_named(arguments, message, tmp_path):
+    given = files(tmp_path, "http://127.0.0.1:9/v1", 2)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        here(*given, *arguments, out=tmp_path / "out")
+
+
+def test_bad_input_gets_one_line(tmp_path):
+    done = run(f"models={tmp_path}/m.yaml", f"out={tmp_path}/out", code=1)
+    assert done.stderr.strip() == "error: questions is not set: give questions=FILE"
 
 
 def test_help_answers_at_once_and_explains_everything():
