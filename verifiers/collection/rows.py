@@ -135,8 +135,9 @@ class RowFile:
             "query_id": [question.query.query_id for question in asked],
             "model": [models[rank] for _, rank, _ in places],
             "model_rank": [rank for _, rank, _ in places],
-            "dataset": [question.query.dataset for question in asked],
         }
+        if all(question.query.dataset for question in questions):
+            columns["dataset"] = [question.query.dataset for question in asked]
         if all(question.split for question in questions):
             columns["split"] = [question.split for question in asked]
         for name, values in cells.items():
