@@ -19,24 +19,24 @@ from evaluation.verifier_value import BOUGHT
 CHAIN = "(all)"
 
 HEADER = (
-    "log", "verifier", "model", "score", "AUROC", "AUPRC of failures", "Brier", "ECE",
+    "log", "verifier", "model", "score", "AUROC", "AUPRC", "Brier", "ECE",
     "bits: own", "bits: next", "cost", "if free", "value", "pays at λ", "if always",
     "pays if always", "noise", "on test",
 )  # fmt: skip
 
 LEGEND = """\
-score: mean on the held-out queries. AUROC, AUPRC of failures (in brackets what a signal that says
-nothing gets), Brier score and expected calibration error: of the model's own answers. Brier and ECE
-stand first for the signal read as a probability (exp of a log-probability; – for a real number),
-then, after the arrow, once calibrated by a logistic regression on training queries. bits: mutual
-information with the model's own score and with the next model's, less that of shuffled signals;
-(ns) where shuffling does as well in more than one of twenty. cost: of a verification, in answers of
-that model. value: the most points of score that the exact policy gains in the fitted model, net of
-cost, and the price λ where; beside it the prices at which it gains anything. Verification is bought
-by choice, or ("if always") of every answer; "if free" is what the signal would be worth at no
-cost. noise: value that the same fit promises, at that price,
-for shuffled signals. on test: what the policies got at that price on held-out queries, with the
-verifier minus without. A model's row is the verifier on its answers alone, (all) on the chain."""
+score: mean on held-out queries. AUROC with its interval, AUPRC of failures (in brackets what a
+signal that says nothing gets), Brier score and expected calibration error, for the model's own
+answers: the signal read as a probability (exp of a log-probability; – for a real number) → once
+calibrated, by a logistic regression on training queries. bits: mutual information with the model's
+own score and with the next model's, less that of shuffled signals; in brackets where shuffling does
+as well in more than one of twenty. cost: of a verification, in answers of that model.
+value: the most points of score that the exact policy gains in the fitted model, net of cost, and
+the price λ where; then the prices at which it gains at all. Verification is bought by choice, or
+("if always") of every answer; "if free" is what the signal would be worth at no cost. noise: what
+the same fit promises, at that price, for shuffled signals. on test: what the policies got at that
+price on held-out queries, with the verifier minus without. A model's row is the verifier on its
+answers alone, (all) on those of the whole chain."""
 
 
 def text_rows(judgements: Sequence[Judgement]) -> list[list[str]]:
@@ -145,9 +145,8 @@ def ranges_text(ranges: Sequence[tuple[float, float]]) -> str:
     """Price ranges for people."""
     if not ranges:
         return "never"
-    return ", ".join(
-        f"{low:.2g}–{'∞' if high == np.inf else f'{high:.2g}'}" for low, high in ranges
-    )
+    shown = [f"{low:.2g}–{'∞' if high == np.inf else f'{high:.2g}'}" for low, high in ranges]
+    return ", ".join(shown if len(shown) < 3 else [shown[0], "…", shown[-1]])
 
 
 def _appraisals(judged: Judgement) -> list[tuple[str, Appraisal]]:
@@ -163,11 +162,11 @@ def _quality_cells(quality: Quality | None) -> list[str]:
     auroc, auprc = found["auroc"], found["auprc"]
     return [
         show(found["score"].value, "{:.3f}"),
-        f"{show(auroc.value, '{:.3f}')} {_between(auroc, '{:.2f}')}",
+        f"{show(auroc.value, '{:.2f}')} {_between(auroc, '{:.2f}')}",
         f"{show(auprc.value, '{:.2f}')} ({auprc.chance:.2f})",
         *(
-            f"{show(_value(found, name), form)} → {show(_value(found, f'{name}_calibrated'), form)}"
-            for name, form in (("brier", "{:.3f}"), ("ece", "{:.3f}"))
+            "→".join(show(_value(found, key), "{:.2f}") for key in (name, f"{name}_calibrated"))
+            for name in ("brier", "ece")
         ),
         _bits(found.get("mi_own")),
         _bits(found.get("mi_next")),
@@ -239,7 +238,8 @@ def _between(estimate: Estimate, form: str) -> str:
 def _bits(estimate: Estimate | None) -> str:
     if estimate is None:
         return "–"
-    return show(estimate.value, "{:.3f}") + " (ns)" * (estimate.p > 0.05)
+    shown = show(estimate.value, "{:.3f}")
+    return f"({shown})" if estimate.p > 0.05 else shown
 
 
 def _share(cost: float, of: float) -> float | None:

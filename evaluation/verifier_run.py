@@ -24,6 +24,7 @@ from evaluation.verifier_report import (
     summary,
     text_rows,
     value_csv,
+    value_rows,
     verifier_csv,
     verifier_page,
     verifier_table,
@@ -79,6 +80,9 @@ def run(config: DictConfig, chosen: str) -> None:
     ) as tracked:
         tracked.summary(summary(judgements))
         tracked.table("verifiers", HEADER, text_rows(judgements))
+        values = value_rows(judgements)
+        columns = list(dict.fromkeys(key for row in values for key in row))
+        tracked.table("values", columns, [[row.get(key) for key in columns] for row in values])
         for name, (png, _) in pictures.items():
             tracked.figure(name, png)
 

@@ -145,7 +145,7 @@ def test_the_csv_has_every_figure_and_the_table_shows_them(judged):
     assert all(len(row) == len(HEADER) for row in shown)
     sharp, quality = judged[0], judged[0].quality[0]
     assert float(rows[0]["auroc"]) == quality.estimates["auroc"].value
-    assert shown[1][4].startswith(f"{quality.estimates['auroc'].value:.3f} [")
+    assert shown[1][4].startswith(f"{quality.estimates['auroc'].value:.2f} [")
     best = sharp.chain.worth.best("choice")
     value = sharp.chain.worth.value["choice"][best]
     assert float(rows[3]["value_choice"]) == pytest.approx(value)
@@ -205,6 +205,7 @@ def test_bad_settings_are_refused_by_key(key, value):
 def test_ranges_for_people():
     assert ranges_text([]) == "never"
     assert ranges_text([(0.0, 0.25), (1.234, np.inf)]) == "0–0.25, 1.2–∞"
+    assert ranges_text([(0, 1), (2, 3), (4, 5), (6, np.inf)]) == "0–1, …, 6–∞"
 
 
 # -- figures --------------------------------------------------------------------------------------
