@@ -32,7 +32,8 @@ class SharedInformation:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Of the contingency table: given, symbols, levels."""
-        return tuple(int(a.max()) + 1 for a in (self.given, self.symbol, self.level))  # type: ignore[return-value]
+        given, symbol, level = (int(a.max()) + 1 for a in (self.given, self.symbol, self.level))
+        return given, symbol, level
 
     def resampled(self, weight: FloatArray) -> FloatArray:
         """Plug-in estimates ``(R,)`` under weights ``(R, n)`` of the queries."""

@@ -270,7 +270,8 @@ def _by_value(
     ascending = signal[order]
     first = np.flatnonzero(np.append(True, ascending[1:] > ascending[:-1]))
     weight, score = weight[:, order], score[order]
-    return tuple(np.add.reduceat(weight * share, first, axis=1) for share in (score, 1 - score))  # type: ignore[return-value]
+    right = np.add.reduceat(weight * score, first, axis=1)
+    return right, np.add.reduceat(weight * (1 - score), first, axis=1)
 
 
 def _mean(values: FloatArray, weight: FloatArray) -> FloatArray:
