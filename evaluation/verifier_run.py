@@ -111,13 +111,16 @@ def makers(config: DictConfig, chosen: str, log: Rollouts) -> dict[str, Callable
     found: dict[str, Callable[[], Verifier]] = {
         name: partial(LoggedSignal, name) for name in sorted(log.signals)
     }
+    others = {str(name): (node, f"verifiers.{name}") for name, node in config.verifiers.items()}
     plainly = config.verifier._target_ == "verifiers.LoggedSignal"
     if not (plainly and config.verifier.transform is None):
-        found[chosen] = partial(build, config.verifier, "verifier")
-    for name, node in config.verifiers.items():
+        others = {chosen: (config.verifier, "verifier"), **others}
+        if chosen in config.verifiers:
+            raise ValueError(f"verifiers.{chosen} is the name of verifier={chosen}: choose another")
+    for name, (node, group) in others.items():
         if name in found:
-            raise ValueError(f"verifiers.{name} has the name of another one: choose another name")
-        found[str(name)] = partial(build, node, f"verifiers.{name}")
+            raise ValueError(f"{group}: the log has a signal {name!r} already: choose another name")
+        found[name] = partial(build, node, group)
     if not found:
         raise ValueError(
             f"the log {log.title} has no signals, and no verifier is named: give verifier=NAME, or "

@@ -137,7 +137,14 @@ def test_the_logs_signals_come_first_and_the_groups_verifier_only_where_it_is_an
         (["rollouts=rational_cascades", "rollouts.path=nowhere"], "nowhere has no DATASET.llama"),
         (["rollouts.profile=[]"], "rollouts.profile is empty"),
         (["rollouts.profile=nonesuch"], "nonesuch"),
-        (["+verifiers.confidence_logprob={_target_: verifiers.NoSignal}"], "another name"),
+        (
+            ["+verifiers.confidence_logprob={_target_: verifiers.NoSignal}"],
+            "the log has a signal 'confidence_logprob' already",
+        ),
+        (
+            ["verifier=column", "+verifiers.logged={_target_: verifiers.NoSignal}"],
+            "verifiers.logged is the name of verifier=logged",
+        ),
         (["observation.bins=400"], "no verifier could be judged\nleft out: confidence_logprob on"),
     ],
 )
