@@ -1,0 +1,169 @@
+"""A routing problem on raw signals as arrays that a search looks things up in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.decision_graph import Choice, DecisionGraph, Node
+from solvers.bounds import informed, open_loop
+from solvers.continuous import ContinuousPOMDP
+from solvers.value_iteration import AlphaVectors
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+_ENTRIES = 2**20  # densities in a model's pool, at most, where it has many distributions
+_POINTS = 64  # of the quadrature behind the bounds
+_PROBES = 64  # score vectors whose signals tell distributions apart
+_NUMBERS = 2**22  # of one temporary array
+
+
+@dataclass(frozen=True, eq=False)
+class SignalPool:
+    """Signals drawn before any search, ``R`` of each distribution at evenly spread shares of it,
+    with their exact densities: a draw inside a search is a look-up.
+
+    Score vectors that give a model's signals the same density are one of its ``G`` groups.
+
+    Attributes:
+        group: ``(N - 1, S)`` of each score vector.
+        density: ``(N - 1, G, R, G)`` of signal ``r`` of one group, given each group.
+        quadrature: ``(N - 1, S, K)`` likelihoods of the same problem with few signals, in which
+            bounds are computed.
+    """
+
+    group: IntArray
+    density: FloatArray
+    quadrature: FloatArray
+
+    @classmethod
+    def of(cls, problem: ContinuousPOMDP) -> Self:
+        """The pool of a problem, whatever its price."""
+        models = range(problem.n_models - 1)
+        group = np.stack([_groups(problem, model) for model in models])
+        groups = int(group.max()) + 1
+        drawn = int(np.clip(_ENTRIES // groups**2, 32, 1024))
+        few = max(4, _POINTS // groups)
+        density = np.ones((len(group), groups, drawn, groups))
+        quadrature = np.zeros((*group.shape, groups * few))
+        for model in models:
+            one = np.unique(group[model], return_index=True)[1]
+            used = len(one)
+            pool = _drawn(problem, model, one, drawn)[:, one]
+            density[model, :used, :, :used] = pool.reshape(used, drawn, used)
+            # Points of every distribution, each for its share of their mixture.
+            mass = np.bincount(group[model], problem.prior, minlength=used)
+            at = _drawn(problem, model, one, few)[:, one]
+            mixture = at @ mass
+            rows = (at * (np.repeat(mass, few) / mixture)[:, None]).T
+            rows /= rows.sum(axis=1, keepdims=True)
+            quadrature[model, :, : used * few] = rows[group[model]]
+        return cls(group, density, quadrature)
+
+
+def _groups(problem: ContinuousPOMDP, model: int) -> IntArray:
+    """``(S,)`` which score vectors give one model's signals the same density."""
+    some = np.linspace(0, len(problem.prior) - 1, _PROBES).round().astype(np.int64)
+    at = _drawn(problem, model, np.unique(some), 16)
+    return np.unique(at, axis=1, return_inverse=True)[1].ravel().astype(np.int64)
+
+
+def _drawn(problem: ContinuousPOMDP, model: int, vectors: IntArray, n: int) -> FloatArray:
+    """``(len(vectors) · n, S)`` densities of ``n`` signals of each of some score vectors, given
+    every one; the largest is 1."""
+    place, width = np.arange(n)[:, None], problem.representative.shape[2]
+    # Even in a signal's first number; in the others by powers of the golden ratio.
+    shares: FloatArray = (place * 0.6180339887498949 ** np.arange(width)) % 1.0
+    shares[:, :1] = (place + 0.5) / n
+    uniform = np.tile(shares, (len(vectors), 1))
+    signal = problem.densities.sample(model, np.repeat(vectors, n), uniform)
+    density = problem.densities.density(model, signal)
+    return density / np.maximum(density.max(axis=1, keepdims=True), np.finfo(float).tiny)
+
+
+@dataclass(frozen=True, eq=False)
+class SearchTables:
+    """The decision graph of a problem at its price; ``C`` choices a node at most.
+
+    Attributes:
+        graph: of the problem.
+        action: ``(nodes, C)`` of each choice.
+        following: ``(nodes, C)`` the node that it leads to; -1 at an end, and where there is none.
+        seen: ``(nodes, C)`` the model whose signal is seen on the way; -1 for none.
+        paid: ``(nodes, C)`` what it takes from the return, where the episode goes on.
+        high: ``(nodes, C, S)`` what it is worth at most given each score vector: the fast informed
+            bound, exact at an end; -inf where there is none.
+        low: ``(nodes, m, S)`` what plans that look at nothing are worth there.
+    """
+
+    graph: DecisionGraph
+    action: IntArray
+    following: IntArray
+    seen: IntArray
+    paid: FloatArray
+    high: FloatArray
+    low: FloatArray
+
+    @classmethod
+    def of(cls, problem: ContinuousPOMDP, pool: SignalPool) -> Self:
+        graph = DecisionGraph.of(replace(problem, likelihood=pool.quadrature))
+        upper, lower = informed(graph), open_loop(graph)
+        nodes, n_vectors = graph.nodes, len(problem.prior)
+        shape = len(nodes), max(len(node.choices) for node in nodes)
+        action, following = np.zeros(shape, dtype=np.int64), np.full(shape, -1)
+        seen, paid = np.full(shape, -1), np.zeros(shape)
+        high = np.full((*shape, n_vectors), -np.inf)
+        low = np.full((shape[0], max(len(v.vectors) for v in lower.values()), n_vectors), -np.inf)
+        for i, node in enumerate(nodes):
+            low[i, : len(lower[i].vectors)] = _whole(node, lower[i].vectors)
+            for c, choice in enumerate(node.choices):
+                action[i, c], following[i, c] = choice.action, choice.following
+                high[i, c] = _whole(node, _worth(choice, upper))
+                if choice.following >= 0:
+                    paid[i, c] = -choice.reward[0]
+                    if choice.symbol is not None:
+                        seen[i, c] = nodes[choice.following].stage
+        return cls(graph, action, following, seen, paid, high, low)
+
+    def bounds(
+        self, node: IntArray, weight: FloatArray, vector: IntArray | None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Upper bounds ``(n, C)`` of the choices at nodes ``(n,)``, -inf for one that cannot be the
+        best, and the lower bound ``(n,)`` of the best.
+
+        Args:
+            node: of the graph.
+            weight: ``(n, P)`` of particles, normalised.
+            vector: ``(n, P)`` their score vectors; None if they are all of them, in order.
+        """
+        high = np.empty((len(node), self.high.shape[1]))
+        floor = np.empty(len(node))
+        size = max(1, _NUMBERS // self.high[0].size)
+        for begin in range(0, len(node), size):
+            part = slice(begin, begin + size)
+            given = None if vector is None else vector[part]
+            high[part] = _mean(self.high[node[part]], weight[part], given)
+            floor[part] = _mean(self.low[node[part]], weight[part], given).max(axis=1)
+        return np.where(high >= floor[:, None] - 1e-9, high, -np.inf), floor
+
+
+def _mean(table: FloatArray, weight: FloatArray, vector: IntArray | None) -> FloatArray:
+    """``(n, m)`` means of ``(n, m, S)`` values, each row rounded alike in every batch."""
+    if vector is not None:
+        table = np.take_along_axis(table, vector[:, None, :], axis=2)
+    return (table * weight[:, None]).sum(axis=2)
+
+
+def _worth(choice: Choice, upper: dict[int, AlphaVectors]) -> FloatArray:
+    if choice.following < 0:
+        return choice.reward
+    return choice.reward + choice.before(upper[choice.following].vectors).max(axis=1).sum(axis=0)
+
+
+def _whole(node: Node, vectors: FloatArray) -> FloatArray:
+    """Vectors ``(…, C)`` over the classes of a node as vectors ``(…, S)``; 0 where the prior is."""
+    return np.where(node.members >= 0, vectors[..., node.members], 0.0)
