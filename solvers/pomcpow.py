@@ -206,6 +206,7 @@ class Search:
         self.visited = np.zeros((n, nodes), dtype=bool)
         self.count = np.full((n, nodes, choices), self.solver.prior_visits, dtype=np.int64)
         self.mean = np.full((n, nodes, choices), -np.inf)
+        self.ahead = np.zeros((n, nodes, choices))
         self.children, self.turn = np.zeros((2, n, nodes, choices), dtype=np.int64)
         # Looked up, not computed: a vectorised logarithm may round by its place in the batch.
         visits = np.arange(1 + nodes + choices * self.solver.prior_visits)
@@ -236,7 +237,6 @@ class Search:
             self.visited[rows, node] = True
             spread = self.log[count.sum(axis=1)][:, None] / count
             choice = (mean + self.solver.exploration * np.sqrt(spread)).argmax(axis=1)
-            path.append((rows, node, choice))
             at = np.arange(len(rows)), choice
             place, children = self.place[rows, node], self.children[rows, node, choice]
             ends, seen = tables.following[place, choice] < 0, tables.seen[place, choice]
@@ -245,36 +245,44 @@ class Search:
             most = np.where(seen < 0, 1.0, self.limit[tried])
             new = ~ends & ((children < most) | (children == 0))
             if new.any():
-                added = self._follow(rows[new], node[new], choice[new], seen[new])
-                value[rows[new]] = self.guess[rows[new], added]
-            on = ~ends & ~new
-            rows, node, choice = rows[on], node[on], choice[on]
-            following = self.sibling[rows, self.turn[rows, node, choice]]
-            self.turn[rows, node, choice] = node = following
-        for rows, node, choice in reversed(path):
+                self._follow(rows[new], node[new], choice[new], seen[new])
+                value[rows[new]] = self.ahead[rows[new], node[new], choice[new]]
+            on = np.flatnonzero(~ends & ~new)
+            following = self.sibling[rows[on], self.turn[rows[on], node[on], choice[on]]]
+            self.turn[rows[on], node[on], choice[on]] = following
+            path.append((rows, node, choice, on, following))
+            rows, node = rows[on], following
+        for rows, node, choice, on, following in reversed(path):
+            below = rows[on]
+            value[below] += self.ahead[below, node[on], choice[on]] - self.guess[below, following]
             value[rows] -= tables.paid[self.place[rows, node], choice]
             self.count[rows, node, choice] += 1
             gain = (value[rows] - self.mean[rows, node, choice]) / self.count[rows, node, choice]
             self.mean[rows, node, choice] += gain
 
-    def _follow(self, rows: IntArray, node: IntArray, choice: IntArray, seen: IntArray) -> IntArray:
+    def _follow(self, rows: IntArray, node: IntArray, choice: IntArray, seen: IntArray) -> None:
         """New nodes after ``choice``, each with a signal that its particles are weighted by."""
-        weight = self.weight[rows, node]
+        weight, nth = self.weight[rows, node], self.children[rows, node, choice]
+        place = self.tables.following[self.place[rows, node], choice]
         told = np.flatnonzero(seen >= 0)
         if len(told):
-            nth = self.children[rows[told], node[told], choice[told]]
+            first = told[nth[told] == 0]
+            given = None if self.vector is None else self.vector[rows[first]]
+            self.ahead[rows[first], node[first], choice[first]] = self.tables.lookahead(
+                place[first], seen[first], weight[first], given
+            )
             draw = np.stack([_uniform(self.key[rows[told]], 2 * node[told] + d) for d in (1, 2)])
-            draw = (draw + nth * _STEP[:, None]) % 1.0
+            draw = (draw + nth[told] * _STEP[:, None]) % 1.0
             weight[told] = self._weighed(weight[told], rows[told], seen[told], *draw)
-        added = self._add(rows, self.tables.following[self.place[rows, node], choice], weight)
+        added = self._add(rows, place, weight)
         self.parent[rows, added], self.choice[rows, added] = node, choice
-        first = self.children[rows, node, choice] == 0
-        before = np.where(first, added, self.turn[rows, node, choice])
-        self.sibling[rows, added] = np.where(first, added, self.sibling[rows, before])
+        mute = seen < 0
+        self.ahead[rows[mute], node[mute], choice[mute]] = self.guess[rows[mute], added[mute]]
+        before = np.where(nth == 0, added, self.turn[rows, node, choice])
+        self.sibling[rows, added] = np.where(nth == 0, added, self.sibling[rows, before])
         self.sibling[rows, before] = added
         self.turn[rows, node, choice] = added
         self.children[rows, node, choice] += 1
-        return added
 
     def _weighed(
         self,
@@ -308,10 +316,14 @@ class Search:
         for node in range(self.mean.shape[1] - 1, -1, -1):
             place, children = self.place[:, node], self.children[:, node]
             # Where the episode goes on, the best follows at every node that was reached.
-            onward = total[:, node] / np.maximum(children, 1) - self.tables.paid[place]
+            onward = (
+                self.ahead[:, node]
+                - self.tables.paid[place]
+                + total[:, node] / np.maximum(children, 1)
+            )
             going = np.where(children > 0, onward, -np.inf)
             worth = np.where(self.tables.following[place] < 0, self.mean[:, node], going)
-            value = np.where(self.visited[:, node], worth.max(axis=1), self.guess[:, node])
+            value = np.where(self.visited[:, node], worth.max(axis=1) - self.guess[:, node], 0.0)
             there = self.size > node
             total[every, self.parent[:, node], self.choice[:, node]] += np.where(there, value, 0.0)
         return worth

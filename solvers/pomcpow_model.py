@@ -19,6 +19,7 @@ IntArray = NDArray[np.int64]
 _ENTRIES = 2**20  # densities in a model's pool, at most, where it has many distributions
 _POINTS = 64  # of the quadrature behind the bounds
 _PROBES = 64  # score vectors whose signals tell distributions apart
+_NONE = -1e30  # worth of a choice that there is not: infinite would make 0 · ∞
 _NUMBERS = 2**22  # of one temporary array
 
 
@@ -96,7 +97,7 @@ class SearchTables:
         seen: ``(nodes, C)`` the model whose signal is seen on the way; -1 for none.
         paid: ``(nodes, C)`` what it takes from the return, where the episode goes on.
         high: ``(nodes, C, S)`` what it is worth at most given each score vector: the fast informed
-            bound, exact at an end; -inf where there is none.
+            bound, exact at an end; very low where there is none.
         low: ``(nodes, m, S)`` what plans that look at nothing are worth there.
     """
 
@@ -116,8 +117,8 @@ class SearchTables:
         shape = len(nodes), max(len(node.choices) for node in nodes)
         action, following = np.zeros(shape, dtype=np.int64), np.full(shape, -1)
         seen, paid = np.full(shape, -1), np.zeros(shape)
-        high = np.full((*shape, n_vectors), -np.inf)
-        low = np.full((shape[0], max(len(v.vectors) for v in lower.values()), n_vectors), -np.inf)
+        high = np.full((*shape, n_vectors), _NONE)
+        low = np.full((shape[0], max(len(v.vectors) for v in lower.values()), n_vectors), _NONE)
         for i, node in enumerate(nodes):
             low[i, : len(lower[i].vectors)] = _whole(node, lower[i].vectors)
             for c, choice in enumerate(node.choices):
@@ -150,12 +151,38 @@ class SearchTables:
             floor[part] = _mean(self.low[node[part]], weight[part], given).max(axis=1)
         return np.where(high >= floor[:, None] - 1e-9, high, -np.inf), floor
 
+    def lookahead(
+        self, node: IntArray, model: IntArray, weight: FloatArray, vector: IntArray | None
+    ) -> FloatArray:
+        """The middle of the bounds at nodes ``(n,)``, expected over the signal of a ``model``
+        ``(n,)`` that is yet to be seen, ``(n,)``; arguments as of `bounds`."""
+        expected = np.empty(len(node))
+        for seen in np.unique(model).tolist():
+            likelihood = self.graph.problem.likelihood[seen].T  # (K, S)
+            rows = np.flatnonzero(model == seen)
+            size = max(1, _NUMBERS // (likelihood.shape[0] * weight.shape[1]))
+            for begin in range(0, len(rows), size):
+                part = rows[begin : begin + size]
+                symbol, total = likelihood, np.zeros(len(part))
+                if vector is not None:
+                    symbol = likelihood.T[vector[part]].transpose(0, 2, 1)
+                for table in (self.high, self.low):
+                    value = _given(table[node[part]], vector if vector is None else vector[part])
+                    # One product of matrices for each row: rounded alike in every batch.
+                    worth = symbol @ (value * weight[part, None]).transpose(0, 2, 1)
+                    total += worth.max(axis=2).sum(axis=1)
+                expected[part] = total / 2
+        return expected
+
 
 def _mean(table: FloatArray, weight: FloatArray, vector: IntArray | None) -> FloatArray:
     """``(n, m)`` means of ``(n, m, S)`` values, each row rounded alike in every batch."""
-    if vector is not None:
-        table = np.take_along_axis(table, vector[:, None, :], axis=2)
-    return (table * weight[:, None]).sum(axis=2)
+    return (_given(table, vector) * weight[:, None]).sum(axis=2)
+
+
+def _given(table: FloatArray, vector: IntArray | None) -> FloatArray:
+    """``(n, m, P)`` of ``(n, m, S)`` values: those of the particles."""
+    return table if vector is None else np.take_along_axis(table, vector[:, None, :], axis=2)
 
 
 def _worth(choice: Choice, upper: dict[int, AlphaVectors]) -> FloatArray:
