@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from envs.decision_graph import Choice, DecisionGraph, Node
 from solvers.bounds import informed, open_loop
 from solvers.continuous import ContinuousPOMDP
+from solvers.signal_cells import Cells, densities, drawn
 from solvers.value_iteration import AlphaVectors
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 _ENTRIES = 2**20  # densities in a model's pool, at most, where it has many distributions
-_POINTS = 64  # of the quadrature behind the bounds
-_PROBES = 64  # score vectors whose signals tell distributions apart
+_CELLS = 64  # of signals, where bounds are expected over them
 _NONE = -1e30  # worth of a choice that there is not: infinite would make 0 · ∞
 _NUMBERS = 2**22  # of one temporary array
 
@@ -33,57 +33,27 @@ class SignalPool:
     Attributes:
         group: ``(N - 1, S)`` of each score vector.
         density: ``(N - 1, G, R, G)`` of signal ``r`` of one group, given each group.
-        quadrature: ``(N - 1, S, K)`` likelihoods of the same problem with few signals, in which
-            bounds are computed.
+        cells: ``(N - 1, S, K)`` likelihoods of cells of signals, over which bounds are expected.
     """
 
     group: IntArray
     density: FloatArray
-    quadrature: FloatArray
+    cells: FloatArray
 
     @classmethod
     def of(cls, problem: ContinuousPOMDP) -> Self:
         """The pool of a problem, whatever its price."""
-        models = range(problem.n_models - 1)
-        group = np.stack([_groups(problem, model) for model in models])
+        cells = Cells.of(problem, _CELLS)
+        group = cells.group
         groups = int(group.max()) + 1
-        drawn = int(np.clip(_ENTRIES // groups**2, 32, 1024))
-        few = max(4, _POINTS // groups)
-        density = np.ones((len(group), groups, drawn, groups))
-        quadrature = np.zeros((*group.shape, groups * few))
-        for model in models:
+        n = int(np.clip(_ENTRIES // groups**2, 32, 1024))
+        density = np.ones((len(group), groups, n, groups))
+        for model in range(len(group)):
             one = np.unique(group[model], return_index=True)[1]
             used = len(one)
-            pool = _drawn(problem, model, one, drawn)[:, one]
-            density[model, :used, :, :used] = pool.reshape(used, drawn, used)
-            # Points of every distribution, each for its share of their mixture.
-            mass = np.bincount(group[model], problem.prior, minlength=used)
-            at = _drawn(problem, model, one, few)[:, one]
-            mixture = at @ mass
-            rows = (at * (np.repeat(mass, few) / mixture)[:, None]).T
-            rows /= rows.sum(axis=1, keepdims=True)
-            quadrature[model, :, : used * few] = rows[group[model]]
-        return cls(group, density, quadrature)
-
-
-def _groups(problem: ContinuousPOMDP, model: int) -> IntArray:
-    """``(S,)`` which score vectors give one model's signals the same density."""
-    some = np.linspace(0, len(problem.prior) - 1, _PROBES).round().astype(np.int64)
-    at = _drawn(problem, model, np.unique(some), 16)
-    return np.unique(at, axis=1, return_inverse=True)[1].ravel().astype(np.int64)
-
-
-def _drawn(problem: ContinuousPOMDP, model: int, vectors: IntArray, n: int) -> FloatArray:
-    """``(len(vectors) · n, S)`` densities of ``n`` signals of each of some score vectors, given
-    every one; the largest is 1."""
-    place, width = np.arange(n)[:, None], problem.representative.shape[2]
-    # Even in a signal's first number; in the others by powers of the golden ratio.
-    shares: FloatArray = (place * 0.6180339887498949 ** np.arange(width)) % 1.0
-    shares[:, :1] = (place + 0.5) / n
-    uniform = np.tile(shares, (len(vectors), 1))
-    signal = problem.densities.sample(model, np.repeat(vectors, n), uniform)
-    density = problem.densities.density(model, signal)
-    return density / np.maximum(density.max(axis=1, keepdims=True), np.finfo(float).tiny)
+            at = densities(problem, model, drawn(problem, model, one, n))[:, one]
+            density[model, :used, :, :used] = at.reshape(used, n, used)
+        return cls(group, density, cells.likelihood)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +81,7 @@ class SearchTables:
 
     @classmethod
     def of(cls, problem: ContinuousPOMDP, pool: SignalPool) -> Self:
-        graph = DecisionGraph.of(replace(problem, likelihood=pool.quadrature))
+        graph = DecisionGraph.of(replace(problem, likelihood=pool.cells))
         upper, lower = informed(graph), open_loop(graph)
         nodes, n_vectors = graph.nodes, len(problem.prior)
         shape = len(nodes), max(len(node.choices) for node in nodes)
