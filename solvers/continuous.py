@@ -72,6 +72,15 @@ class ContinuousPOMDP(RoutingPOMDP):
             :, 0
         ]
 
+    @property
+    def has_gaps(self) -> bool:
+        """True: a signal may lie where no density reaches."""
+        return True
+
+    def doubts(self, history: History) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """As `RoutingPOMDP.doubts`, where impossible is what has density 0 given every score."""
+        return self.evidence(history)[1], super().doubts(history)[1]
+
     def posterior(self, history: History) -> FloatArray:
         """Posteriors of the score vector, ``(n, S)``."""
         return self.evidence(history)[0]

@@ -81,7 +81,7 @@ class SearchTables:
 
     @classmethod
     def of(cls, problem: ContinuousPOMDP, pool: SignalPool) -> Self:
-        graph = DecisionGraph.of(replace(problem, likelihood=pool.cells))
+        graph = DecisionGraph.of(replace(problem, likelihood=pool.cells, shown=None))
         upper, lower = informed(graph), open_loop(graph)
         nodes, n_vectors = graph.nodes, len(problem.prior)
         shape = len(nodes), max(len(node.choices) for node in nodes)

@@ -83,7 +83,7 @@ class Cells:
 def discretised(problem: ContinuousPOMDP, cells: int) -> RoutingPOMDP:
     """The finite problem in which signals are cells: what enumerating solvers are given."""
     seen = Cells.of(problem, cells)
-    finite = replace(problem, likelihood=seen.likelihood, observation=seen)
+    finite = replace(problem, likelihood=seen.likelihood, observation=seen, shown=None)
     return RoutingPOMDP(**{f.name: getattr(finite, f.name) for f in fields(RoutingPOMDP)})
 
 
