@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from envs import Replay, RoutingPOMDP
+    from solvers import Policy
 
 CONF = Path(__file__).parents[1] / "conf"
 _OVERRIDES = "settings as of scripts/train.py, such as rollouts=profile costs.ratio=50 solver=exact"
@@ -107,7 +109,7 @@ def _show(arguments: argparse.Namespace) -> None:
 
 def _regret(arguments: argparse.Namespace) -> None:
     from envs.profiles import shipped_profiles
-    from evaluation.regret import RegretCurve, regret_curve, regret_figure
+    from evaluation.regret import regret_curve, regret_figure
     from solvers.continuous import ContinuousPOMDP
     from solvers.pomcp import POMCP
     from solvers.pomcpow import POMCPOW
@@ -120,22 +122,14 @@ def _regret(arguments: argparse.Namespace) -> None:
     for name in shipped_profiles():
         arguments.overrides = ["env=full", f"rollouts.profile={name}", *given]
         _, problem, _, _ = _fitted(arguments)
-        bins = f"pomcp, {problem.n_symbols} bins"
-        found = [
-            regret_curve(
-                bins, lambda n, price, p=problem: POMCP(n).solve(p.at(price)),
-                problem, simulations, prices,
-            )
-        ]  # fmt: skip
+        search = partial(_searched, POMCP, problem)
+        label = f"pomcp, {problem.n_symbols} bins"
+        found = [regret_curve(label, search, problem, simulations, prices)]
         arguments.overrides.append("observation=kernel")
         _, raw, _, _ = _fitted(arguments)
         cells = discretised(ContinuousPOMDP.of(raw), arguments.cells)
-        found.append(
-            regret_curve(
-                "pomcpow, raw signals", lambda n, price, p=raw: POMCPOW(n).solve(p.at(price)),
-                cells, simulations, prices,
-            )
-        )  # fmt: skip
+        search = partial(_searched, POMCPOW, raw)
+        found.append(regret_curve("pomcpow, raw signals", search, cells, simulations, prices))
         curves[name] = found
         for curve in found:
             worst = zip(curve.simulations, curve.regret.max(axis=1), strict=True)
@@ -146,6 +140,11 @@ def _regret(arguments: argparse.Namespace) -> None:
         figure = regret_figure(curves, f"Searches by shipped profile, λ = {at}")
         figure.savefig(arguments.figure, dpi=150)
         print(f"written: {arguments.figure}")
+
+
+def _searched(solver: type, problem: RoutingPOMDP, simulations: int, price: float) -> Policy:
+    policy: Policy = solver(simulations=simulations).solve(problem.at(price))
+    return policy
 
 
 def _solve(arguments: argparse.Namespace) -> None:
