@@ -67,6 +67,7 @@ PAIR = [*CONFIDENCE, "solver.models=[0,4]"]
 NEEDS = {
     "belief_net": ["solver.steps=20", "solver.episodes=200"],
     "pomcp": ["solver.simulations=10"],
+    "pomcpow": ["observation=kernel", "solver.simulations=10"],
     "pickllm": ["solver.rounds=100"],
     "c2mab_v": ["solver.rounds=100"],
     "rational_tuning": ["solver.starts=0", "solver.cells=10"],
