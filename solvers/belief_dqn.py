@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from envs import Episodes, Replay, RoutingPOMDP
-from solvers.belief_mdp import BeliefMDP, BeliefPolicy, Positions, onward
+from solvers.belief_mdp import BeliefMDP, BeliefPolicy, Positions, inputs, onward
 from solvers.belief_training import Course, require, restored, warn_if_unjudged
 from solvers.solver import Solver, Training
-from solvers.tolls import toll_features
 from solvers.training import Loop
 
 FloatArray = NDArray[np.float64]
@@ -56,7 +55,7 @@ class BeliefDQN(Solver):
     hidden: int = 128
     episodes: int = 20_000
     steps: int = 4000
-    batch: int = 512
+    batch: int = 256
     learning_rate: float = 5e-3
     target_rate: float = 0.02
     price_range: tuple[float, float] | None = None
@@ -137,21 +136,20 @@ class _Network(nn.Module):
     def __init__(self, mdp: BeliefMDP, hidden: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(mdp.n_features + 4 * mdp.problem.n_models, hidden),
+            nn.Linear(mdp.n_inputs, hidden),
             nn.ReLU(),
             nn.Linear(hidden, hidden),
             nn.ReLU(),
             nn.Linear(hidden, mdp.n_actions),
         )
 
-    def going_on(self, positions: Positions, tolls: Tensor) -> Tensor:
+    def going_on(self, positions: Positions, tolls: Tensor, paid: Tensor) -> Tensor:
         """``g_a``, ``(n, n_actions)``: what each action leads to is worth, before its toll."""
-        seen = torch.cat([positions.features, toll_features(tolls)], dim=1)
-        share = torch.sigmoid(self.layers(seen))
+        share = torch.sigmoid(self.layers(inputs(positions, tolls, paid)))
         return positions.low + share * (positions.high - positions.low)
 
     def forward(self, positions: Positions, tolls: Tensor, paid: Tensor) -> Tensor:
-        worth = self.going_on(positions, tolls) - paid
+        worth = self.going_on(positions, tolls, paid) - paid
         return worth.masked_fill(~positions.legal, -math.inf)
 
 
@@ -204,7 +202,8 @@ class _Moves:
     def going_on(self, network: _Network, rows: IntArray, tolls: Tensor) -> Tensor:
         """What a network says that the moves lead to, ``(n,)``."""
         pick = torch.as_tensor(rows, device=self.mdp.device)
-        worth = network.going_on(self.here.take(pick), tolls)
+        here = self.here.take(pick)
+        worth = network.going_on(here, tolls, self.mdp.paid(here, tolls))
         return worth.gather(1, self.action[pick, None])[:, 0]
 
     def target(self, network: _Network, rows: IntArray, tolls: Tensor) -> Tensor:

@@ -11,7 +11,9 @@ Learners on the belief are told these bounds, and none of them can do worse than
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 
 from envs import STAY, History, RoutingPOMDP
 from solvers.solver import Actions
-from solvers.tolls import toll_matrix, tolls_of
+from solvers.tolls import toll_features, toll_matrix, tolls_of
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -56,6 +58,11 @@ class Positions:
             self.features[rows], self.low[rows], self.high[rows], self.legal[rows], self.place[rows]
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence[Positions]) -> Positions:
+        names = [field.name for field in fields(cls)]
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+
 
 class BeliefMDP:
     """Makes `Positions` of history codes.
@@ -68,6 +75,7 @@ class BeliefMDP:
     Attributes:
         n_features: ``F``.
         n_actions: of the rules.
+        n_inputs: of a network, see `inputs`.
     """
 
     def __init__(
@@ -78,6 +86,7 @@ class BeliefMDP:
         self.n_actions = problem.rules.n_actions
         self.n_features = len(problem.prior) + 2 * problem.n_models + 2
         self.n_features += self._best * (problem.n_models + 1)
+        self.n_inputs = self.n_features + 4 * problem.n_models + 2 * self.n_actions
         self._pays = self.tensor(toll_matrix(problem.rules))
 
     def tensor(self, array: FloatArray) -> Tensor:
@@ -108,6 +117,22 @@ class BeliefMDP:
     def paid(self, positions: Positions, tolls: Tensor) -> Tensor:
         """What each action takes from the return, ``(n, n_actions)``, at tolls ``(n, 2N)``."""
         return (self._pays[positions.place] * tolls[:, None]).sum(dim=-1)
+
+
+def within(positions: Positions, paid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Bounds ``(n, n_actions)`` on Q-values after tolls, and what the best action gets at least,
+    ``(n, 1)``."""
+    low, high = positions.low - paid, positions.high - paid
+    return low, high, low.masked_fill(~positions.legal, -math.inf).max(dim=1, keepdim=True).values
+
+
+def inputs(positions: Positions, tolls: Tensor, paid: Tensor) -> Tensor:
+    """What networks see, ``(n, n_inputs)``: features, tolls, and how far each action's bounds lie
+    from what is certain."""
+    low, high, sure = within(positions, paid)
+    # Beyond one score either way an action is as good as taken, or as ruled out.
+    bounds = torch.cat([low - sure, high - sure], dim=1).clamp(-1, 1)
+    return torch.cat([positions.features, toll_features(tolls), 3 * bounds], dim=1)
 
 
 class Scores(Protocol):
