@@ -59,7 +59,7 @@ def test_every_option_of_every_group_composes(group):
 CONFIDENCE = ["verifier.transform=exp"]
 PAIR = [*CONFIDENCE, "solver.models=[0,4]"]
 NEEDS = {
-    "belief_net": ["solver.steps=20", "solver.episodes=200"],
+    "belief_dqn": ["solver.steps=20", "solver.episodes=200"],
     "pomcp": ["solver.simulations=10"],
     "pickllm": ["solver.rounds=100"],
     "c2mab_v": ["solver.rounds=100"],
@@ -150,7 +150,7 @@ def test_a_finished_run_is_recognised_and_not_repeated(tmp_path):
 
 
 def test_the_same_seed_gives_the_same_numbers(tmp_path):
-    quick = [*QUICK, "solver=belief_net", "solver.steps=30", "solver.episodes=200"]
+    quick = [*QUICK, "solver=belief_dqn", "solver.steps=30", "solver.episodes=200"]
     for out in ("one", "two"):
         run(*quick, f"out={tmp_path / out}")
     one, two = (load_all(tmp_path / out)[0] for out in ("one", "two"))

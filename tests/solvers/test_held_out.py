@@ -18,7 +18,7 @@ from verifiers import Histogram
 
 CONF = Path(__file__).parents[2] / "conf"
 QUICK = {
-    "belief_net": ["solver.steps=30", "solver.episodes=200"],
+    "belief_dqn": ["solver.steps=30", "solver.episodes=200"],
     "pomcp": ["solver.simulations=50"],
     "pickllm": ["solver.rounds=200"],
     "c2mab_v": ["solver.rounds=200"],
