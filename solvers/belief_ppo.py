@@ -68,7 +68,7 @@ class BeliefPPO(Solver):
     learning_rate: float = 3e-3
     clip: float = 0.2
     gae_lambda: float = 1.0
-    entropy: float = 0.01
+    entropy: float = 0.03
     value_weight: float = 0.5
     max_gradient: float = 0.5
     price_range: tuple[float, float] | None = None
