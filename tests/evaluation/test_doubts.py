@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from solvers.belief_net import BeliefNet
 
 from envs import Costs, Replay, RoutingPOMDP, Rules
 from evaluation.evaluate import evaluate
@@ -11,7 +12,6 @@ from evaluation.report import report
 from solvers import Exact
 from solvers.alpha_vectors import AlphaVectorIteration
 from solvers.automix_pomdp import AutoMixPOMDP
-from solvers.belief_net import BeliefNet
 from solvers.bounds import FIB, QMDP
 from solvers.point_based import PointBased
 from solvers.pomcp import POMCP
