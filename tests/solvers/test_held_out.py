@@ -18,6 +18,7 @@ from verifiers import Histogram
 
 CONF = Path(__file__).parents[2] / "conf"
 QUICK = {
+    "belief_fqi": ["solver.pretraining=30", "solver.simulations=500"],
     "belief_net": ["solver.steps=30", "solver.episodes=200"],
     "pomcp": ["solver.simulations=50"],
     "pickllm": ["solver.rounds=200"],
