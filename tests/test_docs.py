@@ -25,6 +25,7 @@ def blocks(page, language):
 )
 def test_a_plug_in_works_from_its_own_files_alone(page, group, name, log, tmp_path):
     (code,), (config,) = blocks(page, "python"), blocks(page, "yaml")
+    assert len(code.splitlines()) < 40
     module = re.search(r"^# (\w+\.py)", code)[1]
     (tmp_path / module).write_text(code)
     folder = tmp_path / "my_conf" / group
