@@ -184,7 +184,8 @@ class Search:
         visited: ``(B, M)`` whether anything was.
         count: ``(B, M, C)`` visits of each choice, and those that its bound counts for.
         mean: ``(B, M, C)`` of the returns; -inf for a choice that is left out.
-        children: ``(B, M, C)`` how many nodes follow it.
+        ahead: ``(B, M, C)`` the mean of `guess` over the nodes that can follow it.
+        children: ``(B, M, C)`` how many do so far.
         turn: ``(B, M, C)`` the one of them that was met last.
     """
 
