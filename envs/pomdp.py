@@ -86,6 +86,8 @@ class RoutingPOMDP:
         n_vectors, n_models = self.score.shape
         if n_models != self.rules.n_models:
             raise ValueError(f"score has {n_models} models, the rules {self.rules.n_models}")
+        if not np.isfinite(self.score).all():
+            raise ValueError("score has values that are not finite: expected numbers in [0, 1]")
         if self.prior.shape != (n_vectors,):
             raise ValueError(f"prior has shape {self.prior.shape}, expected ({n_vectors},)")
         if self.likelihood.ndim != 3 or self.likelihood.shape[:2] != (n_models - 1, n_vectors):

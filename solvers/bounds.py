@@ -139,8 +139,10 @@ def _iterate(
     """Backs up ``horizon`` times, or with None until it moves by less than 1e-12 a step.
 
     Raises:
-        ValueError: no horizon and no discount.
+        ValueError: a horizon below 1, or no horizon and no discount.
     """
+    if horizon is not None and horizon < 1:
+        raise ValueError(f"the horizon is {horizon}: expected at least 1")
     if horizon is None and pomdp.discount == 1:
         raise ValueError("an infinite horizon needs a discount below 1: set a horizon")
     # A bound from above stays one however early the iteration stops.
