@@ -285,8 +285,12 @@ class RoutingPOMDP:
         of the posterior mean go to the dearer model."""
         if self.rules.answer == "last":
             return history.stage
-        mean = self.belief(self.encode(history)) @ self.score
-        mean[~history.called] = -np.inf
+        return self.dearest_best(self.encode(history), history.called)
+
+    def dearest_best(self, code: IntArray, called: NDArray[np.bool_]) -> IntArray:
+        """The model of the highest posterior mean, ``(n,)``, among those ``called`` ``(n, N)``,
+        after histories with these codes."""
+        mean = np.where(called, self.belief(code) @ self.score, -np.inf)
         # A product of matrices rounds differently by the size of the batch: what ties but for
         # rounding must not be answered differently one at a time.
         tied = mean >= mean.max(axis=1, keepdims=True) - _TIE
@@ -299,9 +303,12 @@ class RoutingPOMDP:
         vector = rng.choice(len(self.prior), size=n, p=self.prior)
         signal = np.full((n, self.n_models, self.representative.shape[2]), np.nan)
         for model in range(self.n_models - 1):
-            edges = self.likelihood[model].cumsum(axis=1)[vector]
-            # The last edge is 1 up to rounding: without the cap a draw above it would fall off.
-            symbol = (rng.random((n, 1)) >= edges[:, :-1]).sum(axis=1)
+            edges = self.likelihood[model].cumsum(axis=1)
+            draw, symbol = rng.random(n), np.zeros(n, dtype=np.int64)
+            # The last edge is 1 up to rounding: a draw above it would fall off, so it is left out.
+            # An edge at a time: several times faster than gathering all edges of every query.
+            for edge in np.ascontiguousarray(edges[:, :-1].T):
+                symbol += draw >= edge.take(vector)
             signal[:, model] = self.representative[model, symbol]
         score = self.score[vector]
         return Replay(
