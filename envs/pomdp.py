@@ -9,19 +9,24 @@ with one digit a model that a decision can follow (all but the last),
 - ``K + 1``: called, not verified (a digit only where ``VERIFY`` is an action).
 
 Belief, value and action of every reachable information state are then plain arrays.
+
+A pre-query signal is no digit. It comes before every decision, so a problem with one is as many
+problems without as it has symbols, each with a prior of its own: `RoutingPOMDP.given`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.costs import Costs
 from envs.history import History
+from envs.observation import Observation
+from envs.pre_signal import PreSignal
 from envs.replay import Replay
 from envs.rules import Rules
 
@@ -29,29 +34,6 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 _TIE = 1e-12  # posterior means this close are the same
-
-
-class Observation(Protocol):
-    """Turns a verifier's signals into symbols with estimated likelihoods ``Z``."""
-
-    @property
-    def n_symbols(self) -> int:
-        """``K``, the most symbols that any model has."""
-
-    def fit(self, signal: FloatArray, level: IntArray, score_vectors: IntArray) -> Self:
-        """Estimates ``Z`` from signals ``(n, N - 1, D)`` and score levels ``(n, N)``;
-        ``score_vectors`` ``(S, N)`` lists the levels of every score vector."""
-
-    def symbols(self, model: int, signal: FloatArray) -> IntArray:
-        """Symbols ``(n,)`` of one model's signals ``(n, D)``."""
-
-    @property
-    def likelihood(self) -> FloatArray:
-        """``(N - 1, S, K)``: ``Z[i, s, k]`` = P(symbol k of model i | score vector s)."""
-
-    @property
-    def representative(self) -> FloatArray:
-        """``(N - 1, K, D)``: a typical signal of each symbol."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +48,7 @@ class RoutingPOMDP:
         price: ``λ >= 0``, the score that one dearest-model call is worth.
         rules: the decisions on offer.
         observation: how raw signals become symbols; None if signals are the symbols themselves.
+        pre: the pre-query signal that the rules buy, if they do.
 
     Raises:
         ValueError: shapes that do not fit together, probabilities that do not sum to one,
@@ -79,6 +62,7 @@ class RoutingPOMDP:
     price: float
     rules: Rules
     observation: Observation | None = None
+    pre: PreSignal | None = None
 
     def __post_init__(self) -> None:
         n_vectors, n_models = self.score.shape
@@ -103,6 +87,13 @@ class RoutingPOMDP:
             raise ValueError(f"price is {self.price}: expected a finite number >= 0")
         if not self.costs.unit > 0:
             raise ValueError("the dearest model costs nothing, but the price counts its calls")
+        if self.pre is None and self.rules.pre_query:
+            raise ValueError("the rules buy a pre-query signal, but no likelihood of it is given")
+        if self.pre is not None and len(self.pre.likelihood) != n_vectors:
+            raise ValueError(
+                f"the pre-query signal has likelihoods of {len(self.pre.likelihood)} score "
+                f"vectors, expected {n_vectors}"
+            )
 
     # -- making one ---------------------------------------------------------------------------
 
@@ -116,6 +107,7 @@ class RoutingPOMDP:
         price: float = 0.0,
         levels: int | None = None,
         prior_strength: float = 4.0,
+        pre: Observation | None = None,
     ) -> Self:
         """Estimates the problem from training queries.
 
@@ -130,6 +122,7 @@ class RoutingPOMDP:
             prior_strength: Dirichlet concentration of ``p(y)``, in queries. Its base measure is
                 the product of the models' own level frequencies, each with half a count a level:
                 independence is what little data falls back to.
+            pre: unfitted, of the pre-query signal where the rules buy one, see `PreSignal.fit`.
 
         Raises:
             ValueError: no queries, or a missing score.
@@ -151,6 +144,12 @@ class RoutingPOMDP:
         counts = np.bincount(row, minlength=len(vectors))
         prior = (counts + prior_strength * base) / (n + prior_strength)
         fitted = observation.fit(replay.signal[:, :-1], level, vectors)
+        seen = None
+        if rules.pre_query:
+            if pre is None:
+                raise ValueError("the rules buy a pre-query signal: give an observation for it")
+            paid = np.zeros(n) if replay.pre_cost is None else replay.pre_cost
+            seen = PreSignal.fit(replay.require_pre_signal(), paid, pre, level, vectors)
         return cls(
             score=values[np.arange(n_models), vectors],
             prior=prior / prior.sum(),
@@ -159,11 +158,53 @@ class RoutingPOMDP:
             price=price,
             rules=rules,
             observation=fitted,
+            pre=seen,
         )
 
     def at(self, price: float) -> Self:
         """The same problem at another price."""
         return replace(self, price=price)
+
+    # -- before the first call ----------------------------------------------------------------
+
+    def given(self, symbol: int) -> Self:
+        """The problem that is left once the pre-query signal showed a symbol: another prior,
+        and no such signal. A symbol that the model holds impossible leaves the prior as it is."""
+        assert self.pre is not None
+        joint = self.prior * self.pre.likelihood[:, symbol]
+        prior = joint / joint.sum() if joint.sum() > 0 else self.prior
+        rules = replace(self.rules, pre_query=False)
+        return replace(self, prior=prior, rules=rules, pre=None)
+
+    def branches(self) -> list[tuple[float, Self]]:
+        """What the pre-query signal leads to: each symbol's probability, and `given` it. Without
+        one that is this problem, for certain."""
+        if self.pre is None or not self.rules.pre_query:
+            return [(1.0, self)]
+        share = self.prior @ self.pre.likelihood
+        return [(float(share[symbol]), self.given(symbol)) for symbol in range(len(share))]
+
+    @property
+    def pre_price(self) -> float:
+        """What the pre-query signal takes from the return, where the rules buy it."""
+        if self.pre is None or not self.rules.pre_query:
+            return 0.0
+        return self.price * self.pre.cost / self.costs.unit
+
+    def pre_symbols(self, history: History) -> IntArray:
+        """The symbols ``(n,)`` that the pre-query signal showed."""
+        if self.pre is None or history.pre is None:
+            raise ValueError("the history holds no pre-query signal, which the rules buy")
+        return self.pre.symbols(history.pre)
+
+    def require_seen(self) -> None:
+        """Raise ValueError where a pre-query signal comes first: beliefs and values of what
+        follows are those of the problem `given` its symbol."""
+        if self.rules.pre_query:
+            raise ValueError(
+                "the problem begins with a pre-query signal: solve it with BySymbol(solver), or "
+                "what is left of it once it is seen, problem.given(symbol)"
+            )
 
     # -- sizes --------------------------------------------------------------------------------
 
@@ -209,6 +250,7 @@ class RoutingPOMDP:
 
     def encode(self, history: History) -> IntArray:
         """History codes ``(n,)`` of histories that a decision can follow."""
+        self.require_seen()
         code = np.zeros(len(history), dtype=np.int64)
         for model, weight in enumerate(self.weights):
             if self.rules.verify:
@@ -276,6 +318,7 @@ class RoutingPOMDP:
     @cached_property
     def factors(self) -> FloatArray:
         """``(N - 1, digits, S)``: what each digit multiplies ``p(y)`` by; 1 if nothing was seen."""
+        self.require_seen()
         factors = np.ones((self.n_models - 1, self.digits, len(self.prior)))
         factors[:, 1 : 1 + self.n_symbols] = self.likelihood.transpose(0, 2, 1)
         return factors
@@ -285,6 +328,12 @@ class RoutingPOMDP:
         of the posterior mean go to the dearer model."""
         if self.rules.answer == "last":
             return history.stage
+        if self.rules.pre_query:
+            symbol, answer = self.pre_symbols(history), np.empty(len(history), dtype=np.int64)
+            for k in np.unique(symbol):
+                rows = np.flatnonzero(symbol == k)
+                answer[rows] = self.given(int(k)).best_answer(history.take(rows))
+            return answer
         return self.dearest_best(self.encode(history), history.called)
 
     def dearest_best(self, code: IntArray, called: NDArray[np.bool_]) -> IntArray:
@@ -311,12 +360,16 @@ class RoutingPOMDP:
                 symbol += draw >= edge.take(vector)
             signal[:, model] = self.representative[model, symbol]
         score = self.score[vector]
-        return Replay(
+        replay = Replay(
             score=score,
             call_cost=np.broadcast_to(self.costs.call, score.shape),
             verify_cost=np.broadcast_to(self.costs.verify, score.shape),
             signal=signal,
         )
+        if self.pre is None or not self.rules.pre_query:
+            return replay
+        pre_signal = self.pre.sample(vector, rng)
+        return replace(replay, pre_signal=pre_signal, pre_cost=np.full(n, self.pre.cost))
 
 
 def _discretise(score: FloatArray, levels: int) -> tuple[IntArray, FloatArray]:

@@ -62,6 +62,7 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
     from evaluation.prepare import prepare
     from evaluation.report import report
     from evaluation.tracker import masked
+    from solvers.by_symbol import BySymbol
 
     started = time.perf_counter()
     check_prices(config.evaluation.prices)
@@ -86,6 +87,7 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
         "verifier": choices["verifier"],
         "observation": choices["observation"],
         "env": choices["env"],
+        "pre_query": choices["pre_query"],
         "seed": config.seed,
         "sweep": config.sweep,
         "commit": runs.git_commit(),
@@ -104,6 +106,8 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(config.threads)
         prices, chosen = list(config.evaluation.prices), config.evaluation
+        if problem.rules.pre_query:
+            solver = BySymbol(solver)
         solver = solver.logging_to(partial(tracked.log, "train"))
         policies = solver.solve_frontier(problem, prices, train_set)
         solved = time.perf_counter()

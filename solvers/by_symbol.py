@@ -1,0 +1,107 @@
+"""`BySymbol`: any solver for problems that begin with a pre-query signal.
+
+The signal comes before every decision and is then never seen again. What is left once it showed a
+symbol is a routing problem of the usual kind with another prior, so a policy is one policy a
+symbol, and the value their mean. No solver needs to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from envs import History, Replay, RoutingPOMDP
+from solvers.solver import (
+    Actions,
+    Clairvoyant,
+    FrontierSolver,
+    Log,
+    Policy,
+    Solver,
+    Unbound,
+)
+
+
+@dataclass(frozen=True)
+class BySymbol(FrontierSolver):
+    """Solves what is left of the problem after each symbol; an exact solver stays exact.
+
+    A solver that learns from queries gets those that showed the symbol; where there are none, all.
+
+    Attributes:
+        solver: any.
+    """
+
+    solver: Solver
+
+    def logging_to(self, log: Log) -> BySymbol:
+        return replace(self, solver=self.solver.logging_to(log))
+
+    def solve_frontier(
+        self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
+    ) -> Sequence[Policy | Unbound]:
+        if not problem.rules.pre_query:
+            return self.solver.solve_frontier(problem, prices, train)
+        assert problem.pre is not None
+        symbol = problem.pre.symbols(train.require_pre_signal())
+        found = []
+        for k in range(problem.pre.n_symbols):
+            rows = symbol == k
+            shown = train.take(rows) if rows.any() else train
+            found.append(self.solver.solve_frontier(problem.given(k), prices, shown))
+        return [
+            _joined(problem.at(price), parts)
+            for price, parts in zip(prices, zip(*found, strict=True), strict=True)
+        ]
+
+
+def _joined(problem: RoutingPOMDP, parts: Sequence[Policy | Unbound]) -> Policy | Unbound:
+    """One policy from one a symbol."""
+    if isinstance(parts[0], Clairvoyant):
+        return parts[0]  # it has seen everything already
+    # A policy may bring rules of its own, but it has seen the signal, so it has paid for it.
+    problem = replace(problem, rules=replace(parts[0].problem.rules, pre_query=True))
+    if any(isinstance(part, Unbound) for part in parts):
+        return _UnboundBySymbol(problem, parts)
+    return PolicyBySymbol(problem, [part for part in parts if not isinstance(part, Unbound)])
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyBySymbol:
+    """A policy for each symbol of the pre-query signal.
+
+    Attributes:
+        problem: with that signal.
+        parts: one policy a symbol, each for what is left of the problem.
+    """
+
+    problem: RoutingPOMDP
+    parts: Sequence[Policy]
+
+    @property
+    def value(self) -> float:
+        """Expected return inside the model, where all the parts know theirs."""
+        values = [getattr(part, "value", float("nan")) for part in self.parts]
+        shares = [share for share, _ in self.problem.branches()]
+        return float(np.dot(shares, values)) - self.problem.pre_price
+
+    def act(self, history: History) -> Actions:
+        symbol, action = self.problem.pre_symbols(history), np.empty(len(history), dtype=np.int64)
+        for k in np.unique(symbol):
+            rows = np.flatnonzero(symbol == k)
+            action[rows] = self.parts[k].act(replace(history.take(rows), pre=None))
+        return action
+
+
+@dataclass(frozen=True, eq=False)
+class _UnboundBySymbol(Unbound):
+    problem: RoutingPOMDP
+    parts: Sequence[Policy | Unbound]
+
+    def bind(self, replay: Replay) -> Policy:
+        return PolicyBySymbol(
+            self.problem,
+            [part.bind(replay) if isinstance(part, Unbound) else part for part in self.parts],
+        )
