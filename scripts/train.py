@@ -62,6 +62,7 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
     from evaluation.prepare import prepare
     from evaluation.report import report
     from evaluation.tracker import masked
+    from solvers import Training
     from solvers.by_symbol import BySymbol
 
     started = time.perf_counter()
@@ -108,7 +109,14 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
         prices, chosen = list(config.evaluation.prices), config.evaluation
         if problem.rules.pre_query:
             solver = BySymbol(solver)
-        solver = solver.logging_to(partial(tracked.log, "train"))
+        solver = solver.with_training(
+            Training(
+                log=partial(tracked.log, "train"),
+                validation=validation,
+                folder=folder / "checkpoints",
+                source={"models": list(loaded.models), "verifier": plain(config.verifier)},
+            )
+        )
         policies = solver.solve_frontier(problem, prices, train_set)
         solved = time.perf_counter()
         found = report(

@@ -2,7 +2,7 @@
 
 from solvers.baselines import Oracle, RandomMix, Static
 from solvers.exact import Exact
-from solvers.solver import Clairvoyant, Policy, Solver, TablePolicy, Unbound
+from solvers.solver import Clairvoyant, Policy, Solver, TablePolicy, Training, Unbound
 from solvers.threshold import Threshold
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "Static",
     "TablePolicy",
     "Threshold",
+    "Training",
     "Unbound",
 ]

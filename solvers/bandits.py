@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from envs import STAY, History, Replay, RoutingPOMDP, Rules
 from solvers.baselines import FixedChoice, uniform
-from solvers.solver import Actions, FrontierSolver, Log, Policy
+from solvers.solver import Actions, FrontierSolver, Log, Policy, Training
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -60,8 +60,8 @@ class PickLLM(FrontierSolver):
             if not 0 < getattr(self, key) <= 1:
                 raise ValueError(f"solver.{key} is {getattr(self, key)}: expected in (0, 1]")
 
-    def logging_to(self, log: Log) -> PickLLM:
-        return replace(self, log=log)
+    def with_training(self, training: Training) -> PickLLM:
+        return replace(self, log=training.log)
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
@@ -154,8 +154,8 @@ class C2MABV(FrontierSolver):
         if self.budget is not None and not self.budget > 0:
             raise ValueError(f"solver.budget is {self.budget}: expected a share > 0, or null")
 
-    def logging_to(self, log: Log) -> C2MABV:
-        return replace(self, log=log)
+    def with_training(self, training: Training) -> C2MABV:
+        return replace(self, log=training.log)
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay

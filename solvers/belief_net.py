@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from envs import STAY, Episodes, History, Replay, RoutingPOMDP
-from solvers.solver import Actions, Log, Solver
+from solvers.solver import Actions, Log, Solver, Training
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -76,8 +76,8 @@ class BeliefNet(Solver):
                     f"solver.price_range is {list(self.price_range)}: expected 0 <= low <= high"
                 )
 
-    def logging_to(self, log: Log) -> BeliefNet:
-        return replace(self, log=log)
+    def with_training(self, training: Training) -> BeliefNet:
+        return replace(self, log=training.log)
 
     def solve(self, problem: RoutingPOMDP, train: Replay | None = None) -> BeliefNetPolicy:
         return self.solve_frontier(problem, [problem.price], train)[0]

@@ -7,12 +7,13 @@ symbol, and the value their mean. No solver needs to know.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
-from envs import History, Replay, RoutingPOMDP
+from envs import History, PreSignal, Replay, RoutingPOMDP
 from solvers.solver import (
     Actions,
     Clairvoyant,
@@ -20,6 +21,7 @@ from solvers.solver import (
     Log,
     Policy,
     Solver,
+    Training,
     Unbound,
 )
 
@@ -32,29 +34,50 @@ class BySymbol(FrontierSolver):
 
     Attributes:
         solver: any.
+        training: what the run offers; each symbol's solver gets its part of it, with its own
+            curves and checkpoints.
     """
 
     solver: Solver
+    training: Training = field(default_factory=Training, repr=False)
 
-    def logging_to(self, log: Log) -> BySymbol:
-        return replace(self, solver=self.solver.logging_to(log))
+    def with_training(self, training: Training) -> BySymbol:
+        return replace(self, training=training)
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
     ) -> Sequence[Policy | Unbound]:
         if not problem.rules.pre_query:
-            return self.solver.solve_frontier(problem, prices, train)
+            return self.solver.with_training(self.training).solve_frontier(problem, prices, train)
         assert problem.pre is not None
-        symbol = problem.pre.symbols(train.require_pre_signal())
         found = []
-        for k in range(problem.pre.n_symbols):
-            rows = symbol == k
-            shown = train.take(rows) if rows.any() else train
-            found.append(self.solver.solve_frontier(problem.given(k), prices, shown))
+        for symbol in range(problem.pre.n_symbols):
+            solver = self.solver.with_training(self._training_of(symbol, problem.pre))
+            shown = _showing(train, symbol, problem.pre)
+            found.append(solver.solve_frontier(problem.given(symbol), prices, shown))
         return [
             _joined(problem.at(price), parts)
             for price, parts in zip(prices, zip(*found, strict=True), strict=True)
         ]
+
+    def _training_of(self, symbol: int, pre: PreSignal) -> Training:
+        log, validation, folder = self.training.log, self.training.validation, self.training.folder
+        return replace(
+            self.training,
+            log=None if log is None else partial(_log_of, log, symbol),
+            validation=None if validation is None else _showing(validation, symbol, pre),
+            folder=None if folder is None else folder / f"symbol-{symbol}",
+        )
+
+
+def _log_of(log: Log, symbol: int, row: Mapping[str, float]) -> None:
+    log({k if k == "step" else f"symbol_{symbol}_{k}": value for k, value in row.items()})
+
+
+def _showing(replay: Replay, symbol: int, pre: PreSignal) -> Replay:
+    """The queries that showed a symbol; all if none did."""
+    rows = pre.symbols(replay.require_pre_signal()) == symbol
+    return replay.take(rows) if rows.any() else replay
 
 
 def _joined(problem: RoutingPOMDP, parts: Sequence[Policy | Unbound]) -> Policy | Unbound:

@@ -19,7 +19,7 @@ from envs import History, Replay, RoutingPOMDP
 from envs.decision_graph import Choice, DecisionGraph, Node
 from solvers.alpha_vectors import best_at
 from solvers.bounds import informed, open_loop
-from solvers.solver import Actions, Log, Solver
+from solvers.solver import Actions, Log, Solver, Training
 from solvers.value_iteration import AlphaVectors
 
 FloatArray = NDArray[np.float64]
@@ -47,8 +47,8 @@ class PointBased(Solver):
         if self.max_trials < 1:
             raise ValueError(f"solver.max_trials is {self.max_trials}: expected at least 1")
 
-    def logging_to(self, log: Log) -> PointBased:
-        return replace(self, log=log)
+    def with_training(self, training: Training) -> PointBased:
+        return replace(self, log=training.log)
 
     def solve(self, problem: RoutingPOMDP, train: Replay | None = None) -> PointBasedPolicy:
         """A policy whose value is at least its ``lower`` and the optimum at most its ``upper``."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,24 @@ Actions = NDArray[np.int64]
 
 Log = Callable[[Mapping[str, float]], None]
 """Takes one row of a training curve, with its ``step``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What a run offers a solver that trains, beside the training queries.
+
+    Attributes:
+        log: takes the training curve; None where nobody listens.
+        validation: queries to stop by and to choose by; None where there are none.
+        folder: where checkpoints are kept, and found again after an interruption; None for
+            nowhere.
+        source: what the queries are of, for checkpoints to name: models, verifier.
+    """
+
+    log: Log | None = None
+    validation: Replay | None = None
+    folder: Path | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Policy(Protocol):
@@ -58,8 +77,8 @@ class Clairvoyant(Unbound):
 class Solver(ABC):
     """Finds a policy for a problem. Hyperparameters are dataclass fields of the subclass."""
 
-    def logging_to(self, log: Log) -> Solver:
-        """This solver, telling ``log`` how its training goes; most have nothing to tell."""
+    def with_training(self, training: Training) -> Solver:
+        """This solver, making use of what a run offers; most have no use for it."""
         return self
 
     @abstractmethod

@@ -8,6 +8,7 @@ import pytest
 
 from envs import Costs, Replay, RoutingPOMDP, Rules
 from evaluation.evaluate import evaluate
+from solvers import Training
 from solvers.bandits import C2MABV, PickLLM, any_win, ascend, best_mixture, stream
 from tests.problems import random_problem, random_replay
 from verifiers import Histogram
@@ -49,7 +50,7 @@ def test_regret_a_round_falls_as_queries_stream_by(solver):
     early, late = [], []
     for seed in range(3):
         rows = []
-        learner = replace(solver, seed=seed).logging_to(rows.append)
+        learner = replace(solver, seed=seed).with_training(Training(rows.append))
         train = with_accuracies(300, (0.2, 0.5, 0.9), seed=seed)
         learner.solve(problem_of(train, 0.1), train)
         steps = np.array([row["step"] for row in rows])

@@ -7,7 +7,7 @@ import torch
 from envs import CostModel, RoutingPOMDP, Rules
 from envs.profiles import load_profile, shipped_profiles, simulate
 from evaluation.evaluate import evaluate, model_value
-from solvers import Exact
+from solvers import Exact, Training
 from solvers.belief_net import BeliefNet
 from tests.problems import random_problem
 from verifiers import Histogram, LoggedSignal, make_replay
@@ -102,7 +102,7 @@ def test_untrained_it_plays_legal_actions_only():
 def test_training_is_recorded():
     problem = random_problem(Rules(3), np.random.default_rng(0), 3, 2, price=0.1)
     curve = []
-    BeliefNet(steps=200, episodes=500).logging_to(curve.append).solve(problem)
+    BeliefNet(steps=200, episodes=500).with_training(Training(curve.append)).solve(problem)
     assert len(curve) == 50
     assert curve[-1]["step"] == 200
     assert np.mean([row["loss"] for row in curve[-5:]]) < curve[0]["loss"]

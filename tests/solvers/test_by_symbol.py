@@ -1,6 +1,6 @@
 """Any solver behind a pre-query signal."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from envs import Replay, Rules
 from evaluation.evaluate import evaluate, model_value, returns
-from solvers import Exact, Oracle, Static, Threshold
+from solvers import Exact, Oracle, Solver, Static, Threshold, Training
 from solvers.alpha_vectors import AlphaVectorIteration
 from solvers.automix_pomdp import AutoMixPOMDP
 from solvers.bounds import FIB, QMDP, Bounds
@@ -160,6 +160,36 @@ def test_routers_that_read_prompts_and_those_that_know_the_scores_still_do():
     assert read.cost.min() >= 0.5
     oracle = evaluate(solved(problem, Oracle(), log), log)
     assert oracle.cost.min() < 0.5
+
+
+@dataclass(frozen=True)
+class Learns(Solver):
+    """Tells what it was given to learn from."""
+
+    training: Training | None = None
+
+    def with_training(self, training):
+        return replace(self, training=training)
+
+    def solve(self, problem, train):
+        self.training.log({"step": 1, "queries": len(train)})
+        self.training.folder.mkdir(parents=True)
+        (self.training.folder / str(len(self.training.validation))).touch()
+        return Exact().solve(problem)
+
+
+def test_each_symbols_solver_has_its_own_curves_checkpoints_and_validation_queries(tmp_path):
+    rng = np.random.default_rng(0)
+    problem = random_pre(random_problem(FULL, rng), rng)
+    train, validation = pre_replay(30, 3, rng), pre_replay(20, 3, rng)
+    rows = []
+    training = Training(rows.append, validation, tmp_path / "checkpoints")
+    BySymbol(Learns()).with_training(training).solve(problem, train)
+    for k, row in enumerate(rows):
+        assert row == {"step": 1, f"symbol_{k}_queries": (train.pre_signal == k).sum()}
+        shown = int((validation.pre_signal == k).sum())
+        assert (tmp_path / "checkpoints" / f"symbol-{k}" / str(shown)).exists()
+    assert len(rows) == 3
 
 
 def test_without_a_signal_it_is_the_solver_itself():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from envs import Rules
 from evaluation.evaluate import model_value
-from solvers import Exact
+from solvers import Exact, Training
 from solvers.point_based import PointBased, _Sawtooth
 from solvers.value_iteration import AlphaVectors
 from tests.problems import every_rules, name_of, problems, random_problem
@@ -37,7 +37,7 @@ def test_five_models_under_every_rule(rules):
 def test_the_gap_never_widens():
     rows = []
     problem = random_problem(Rules(5), np.random.default_rng(2), symbols=4, price=0.02)
-    PointBased(gap=1e-6).logging_to(rows.append).solve(problem)
+    PointBased(gap=1e-6).with_training(Training(rows.append)).solve(problem)
     lower, upper = (np.array([row[side] for row in rows]) for side in ("lower", "upper"))
     assert len(rows) > 3
     assert (np.diff(lower) >= -1e-12).all()
