@@ -127,10 +127,8 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
             self._verify_cost = self._queries.verify_cost[self._query]
         else:
             self._call_cost, self._verify_cost = self._ladder
-        self._observation = np.zeros(self.setting.width)
-        self._observation[self.setting.history_width :] = self._tolls
-        self._observation[0] = self._stage = -1
-        self._verified = 0
+        self._observation = self._blank.copy()
+        self._stage, self._verified = -1, 0
         self._paid = self._rewarded = 0.0
         if self.rules.pre_query:
             self._look(self._queries)
@@ -200,8 +198,11 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         self._ladder: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
         if terms.call is not None and terms.verify is not None:
             self._ladder = terms.call[0], terms.verify[0]
-        shown = self.setting.tolls.shown(terms)[0]
-        self._tolls = shown if self.setting.show_tolls else shown[:0]
+        # An observation before the first call.
+        self._blank = np.zeros(self.setting.width)
+        self._blank[0] = -1
+        if self.setting.show_tolls:
+            self._blank[self.setting.history_width :] = self.setting.tolls.shown(terms)[0]
 
     @property
     def _mask(self) -> NDArray[np.int8]:

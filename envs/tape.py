@@ -21,7 +21,6 @@ class Tape:
     Otherwise each environment has a row of its own, filled when its episode starts.
 
     Attributes:
-        cells: all rows, one after the other; `Columns` says what is where.
         first: ``(num_envs,)`` the first cell of each environment's row.
         query: ``(num_envs,)`` the row of each environment's query in its replay or block.
     """
@@ -41,10 +40,14 @@ class Tape:
                 assert setting.problem is not None
                 costs = setting.problem.costs
                 self._rows[:, self.columns.call :] = np.concatenate([costs.call, costs.verify])
-        self.cells: FloatArray = self._rows.reshape(-1)
         self.first: IntArray = np.arange(num_envs) * self.columns.width
         self.query: IntArray = np.zeros(num_envs, dtype=np.int64)
         self._order, self._next = np.empty(0, dtype=np.int64), 0
+
+    @property
+    def cells(self) -> FloatArray:
+        """All rows, one after the other; `Columns` says what is where."""
+        return self._rows.reshape(-1)
 
     def forget(self) -> None:
         """Drops the queries drawn ahead: the generator was seeded anew."""

@@ -44,7 +44,9 @@ class Tolls:
         n_envs: how many environments there are.
 
     Attributes:
+        drawn: whether each episode draws its terms anew.
         vary: whether episodes differ in their terms.
+        ladder: whether a ratio replaces the costs.
 
     Raises:
         ValueError: a number outside its range, or an array of another shape.
@@ -57,27 +59,15 @@ class Tolls:
         self._rungs = np.linspace(0, 1, len(costs.call))
         free = costs.call <= 0
         self._share = np.where(free, 0.0, costs.verify / np.where(free, 1.0, costs.call))
-        self._drawn = isinstance(price, tuple) or isinstance(ratio, tuple)
-        self.vary = self._drawn or isinstance(price, np.ndarray) or isinstance(ratio, np.ndarray)
-
-    @property
-    def drawn(self) -> bool:
-        """Whether each episode draws its terms anew."""
-        return self._drawn
-
-    @property
-    def ladder(self) -> bool:
-        """Whether a ratio replaces the costs."""
-        return self._ratio is not None
+        self.drawn = isinstance(price, tuple) or isinstance(ratio, tuple)
+        self.vary = self.drawn or isinstance(price, np.ndarray) or isinstance(ratio, np.ndarray)
+        self.ladder = ratio is not None
 
     def draw(self, rows: NDArray[np.int64], rng: np.random.Generator) -> Terms:
         """The terms of the next episodes of the environments ``rows``."""
         price = _drawn(self._price, rows, rng)
-        if self._ratio is None:
-            return Terms(price, price / self._costs.unit)
-        ratio = _drawn(self._ratio, rows, rng)
-        call = ratio[:, None] ** self._rungs
-        return Terms(price, price / ratio, call, self._share * call)
+        ratio = None if self._ratio is None else _drawn(self._ratio, rows, rng)
+        return self._terms(price, ratio)
 
     def shown(self, terms: Terms) -> FloatArray:
         """What an observation shows of terms, ``(n, 2N - 1)``: the mean toll ``λ c_i / c_{N-1}``
@@ -92,13 +82,16 @@ class Tolls:
     def largest(self) -> FloatArray:
         """``(2N - 1,)`` bounds that `shown` stays within."""
         # Relative to the dearest model, the ladder's calls cost most at the smallest ratio.
-        price = np.array([np.max(self._price)])
-        if self._ratio is None:
-            return self.shown(Terms(price, price / self._costs.unit))[0]
-        ratio = np.array([np.min(self._ratio)])
+        ratio = None if self._ratio is None else np.array([np.min(self._ratio)])
+        terms = self._terms(np.array([np.max(self._price)]), ratio)
+        # Room for rounding, which is not the same at every ratio.
+        return (1 + 1e-12) * self.shown(terms)[0]
+
+    def _terms(self, price: FloatArray, ratio: FloatArray | None) -> Terms:
+        if ratio is None:
+            return Terms(price, price / self._costs.unit)
         call = ratio[:, None] ** self._rungs
-        # Room for rounding, which the two sides of a bound do not share.
-        return (1 + 1e-12) * self.shown(Terms(price, price / ratio, call, self._share * call))[0]
+        return Terms(price, price / ratio, call, self._share * call)
 
 
 def _checked(name: str, choice: Choice, least: float, n_envs: int) -> Choice:

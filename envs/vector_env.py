@@ -104,7 +104,6 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         self._tape = Tape(setting, num_envs)
         self._moves = Moves.of(setting.rules, self._tape.columns)
         self._observation = np.zeros((num_envs, setting.width))
-        self._cells = self._observation.reshape(-1)
         self._first = np.arange(num_envs) * self._observation.shape[1]
         self._state = np.full(num_envs, self._moves.over)
         self._over = np.ones(num_envs, dtype=bool)
@@ -133,13 +132,19 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         options, rows = options or {}, self._every
         if "reset_mask" in options:
             rows = np.flatnonzero(self._reset_mask(options["reset_mask"]))
-        query = options.get("query")
-        if query is not None:
-            query = np.broadcast_to(np.asarray(query), (self.num_envs,))[rows]
+        query = None
+        if "query" in options:
+            query = np.asarray(options["query"])
+            if query.shape not in ((), (self.num_envs,)) or query.dtype.kind not in "iu":
+                raise ValueError(
+                    f"options['query'] has shape {query.shape} and type {query.dtype}: "
+                    f"expected a whole number, or ({self.num_envs},) of them"
+                )
+            query = np.broadcast_to(query, (self.num_envs,))[rows]
         self._begin(rows, query)
         self._over[rows] = False
         self._started = True
-        return self._seen(), self._as_asked(self._masks())
+        return self._seen(), self.as_asked(self._masks())
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         over = np.flatnonzero(self._over)
@@ -167,10 +172,12 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         if len(over):
             self._begin(over, None)
         infos |= self._masks()
-        truncated = np.zeros(self.num_envs, dtype=bool)
-        said = {"reward": reward, "terminated": ends.copy(), "truncated": truncated}
-        said, infos = self._as_asked(said), self._as_asked(infos)
-        return self._seen(), *said.values(), infos
+        told = self.as_asked({"ends": ends.copy(), "truncated": np.zeros_like(ends)})
+        return self._seen(), self.as_asked(reward), *told.values(), self.as_asked(infos)
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """``(num_envs, n_actions)`` the legal actions now; none where an episode is over."""
+        return self._moves.masks.take(self._state, axis=0).astype(bool)
 
     # -- inside a step ------------------------------------------------------------------------
 
@@ -208,7 +215,9 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _show(self, move: IntArray) -> None:
         """Writes what the moves reveal into the observation."""
-        moves, seen, first = self._moves, self._cells, self._first
+        moves, first = self._moves, self._first
+        # A view made anew: a copy of the environment would keep a stored one apart.
+        seen = self._observation.reshape(-1)
         self._observation[:, 0] = moves.stage.take(move)
         seen[first + moves.called.take(move)] = 1.0
         seen[first + moves.verified.take(move)] = moves.is_verified.take(move)
@@ -237,7 +246,7 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         if not self.rules.free_start and forced:
             for d in range(columns.n_signals):
                 signal = tape.cells.take(first + columns.signal + d)
-                self._cells[self._first[rows] + 1 + 2 * n + d] = signal
+                self._observation.reshape(-1)[self._first[rows] + 1 + 2 * n + d] = signal
         self._state[rows] = state
 
     def _set_terms(self, rows: IntArray, rng: np.random.Generator) -> None:
@@ -250,8 +259,7 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
     # -- what a step says ---------------------------------------------------------------------
 
     def _seen(self) -> Any:
-        seen = self._observation.copy() if self.copy else self._observation
-        return self._as_asked({"seen": seen})["seen"]
+        return self.as_asked(self._observation.copy() if self.copy else self._observation)
 
     def _masks(self) -> dict[str, Any]:
         mask = self._moves.masks.take(self._state, axis=0)
@@ -307,14 +315,14 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
             "_final_info": ends.copy(),
         }
 
-    def _as_asked(self, arrays: dict[str, Any]) -> dict[str, Any]:
-        """The same as tensors that share the memory, if tensors are asked for."""
+    def as_asked(self, arrays: Any) -> Any:
+        """An array, or each of a dict's, as a tensor of the same memory, if tensors are asked
+        for."""
         if self._from_numpy is None:
             return arrays
-        return {
-            key: self._as_asked(value) if isinstance(value, dict) else self._from_numpy(value)
-            for key, value in arrays.items()
-        }
+        if isinstance(arrays, dict):
+            return {key: self.as_asked(value) for key, value in arrays.items()}
+        return self._from_numpy(arrays)
 
     def _reset_mask(self, mask: Any) -> NDArray[np.bool_]:
         mask = np.asarray(mask)
