@@ -16,6 +16,7 @@ problems without as it has symbols, each with a prior of its own: `RoutingPOMDP.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from envs.costs import Costs
 from envs.history import History
+from envs.levels import discretise, smoothed_prior
 from envs.observation import Observation
 from envs.pre_signal import PreSignal
 from envs.replay import Replay
@@ -48,6 +50,7 @@ class RoutingPOMDP:
         price: ``λ >= 0``, the score that one dearest-model call is worth.
         rules: the decisions on offer.
         observation: how raw signals become symbols; None if signals are the symbols themselves.
+        shown: ``(N - 1, K)`` which symbols the training queries showed; None if there were none.
         pre: the pre-query signal that the rules buy, if they do.
 
     Raises:
@@ -62,6 +65,7 @@ class RoutingPOMDP:
     price: float
     rules: Rules
     observation: Observation | None = None
+    shown: NDArray[np.bool_] | None = None
     pre: PreSignal | None = None
 
     def __post_init__(self) -> None:
@@ -74,6 +78,11 @@ class RoutingPOMDP:
             raise ValueError(
                 f"likelihood has shape {self.likelihood.shape}, "
                 f"expected ({n_models - 1}, {n_vectors}, K)"
+            )
+        if self.shown is not None and self.shown.shape != (n_models - 1, self.likelihood.shape[2]):
+            raise ValueError(
+                f"shown has shape {self.shown.shape}, "
+                f"expected ({n_models - 1}, {self.likelihood.shape[2]})"
             )
         for name, rows in (("prior", self.prior), ("likelihood", self.likelihood)):
             if not (np.all(rows >= 0) and np.allclose(rows.sum(-1), 1, rtol=0, atol=1e-9)):
@@ -134,16 +143,13 @@ class RoutingPOMDP:
             raise ValueError("cannot fit a problem to missing scores: select complete models")
         if levels is None:
             levels = 2 if np.isin(score, (0, 1)).all() else 5
-        level, values = _discretise(score, levels)
+        level, values = discretise(score, levels)
         n, n_models = score.shape
-        vectors = np.stack(np.unravel_index(np.arange(levels**n_models), (levels,) * n_models), 1)
-        frequency = np.stack([(level == k).sum(0) + 0.5 for k in range(levels)], 1)
-        frequency = frequency / frequency.sum(1, keepdims=True)
-        base = np.prod(frequency[np.arange(n_models), vectors], axis=1)
-        row = np.ravel_multi_index(tuple(level.T), (levels,) * n_models)
-        counts = np.bincount(row, minlength=len(vectors))
-        prior = (counts + prior_strength * base) / (n + prior_strength)
+        vectors, prior = smoothed_prior(level, levels, prior_strength)
         fitted = observation.fit(replay.signal[:, :-1], level, vectors)
+        shown = np.zeros((n_models - 1, fitted.n_symbols), dtype=bool)
+        for model in range(n_models - 1):
+            shown[model, fitted.symbols(model, replay.signal[:, model])] = True
         seen = None
         if rules.pre_query:
             if pre is None:
@@ -152,12 +158,13 @@ class RoutingPOMDP:
             seen = PreSignal.fit(replay.require_pre_signal(), paid, pre, level, vectors)
         return cls(
             score=values[np.arange(n_models), vectors],
-            prior=prior / prior.sum(),
+            prior=prior,
             likelihood=fitted.likelihood,
             costs=costs,
             price=price,
             rules=rules,
             observation=fitted,
+            shown=shown,
             pre=seen,
         )
 
@@ -170,19 +177,22 @@ class RoutingPOMDP:
     def given(self, symbol: int) -> Self:
         """The problem that is left once the pre-query signal showed a symbol: another prior,
         and no such signal. A symbol that the model holds impossible leaves the prior as it is."""
-        assert self.pre is not None
-        joint = self.prior * self.pre.likelihood[:, symbol]
-        prior = joint / joint.sum() if joint.sum() > 0 else self.prior
-        rules = replace(self.rules, pre_query=False)
-        return replace(self, prior=prior, rules=rules, pre=None)
+        return self._left[symbol]
 
     def branches(self) -> list[tuple[float, Self]]:
         """What the pre-query signal leads to: each symbol's probability, and `given` it. Without
         one that is this problem, for certain."""
         if self.pre is None or not self.rules.pre_query:
             return [(1.0, self)]
-        share = self.prior @ self.pre.likelihood
-        return [(float(share[symbol]), self.given(symbol)) for symbol in range(len(share))]
+        shares = self.prior @ self.pre.likelihood
+        return list(zip(shares.tolist(), self._left, strict=True))
+
+    @cached_property
+    def _left(self) -> list[Self]:
+        assert self.pre is not None
+        rules = replace(self.rules, pre_query=False)
+        posteriors = self.pre.posteriors(self.prior)
+        return [replace(self, prior=prior, rules=rules, pre=None) for prior in posteriors]
 
     @property
     def pre_price(self) -> float:
@@ -196,6 +206,20 @@ class RoutingPOMDP:
         if self.pre is None or history.pre is None:
             raise ValueError("the history holds no pre-query signal, which the rules buy")
         return self.pre.symbols(history.pre)
+
+    def first_belief(self, history: History) -> FloatArray:
+        """``(n, S)`` what is believed before the first call: the prior, or what the pre-query
+        signal left of it."""
+        if not self.rules.pre_query:
+            return np.tile(self.prior, (len(history), 1))
+        assert self.pre is not None
+        return self.pre.posteriors(self.prior)[self.pre_symbols(history)]
+
+    def _after(self, history: History) -> Iterator[tuple[IntArray, Self]]:
+        """Rows of histories by what their pre-query signals leave."""
+        symbol = self.pre_symbols(history)
+        for k in np.unique(symbol):
+            yield np.flatnonzero(symbol == k), self.given(int(k))
 
     def require_seen(self) -> None:
         """Raise ValueError where a pre-query signal comes first: beliefs and values of what
@@ -306,6 +330,42 @@ class RoutingPOMDP:
         mass = joint.sum(1, keepdims=True)
         return np.where(mass > 0, joint / np.where(mass > 0, mass, 1.0), self.prior)
 
+    @cached_property
+    def has_gaps(self) -> bool:
+        """Whether `doubts` can find any history to doubt."""
+        if self.rules.pre_query:
+            return any(left.has_gaps for left in self._left)
+        return bool(self._excluding.any() or self._unshown.any())
+
+    def doubts(self, history: History) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which histories ``(n,)`` the model holds impossible, and which ``(n,)`` have a symbol
+        that no training query showed."""
+        if self.rules.pre_query:
+            impossible, unshown = np.zeros((2, len(history)), dtype=bool)
+            for rows, left in self._after(history):
+                impossible[rows], unshown[rows] = left.doubts(history.take(rows))
+            return impossible, unshown
+        code = self.encode(history)
+        digit, model = self.digits_of(code), np.arange(self.n_models - 1)
+        excluding, unshown = self._excluding[model, digit], self._unshown[model, digit]
+        impossible = np.asarray(excluding.any(axis=1))
+        rows = np.flatnonzero(impossible)
+        impossible[rows] = self.joint(code[rows]).sum(axis=1) == 0
+        return impossible, np.asarray(unshown.any(axis=1))
+
+    @cached_property
+    def _excluding(self) -> NDArray[np.bool_]:
+        """``(N - 1, digits)`` digits that prove some score vector impossible."""
+        return (self.factors[:, :, self.prior > 0] == 0).any(axis=2)
+
+    @cached_property
+    def _unshown(self) -> NDArray[np.bool_]:
+        """``(N - 1, digits)`` digits of symbols that no training query showed."""
+        unshown = np.zeros(self.factors.shape[:2], dtype=bool)
+        if self.shown is not None:
+            unshown[:, 1 : 1 + self.n_symbols] = ~self.shown
+        return unshown
+
     def joint(self, code: IntArray) -> FloatArray:
         """``P(history, y)`` for history codes ``(n,)``: ``(n, S)``, the belief before it is
         divided by the probability of the history's symbols."""
@@ -329,10 +389,9 @@ class RoutingPOMDP:
         if self.rules.answer == "last":
             return history.stage
         if self.rules.pre_query:
-            symbol, answer = self.pre_symbols(history), np.empty(len(history), dtype=np.int64)
-            for k in np.unique(symbol):
-                rows = np.flatnonzero(symbol == k)
-                answer[rows] = self.given(int(k)).best_answer(history.take(rows))
+            answer = np.empty(len(history), dtype=np.int64)
+            for rows, left in self._after(history):
+                answer[rows] = left.best_answer(history.take(rows))
             return answer
         return self.dearest_best(self.encode(history), history.called)
 
@@ -370,18 +429,3 @@ class RoutingPOMDP:
             return replay
         pre_signal = self.pre.sample(vector, rng)
         return replace(replay, pre_signal=pre_signal, pre_cost=np.full(n, self.pre.cost))
-
-
-def _discretise(score: FloatArray, levels: int) -> tuple[IntArray, FloatArray]:
-    """Levels ``(n, N)`` of scores and the value ``(N, L)`` of each level for each model."""
-    if levels < 2:
-        raise ValueError(f"levels is {levels}: a score needs at least 2")
-    level = np.rint(score * (levels - 1)).astype(np.int64)
-    grid = np.linspace(0, 1, levels)
-    values = np.tile(grid, (score.shape[1], 1))
-    for k in range(levels):
-        of_level = level == k
-        count = of_level.sum(0)
-        mean = np.where(of_level, score, 0.0).sum(0) / np.maximum(count, 1)
-        values[:, k] = np.where(count > 0, mean, grid[k])
-    return level, values

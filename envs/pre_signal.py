@@ -82,6 +82,13 @@ class PreSignal:
             return signal[:, 0].astype(np.int64)
         return self.observation.symbols(0, signal)
 
+    def posteriors(self, prior: FloatArray) -> FloatArray:
+        """``(P, S)`` what is believed of the score vectors after each symbol; the prior after one
+        that cannot be."""
+        joint = prior * self.likelihood.T
+        mass = joint.sum(axis=1, keepdims=True)
+        return np.where(mass > 0, joint / np.where(mass > 0, mass, 1.0), prior)
+
     def sample(self, vector: IntArray, rng: np.random.Generator) -> FloatArray:
         """Signals ``(n, D)`` drawn for queries with these score vectors ``(n,)``, each symbol shown
         as its representative."""

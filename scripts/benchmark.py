@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import benchmark_collect
 import benchmark_environment
 import benchmark_pomdp
 import numpy as np
@@ -39,6 +40,7 @@ def main() -> None:
         "search": lambda: as_rows(benchmark_pomdp.search),
         "profiles": lambda: as_rows(benchmark_pomdp.profiles),
         "memory": lambda: as_rows(benchmark_pomdp.memory),
+        "collect": lambda: as_rows(benchmark_collect.throughput),
         "automix": automix,
         "bootstrap": bootstrap,
         "loading": loading,

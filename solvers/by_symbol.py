@@ -84,8 +84,12 @@ def _joined(problem: RoutingPOMDP, parts: Sequence[Policy | Unbound]) -> Policy 
     """One policy from one a symbol."""
     if isinstance(parts[0], Clairvoyant):
         return parts[0]  # it has seen everything already
-    # A policy may bring rules of its own, but it has seen the signal, so it has paid for it.
-    problem = replace(problem, rules=replace(parts[0].problem.rules, pre_query=True))
+    # A policy may bring rules of its own, but it has seen the signal, so it has paid for it; and a
+    # filter of its own, of the same score vectors or of others that the signal tells nothing of.
+    own = parts[0].problem
+    base = own if own.score is problem.score else problem
+    rules = replace(own.rules, pre_query=True)
+    problem = replace(base, prior=problem.prior, pre=problem.pre, rules=rules)
     if any(isinstance(part, Unbound) for part in parts):
         return _UnboundBySymbol(problem, parts)
     return PolicyBySymbol(problem, [part for part in parts if not isinstance(part, Unbound)])

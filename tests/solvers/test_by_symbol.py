@@ -7,21 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs import Replay, Rules
+from envs import Costs, Replay, RoutingPOMDP, Rules
 from evaluation.evaluate import evaluate, model_value, returns
 from solvers import Exact, Oracle, Solver, Static, Threshold, Training
 from solvers.alpha_vectors import AlphaVectorIteration
 from solvers.automix_pomdp import AutoMixPOMDP
 from solvers.bounds import FIB, QMDP, Bounds
 from solvers.by_symbol import BySymbol
+from solvers.continuous import ContinuousPOMDP
 from solvers.fitted_q import FittedQ
 from solvers.point_based import PointBased
 from solvers.pomcp import POMCP
+from solvers.pomcpow import POMCPOW
 from solvers.pregeneration import Pregeneration
 from tests.pre_signals import pre_problems, pre_replay, random_pre, with_pre
 from tests.problems import every_rules, name_of, random_problem
 from tests.texts import log_with_texts
 from tests.tree_search import tree_value
+from verifiers import Histogram, KernelDensity
 
 NOBODY = Replay(*[np.empty((0, 3))] * 3, np.empty((0, 3, 1)), pre_signal=np.empty((0, 1)))
 FULL = Rules(3, skip=True, free_start=True, verify=True, answer="best")
@@ -160,6 +163,47 @@ def test_routers_that_read_prompts_and_those_that_know_the_scores_still_do():
     assert read.cost.min() >= 0.5
     oracle = evaluate(solved(problem, Oracle(), log), log)
     assert oracle.cost.min() < 0.5
+
+
+def test_a_filter_of_raw_signals_starts_from_what_the_signal_left():
+    rng = np.random.default_rng(0)
+    replay = pre_replay(200, 3, rng)
+    replay = replace(
+        replay, signal=rng.random((200, 3, 1)), score=(replay.score > 0.5).astype(float)
+    )
+    costs = Costs(replay.call_cost.mean(0), replay.verify_cost.mean(0))
+    rules, pre = replace(FULL, pre_query=True), Histogram(bins=3, conditioning="joint")
+    problem = RoutingPOMDP.fit(replay, KernelDensity(), costs, rules, 0.2, pre=pre)
+    policy = solved(problem, POMCPOW(simulations=5), replay)
+    assert isinstance(policy.problem, ContinuousPOMDP)
+    played = evaluate(policy, replay)
+    # Symbol by symbol, by a problem that never heard of another signal.
+    symbol = problem.pre.symbols(replay.pre_signal)
+    for k in range(3):
+        rows = symbol == k
+        without = replace(replay.take(rows), pre_signal=None, pre_cost=None)
+        alone = evaluate(policy.parts[k], without)
+        np.testing.assert_allclose(played.cost[rows] - replay.pre_cost[rows], alone.cost)
+        np.testing.assert_array_equal(played.answer[rows], alone.answer)
+    assert (played.impossible, played.unseen) == (0, 0)
+
+
+@pytest.mark.parametrize("rules", [Rules(3), Rules(3, skip=True, answer="best")], ids=name_of)
+def test_decisions_after_what_no_training_query_showed_are_counted(rules):
+    rng = np.random.default_rng(0)
+    problem = random_pre(random_problem(rules, rng, symbols=3), rng)
+    shown = np.ones((2, 3), dtype=bool)
+    shown[0, 1] = False
+    replay = pre_replay(60, 3, rng, symbols=problem.pre.n_symbols)
+    plain = replace(problem, shown=shown, pre=None, rules=rules)
+    policy = solved(replace(problem, shown=shown), train=replay)
+    expected = sum(
+        evaluate(replace(part, problem=replace(plain, prior=part.problem.prior)),
+                 replace(replay.take(replay.pre_signal[:, 0] == k), pre_signal=None)).unseen
+        for k, part in enumerate(policy.parts)
+    )  # fmt: skip
+    assert evaluate(policy, replay).unseen == expected
+    assert expected > 0
 
 
 @dataclass(frozen=True)

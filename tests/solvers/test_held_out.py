@@ -18,7 +18,8 @@ from verifiers import Histogram
 
 CONF = Path(__file__).parents[2] / "conf"
 QUICK = {
-    "belief_net": ["solver.steps=30", "solver.episodes=200"],
+    "belief_dqn": ["solver.steps=30", "solver.episodes=200"],
+    "belief_ppo": ["solver.updates=3", "solver.episodes=64"],
     "pomcp": ["solver.simulations=50"],
     "pickllm": ["solver.rounds=200"],
     "c2mab_v": ["solver.rounds=200"],
@@ -26,6 +27,8 @@ QUICK = {
     "automix_greedy": ["solver.models=[0,2]"],
     "automix_union": ["solver.models=[0,2]"],
 }
+# One that was trained before is held to this by its training.
+SOLVERS = sorted({path.stem for path in (CONF / "solver").glob("*.yaml")} - {"checkpoint"})
 RULES = {
     "core": Rules(3),
     "full": Rules(3, skip=True, free_start=True, verify=True),
@@ -63,7 +66,7 @@ def solved(name: str, rules: Rules):
 
 
 @pytest.mark.parametrize("rules", RULES)
-@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "solver").glob("*.yaml")))
+@pytest.mark.parametrize("name", SOLVERS)
 def test_only_what_was_paid_for_decides(name, rules):
     policies, test = solved(name, RULES[rules])
     rng = np.random.default_rng(0)
