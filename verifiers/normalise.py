@@ -1,10 +1,14 @@
-"""From a model's free text to what can be compared: a short text, a choice's letter, a number."""
+"""From a model's free text to its answer, and to what can be compared: a short text, a choice's
+letter, a number."""
 
 from __future__ import annotations
 
 import re
 import string
 from collections.abc import Sequence
+
+_MARKED = re.compile(r"(?:^|\n)[ \t*#>]*(?:final )?answer[ \t*]*:[ \t*]*(.*)", re.IGNORECASE)
+_THOUGHTS = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|$)", re.DOTALL)
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -23,6 +27,16 @@ _NUMBER = re.compile(
     re.IGNORECASE,
 )
 _FRACTION = re.compile(r"([-+−]?)\\[dt]?frac\{(\d+(?:\.\d+)?)\}\{(\d+(?:\.\d+)?)\}")
+
+
+def extract_answer(text: str) -> str:
+    """The answer in a model's text: behind its last "Answer:", or else all of it.
+
+    What a model thought aloud between ``<think>`` tags is no answer.
+    """
+    said = _THOUGHTS.sub("", text).strip()
+    marked = [found for found in _MARKED.findall(said) if found.strip()]
+    return (marked[-1] if marked else said).strip(" \t\n*")
 
 
 def normalise_text(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import Self
 
 from verifiers.collection.models import ConfigError
 from verifiers.live import Message, Query
+from verifiers.normalise import extract_answer
 
 _DEFAULT = """\
 $context
@@ -21,8 +22,9 @@ $choices
 Answer as briefly as you can$form. End with a line "Answer: ..." that holds nothing but the answer.
 """
 _PLACES = {"context", "question", "choices", "form"}
-_MARKED = re.compile(r"(?:^|\n)[ \t*#>]*(?:final )?answer[ \t*]*:[ \t*]*(.*)", re.IGNORECASE)
-_THOUGHTS = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|$)", re.DOTALL)
+
+
+__all__ = ["AnswerPrompt", "extract_answer"]
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,3 @@ class AnswerPrompt:
             {"role": "user", "content": re.sub(r"\n{3,}", "\n\n", text).strip()}
         ]
         return ({"role": "system", "content": system}, *asked) if system else tuple(asked)
-
-
-def extract_answer(text: str) -> str:
-    """The answer in a model's text: behind its last "Answer:", or else all of it.
-
-    What a model thought aloud between ``<think>`` tags is no answer.
-    """
-    said = _THOUGHTS.sub("", text).strip()
-    marked = [found for found in _MARKED.findall(said) if found.strip()]
-    return (marked[-1] if marked else said).strip(" \t\n*")
