@@ -2,12 +2,18 @@
 
 import asyncio
 import json
+import os
+import signal
 import sys
 from collections import Counter
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from envs.calls_table import read_calls
 from tests.collecting import Broken, Length, Votes, lines, run, specs, sums
@@ -19,6 +25,8 @@ from verifiers.collection import (
     BudgetExhaustedError,
     ConfigError,
     EndpointRefusedError,
+    InterruptedCollectionError,
+    LogError,
 )
 from verifiers.collection import endpoint as endpoints
 
@@ -434,3 +442,89 @@ class AsksTwice(LiveVerifier):
         twice = [case.client.complete(asked, samples=2, temperature=1.0) for _ in range(2)]
         verdicts = [said for both in await asyncio.gather(*twice) for said in both]
         return sum(said.text == "Verdict: correct" for said in verdicts) / len(verdicts)
+
+
+def test_votes_are_counted_for_the_answer_and_not_for_what_stands_around_it(tmp_path):
+    from verifiers import SelfConsistency
+
+    with Loopback() as server:  # says "Answer: 7", always the same
+        run(tmp_path, server, 3, [SelfConsistency(samples=2)])
+    assert (read_calls(tmp_path / "calls.parquet").signals["self_consistency"][:, 0] == 1).all()
+
+
+@pytest.mark.parametrize(
+    "asked", ["0.6", lambda: format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)]
+)
+def test_the_server_is_not_asked_again_before_it_wants_to_be(asked, tmp_path):
+    with Loopback(script=["rate_limit"], retry_after=asked) as server:
+        done = run(tmp_path, specs(server.url, concurrency=1), 1)
+    assert not done.outcome.incomplete
+    assert done.ledger.retried == 1
+    first, second = server.seen.times[:2]
+    # A date has whole seconds: the one that lies two seconds ahead is at least one away.
+    assert 0.6 <= second - first < 5
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(attempt=st.integers(0, 60), asked=st.none() | st.floats(0, 1e6))
+def test_pauses_grow_are_jittered_and_never_shorter_than_asked(attempt, asked):
+    async def paused():
+        endpoint = endpoints.Endpoint(specs("http://127.0.0.1:9/v1")[0], asyncio.Semaphore(1))
+        return [endpoint.pause(attempt, asked) for _ in range(20)]
+
+    pauses = asyncio.run(paused())
+    longest = min(endpoints._LONGEST, endpoints._FIRST * 2**attempt)
+    if asked is None:
+        assert all(0 <= pause <= longest for pause in pauses)
+        assert max(pauses) > min(pauses)
+    else:
+        least = min(asked, endpoints._LONGEST_ASKED)
+        assert all(least <= pause <= least + endpoints._FIRST for pause in pauses)
+
+
+@dataclass(frozen=True)
+class Interrupts(LiveVerifier):
+    """The user presses Ctrl-C while the third query is verified."""
+
+    name: str = "interrupts"
+
+    async def verify(self, case):
+        if case.query.query_id == "q2":
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(0)
+        return 1.0
+
+
+def test_an_interrupt_lets_calls_end_and_keeps_what_was_paid(tmp_path):
+    with Loopback(latency=0.01) as server:
+        done = run(tmp_path, specs(server.url), 40, [Interrupts()], at_once=2)
+        assert isinstance(done.stopped, InterruptedCollectionError)
+        assert server.seen.delivered == len(lines(tmp_path)) < 20
+        assert done.table.exists()
+        again = run(tmp_path, specs(server.url), 40)
+        assert server.seen.delivered == 80
+    assert not again.outcome.incomplete
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_disk_that_fills_up_ends_the_collection_with_whole_lines(tmp_path, monkeypatch):
+    write, left = os.write, [5]
+
+    def filling(file, data):
+        if not data.startswith(b'{"query"'):
+            return write(file, data)
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        return write(file, data)
+
+    with Loopback() as server:
+        monkeypatch.setattr(os, "write", filling)
+        with pytest.raises(LogError, match="No space left on device"):
+            run(tmp_path, specs(server.url, concurrency=2), 30)
+        monkeypatch.undo()
+        assert len(lines(tmp_path)) == 5
+        assert server.seen.requests < 30  # no more is paid for once nothing can be kept
+        done = run(tmp_path, specs(server.url), 30)
+    assert done.ledger.found == 5
+    assert not done.outcome.incomplete
