@@ -1,14 +1,10 @@
-"""From a model's free text to its answer, and to what can be compared: a short text, a choice's
-letter, a number."""
+"""From a model's free text to what can be compared: a short text, a choice's letter, a number."""
 
 from __future__ import annotations
 
 import re
 import string
 from collections.abc import Sequence
-
-_MARKED = re.compile(r"(?:^|\n)[ \t*#>]*(?:final )?answer[ \t*]*:[ \t*]*(.*)", re.IGNORECASE)
-_THOUGHTS = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|$)", re.DOTALL)
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -26,7 +22,15 @@ _NUMBER = re.compile(
     r"(?:\s?/\s?(\d+(?:\.\d+)?)(?![\d/]))?",
     re.IGNORECASE,
 )
+_MARKED = re.compile(r"(?:^|\n)[ \t*#>]*(?:final )?answer[ \t*]*:[ \t*]*(.*)", re.IGNORECASE)
+_THOUGHTS = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|$)", re.DOTALL)
 _FRACTION = re.compile(r"([-+−]?)\\[dt]?frac\{(\d+(?:\.\d+)?)\}\{(\d+(?:\.\d+)?)\}")
+
+
+def normalise_text(text: str) -> str:
+    """Lower case without punctuation, English articles and repeated spaces: SQuAD's definition."""
+    words = _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION))
+    return " ".join(words.split())
 
 
 def extract_answer(text: str) -> str:
@@ -37,12 +41,6 @@ def extract_answer(text: str) -> str:
     said = _THOUGHTS.sub("", text).strip()
     marked = [found for found in _MARKED.findall(said) if found.strip()]
     return (marked[-1] if marked else said).strip(" \t\n*")
-
-
-def normalise_text(text: str) -> str:
-    """Lower case without punctuation, English articles and repeated spaces: SQuAD's definition."""
-    words = _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION))
-    return " ".join(words.split())
 
 
 def extract_choice(text: str, choices: Sequence[str]) -> str:

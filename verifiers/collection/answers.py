@@ -1,4 +1,4 @@
-"""Asking a question, and finding the answer in what a model says."""
+"""`AnswerPrompt`: how a model is asked a question."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Self
 
 from verifiers.collection.models import ConfigError
 from verifiers.live import Message, Query
-from verifiers.normalise import extract_answer
 
 _DEFAULT = """\
 $context
@@ -22,9 +21,6 @@ $choices
 Answer as briefly as you can$form. End with a line "Answer: ..." that holds nothing but the answer.
 """
 _PLACES = {"context", "question", "choices", "form"}
-
-
-__all__ = ["AnswerPrompt", "extract_answer"]
 
 
 @dataclass(frozen=True)
