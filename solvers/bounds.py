@@ -98,6 +98,13 @@ class Bounds:
 
     @classmethod
     def of(cls, problem: RoutingPOMDP) -> Bounds:
+        """The bounds; under a pre-query signal their mean over what it can show."""
+        shares, found = zip(*((p, cls._of(left)) for p, left in problem.branches()), strict=True)
+        mean = np.array(shares) @ [[b.blind, b.fib, b.qmdp] for b in found] - problem.pre_price
+        return cls(*mean.tolist())
+
+    @classmethod
+    def _of(cls, problem: RoutingPOMDP) -> Bounds:
         graph = DecisionGraph.of(problem)
         blind = np.empty(len(graph.nodes))
         for i in reversed(range(len(graph.nodes))):
