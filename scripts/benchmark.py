@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import benchmark_learners
 import benchmark_pomdp
 import numpy as np
 from benchmark_pomdp import timed
@@ -39,6 +40,7 @@ def main() -> None:
         "search": lambda: as_rows(benchmark_pomdp.search),
         "profiles": lambda: as_rows(benchmark_pomdp.profiles),
         "memory": lambda: as_rows(benchmark_pomdp.memory),
+        "learners": lambda: as_rows(benchmark_learners.learners),
         "automix": automix,
         "bootstrap": bootstrap,
         "loading": loading,
