@@ -61,7 +61,7 @@ def sort_runs(runs: Sequence[Run]) -> dict[Setting, dict[str, Run]]:
         setting: dict(
             sorted(sorted_runs[setting].items(), key=lambda item: -(item[1].measures["aiq"] or 0))
         )
-        for setting in sorted(sorted_runs, key=_natural)
+        for setting in sorted(sorted_runs, key=natural)
     }
 
 
@@ -220,7 +220,7 @@ def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _natural(setting: Setting) -> tuple[str, float, str]:
+def natural(setting: Setting) -> tuple[str, float, str]:
     """Cost ratios in the order of numbers, not of text."""
     _, _, ratio = setting.column.split(" ")[0].partition(":")
     return setting.row, float(ratio) if ratio else 0.0, setting.column

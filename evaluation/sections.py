@@ -7,9 +7,11 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from tabulate import tabulate
 
-from evaluation.comparison import Setting, places, show
+from evaluation.comparison import Setting, natural, places, show
+from evaluation.families import FamilyOutcomes
 from evaluation.runs import Run
 from evaluation.significance import Resampled, across_seeds, resamples_for, win_tie_loss
 
@@ -144,6 +146,31 @@ def difference_section(resampled: Mapping[Setting, Resampled], reference: str) -
     )
 
 
+def standing_section(resampled: Mapping[Setting, Resampled]) -> Section:
+    """Who is first in each setting, and who cannot be told from the first."""
+    rows = []
+    for setting, found in resampled.items():
+        first = found.best()
+        against = found.against(first) if len(found.point) > 1 else {}
+        ranked = sorted(against, key=lambda label: -found.point[label])
+        tied = [label for label in ranked if not against[label].p_holm < _ALPHA]
+        behind = [label for label in ranked if label not in tied]
+        shown = [
+            ", ".join(f"{label} ({show(found.point[label], '{:+.3f}')})" for label in labels)
+            for labels in ([first], tied, behind)
+        ]
+        rows.append([name_of(setting), *shown])
+    return Section(
+        "standing",
+        "First, and tied for first",
+        "By gap closed, mean over seeds. Tied are those that do not close significantly less of "
+        "the gap than the first: paired bootstrap on the same queries, Holm over the solvers of a "
+        f"setting, {_ALPHA:g}.",
+        ["setting", "first", "tied", "behind"],
+        rows,
+    )
+
+
 def win_section(resampled: Mapping[Setting, Resampled], labels: Sequence[str]) -> Section:
     """Wins, ties and losses of each solver against each other, over all settings."""
     count = win_tie_loss(list(resampled.values()), _ALPHA)
@@ -224,16 +251,32 @@ def seed_section(runs: Sequence[Run]) -> Section | None:
     )
 
 
-def resample(settings: Settings, measure: str = "gap_closed") -> dict[Setting, Resampled]:
+def resample(runs: Sequence[Run], measure: str = "gap_closed") -> dict[Setting, Resampled]:
     """One measure of every solver, resampled on the same queries in each setting, often enough for
-    all pairs of solvers to be compared."""
+    all pairs of solvers to be compared. Runs that differ in their seed alone are one solver, unless
+    the seed draws other queries too."""
+    groups: dict[Setting, dict[str, list[FamilyOutcomes]]] = {}
+    apart: dict[Setting, dict[str, list[FamilyOutcomes]]] = {}
+    for run, (setting, label), (own, _) in zip(
+        runs, places(runs, aside="seed"), places(runs), strict=True
+    ):
+        outcomes = run.outcomes()
+        groups.setdefault(setting, {}).setdefault(label, []).append(outcomes)
+        apart.setdefault(own, {}).setdefault(label, []).append(outcomes)
+    same = all(
+        np.array_equal(outcomes.model_score, next(iter(found.values()))[0].model_score)
+        for found in groups.values()
+        for families in found.values()
+        for outcomes in families
+    )
+    chosen = groups if same else apart
     return {
         setting: Resampled(
-            {label: run.outcomes() for label, run in runs.items()},
+            chosen[setting],
             measure,
-            resamples_for(len(runs) * (len(runs) - 1) // 2, _ALPHA),
+            resamples_for(len(chosen[setting]) * (len(chosen[setting]) - 1) // 2, _ALPHA),
         )
-        for setting, runs in settings.items()
+        for setting in sorted(chosen, key=natural)
     }
 
 

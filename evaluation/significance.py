@@ -74,45 +74,60 @@ def resamples_for(comparisons: int, alpha: float = 0.05) -> int:
 
 
 class Resampled:
-    """One measure of several families of one setting, on the same queries and resamples.
+    """One measure of several solvers in one setting, on the same queries and resamples.
+
+    A solver that was run with several seeds is its mean over them: whether it is better is asked
+    of the solver, not of its luckiest run.
 
     Attributes:
-        point: the measure of each family.
+        point: the measure of each solver.
         samples: ``(R,)`` for each, paired.
     """
 
     def __init__(
         self,
-        families: Mapping[str, FamilyOutcomes],
+        families: Mapping[str, FamilyOutcomes | Sequence[FamilyOutcomes]],
         measure: str,
         resamples: int = 1000,
         seed: int = 0,
     ) -> None:
         """Resamples all families together.
 
+        Args:
+            families: one a solver, or one for each of its seeds.
+            measure: of a frontier.
+            resamples: ``R``.
+            seed: of the resampling.
+
         Raises:
             ValueError: families of different queries, models or costs.
         """
-        first = next(iter(families.values()))
-        for label, family in families.items():
+        by_seed = {
+            label: [found] if isinstance(found, FamilyOutcomes) else list(found)
+            for label, found in families.items()
+        }
+        first = next(iter(by_seed.values()))[0]
+        for label, found in by_seed.items():
             for name in ("model_score", "model_cost"):
-                if not np.array_equal(getattr(family, name), getattr(first, name)):
+                if not all(np.array_equal(getattr(f, name), getattr(first, name)) for f in found):
                     raise ValueError(
                         f"{label}: {name} differs from the other families'; expected the same "
                         "queries in the same order, models and costs: replay all on one log"
                     )
         self.point = {
-            label: float(frontier_measures(family.means())[measure])
-            for label, family in families.items()
+            label: float(np.mean([frontier_measures(f.means())[measure] for f in found]))
+            for label, found in by_seed.items()
         }
-        parts: dict[str, list[FloatArray]] = {label: [] for label in families}
+        parts: dict[str, list[FloatArray]] = {label: [] for label in by_seed}
         for weights in weight_blocks(len(first), resamples, seed):
-            for label, family in families.items():
-                draws = family.means(weights)
-                defined = draws.llm.cost > draws.slm.cost
-                values = np.full(len(weights), np.nan)
-                values[defined] = frontier_measures(draws.select(defined))[measure]
-                parts[label].append(values)
+            for label, found in by_seed.items():
+                total = np.zeros(len(weights))
+                for family in found:
+                    draws = family.means(weights)
+                    defined = draws.llm.cost > draws.slm.cost
+                    total[~defined] = np.nan
+                    total[defined] += frontier_measures(draws.select(defined))[measure]
+                parts[label].append(total / len(found))
         self.samples = {label: np.concatenate(part) for label, part in parts.items()}
 
     def against(self, reference: str, level: float = 0.95) -> dict[str, Difference]:
@@ -134,6 +149,10 @@ class Resampled:
             difference = self.point[label] - self.point[reference]
             found[label] = Difference(difference, low, high, p, adjusted)
         return found
+
+    def best(self) -> str:
+        """The solver of the largest measure; the first of those that tie."""
+        return max(self.point, key=lambda label: self.point[label])
 
     def p_value(self, first: str, second: str) -> float:
         """Of the difference of two families, two-sided; 1 for two that never differ."""

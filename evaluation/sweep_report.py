@@ -24,6 +24,7 @@ from evaluation.sections import (
     resample,
     seed_section,
     solver_labels,
+    standing_section,
     win_section,
 )
 from evaluation.tracker import Tracker
@@ -91,8 +92,12 @@ def sweep_report(
         reference = _REFERENCE if _REFERENCE in labels else labels[-1]
     sections = list(measure_sections(settings))
     if len(labels) > 1:
-        resampled = resample(settings)
-        sections += [difference_section(resampled, reference), win_section(resampled, labels)]
+        resampled = resample(runs)
+        sections += [
+            standing_section(resampled),
+            difference_section(resampled, reference),
+            win_section(resampled, labels),
+        ]
     sections += [region_section(settings), chosen_section(settings)]
     seeds = seed_section(runs)
     sections += [seeds] if seeds else []

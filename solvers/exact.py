@@ -25,6 +25,9 @@ Index = tuple[slice | int, ...]
 class Exact(Solver):
     """The optimal policy of the fitted model, for every combination of rules.
 
+    A history that the model holds impossible is worth nothing whatever is done: its answer is
+    returned.
+
     Attributes:
         max_histories: the largest tree it takes on (three floats and a byte a history).
     """

@@ -19,14 +19,15 @@ from evaluation.sections import (
     resample,
     seed_section,
     solver_labels,
+    standing_section,
     win_section,
 )
 from tests.outcomes import family_of
 
 
-def finished(folder: Path, solver: str, skill: float, seed: int = 0, ratio: float = 10.0):
+def finished(folder: Path, solver: str, skill: float, seed=0, ratio=10.0, queries=0):
     """A run whose policies are as good as ``skill`` says."""
-    outcomes = family_of(skill=skill)
+    outcomes = family_of(skill=skill, seed=queries)
     about = {
         "solver": solver,
         "dataset": "toy",
@@ -91,7 +92,7 @@ def test_each_measure_has_a_table_of_solvers_by_settings(runs):
 
 
 def test_differences_are_against_the_reference_and_say_what_is_significant(runs):
-    resampled = resample(sort_runs(runs))
+    resampled = resample(runs)
     section = difference_section(resampled, "static")
     assert len(section.rows) == 4
     assert {row[1] for row in section.rows} == {"good", "same"}
@@ -104,10 +105,36 @@ def test_differences_are_against_the_reference_and_say_what_is_significant(runs)
 
 
 def test_wins_are_counted_over_settings(runs):
-    settings = sort_runs(runs)
-    section = win_section(resample(settings), ["good", "same", "static"])
+    section = win_section(resample(runs), ["good", "same", "static"])
     assert section.rows[0] == ["good", "", "0/2/0", "2/0/0"]
     assert section.rows[2] == ["static", "0/0/2", "0/0/2", ""]
+
+
+def test_who_cannot_be_told_from_the_first_is_tied(runs):
+    rows = standing_section(resample(runs)).rows
+    assert [row[0] for row in rows] == ["toy · 1:10", "toy · 1:20"]
+    for row in rows:
+        assert row[1].startswith("good (+")
+        assert row[2].startswith("same (+")
+        assert row[3].startswith("static (")
+
+
+def test_seeds_are_one_solver_and_its_mean_is_compared(tmp_path):
+    runs = [finished(tmp_path, "good", skill, seed) for seed, skill in enumerate((0.2, 0.8))]
+    runs += [finished(tmp_path, "static", 0.0)]
+    (found,) = resample(runs).values()
+    one, two = (next(iter(resample([run]).values())).point["good"] for run in runs[:2])
+    assert found.point["good"] == pytest.approx((one + two) / 2)
+    assert set(found.point) == {"good", "static"}
+
+
+def test_seeds_that_draw_other_queries_stay_apart(tmp_path):
+    runs = [
+        finished(tmp_path, solver, 0.5, seed, queries=seed)
+        for solver in ("good", "static")
+        for seed in (0, 1)
+    ]
+    assert [setting.row for setting in resample(runs)] == ["toy seed=0", "toy seed=1"]
 
 
 def test_regions_and_choices_are_shown_with_what_was_promised_and_got(runs):

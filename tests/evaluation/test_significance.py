@@ -108,6 +108,17 @@ def test_a_reference_that_is_not_there_is_refused():
         Resampled({"a": family_of()}, "aiq", 10).against("x")
 
 
+def test_several_seeds_count_as_their_mean_in_every_resample():
+    one, two = family_of(skill=0.2), family_of(skill=0.7)
+    apart = Resampled({"one": one, "two": two}, "gap_closed", 200)
+    together = Resampled({"both": [one, two], "one": one}, "gap_closed", 200)
+    np.testing.assert_allclose(
+        together.samples["both"], (apart.samples["one"] + apart.samples["two"]) / 2
+    )
+    assert together.point["both"] == pytest.approx((apart.point["one"] + apart.point["two"]) / 2)
+    assert apart.best() == "two"
+
+
 def test_wins_ties_and_losses_are_counted_from_both_sides():
     better = {
         "good": family_of(skill=0.8),
