@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from solvers.belief_net import BeliefNet
 
 from envs import Costs, Replay, RoutingPOMDP, Rules
 from evaluation.evaluate import evaluate
@@ -12,6 +11,7 @@ from evaluation.report import report
 from solvers import Exact
 from solvers.alpha_vectors import AlphaVectorIteration
 from solvers.automix_pomdp import AutoMixPOMDP
+from solvers.belief_dqn import BeliefDQN
 from solvers.bounds import FIB, QMDP
 from solvers.point_based import PointBased
 from solvers.pomcp import POMCP
@@ -28,7 +28,7 @@ SOLVERS = [
     QMDP(),
     FIB(),
     AutoMixPOMDP(),
-    BeliefNet(steps=10, episodes=50),
+    BeliefDQN(steps=10, episodes=50),
 ]
 
 

@@ -1,0 +1,199 @@
+"""Fitted Q with one network for every place, price and cost ratio, learned from the log itself.
+
+Every model is logged on every training query, so what an action returned is known there, given what
+is decided afterwards: backward induction over the places of `solvers.places`, with no exploration.
+One network (an ensemble of ``K`` members) regresses these returns at all places and random tolls at
+once, and its own greedy decisions are what later returns rest on (fitted Q-iteration: Ernst et al.,
+JMLR 2005; Riedmiller, ECML 2005).
+
+The values start at those of `Static`, which no signal changes, and the network learns what signals
+add to them. Two things keep it from learning a small log by heart. It is trained first on queries
+simulated from the log under bootstrap doubt (`solvers.simulated`), then a little on the log, for as
+long as that helps on the validation queries. And no member decides for the queries that it learns
+from: member ``k`` never sees fold ``k`` of the log, and alone decides there, since a maximum over
+predictions of one's own promises too much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from envs import History, Replay, RoutingPOMDP
+from solvers.checkpoint import about, save
+from solvers.fitted_values import (
+    Board,
+    Lesson,
+    check_queries,
+    check_settings,
+    choose,
+    fit,
+    grouped,
+    packed,
+    pick_device,
+    plain_settings,
+    unpacked,
+)
+from solvers.places import Places, Returns
+from solvers.solver import Actions, FrontierSolver, Training
+from solvers.tolls import Terms, tolls_of
+from solvers.value_net import FrozenValues, NormalScores, ValueNet
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BeliefFQI(FrontierSolver):
+    """See the module. Where any paid-for answer may be returned, it is the best by the fitted
+    problem's belief, as in the environment.
+
+    Attributes:
+        hidden: features of each member.
+        members: of the ensemble, and folds of the log.
+        simulations: queries drawn from models of the log; 0 for the log alone.
+        resamples: bootstrap resamples of the log that have a model each; 0 for one model, of the
+            log as it is.
+        pretraining: steps on the simulated queries.
+        steps: of fine-tuning on the log, the most; those that are best on validation are kept.
+        patience: judgements on validation without a better one after which that ends.
+        batch: queries a step.
+        tolls: drawn a step, for all of its queries.
+        learning_rate: of Adam while pretraining; it falls to zero along a cosine.
+        tuning_rate: the same while fine-tuning.
+        weight_decay: of AdamW while fine-tuning.
+        price_range: trained prices; null for the smallest and largest that are asked for.
+        cost_ratios: trained cost ratios; null for the log's own costs alone.
+        device: "auto" for CUDA where it is there, or a torch device.
+        seed: of simulations, folds, initial weights and batches.
+        training: see `with_training`.
+    """
+
+    hidden: int = 32
+    members: int = 4
+    simulations: int = 8000
+    resamples: int = 6
+    pretraining: int = 600
+    steps: int = 200
+    patience: int = 5
+    batch: int = 32
+    tolls: int = 3
+    learning_rate: float = 5e-3
+    tuning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    price_range: tuple[float, float] | None = None
+    cost_ratios: tuple[float, float] | None = None
+    device: str = "auto"
+    seed: int = 0
+    training: Training = field(default_factory=Training, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_settings(self, {"hidden": 1})
+
+    def with_training(self, training: Training) -> BeliefFQI:
+        return replace(self, training=training)
+
+    def solve_frontier(
+        self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
+    ) -> list[ValuePolicy]:
+        """One policy a price; all share one network, trained once.
+
+        Raises:
+            ValueError: fewer training queries than members, or a validation split that is empty.
+            TrainingError: the loss is no finite number.
+        """
+        check_queries("belief_fqi", self, train)
+        terms = Terms.of(problem, prices, self.price_range, self.cost_ratios)
+        told = about("belief_fqi", plain_settings(self), problem, self.training)
+        seen, mean = NormalScores.of(train), train.score.mean(axis=0)
+        device, places = pick_device(self.device), Places.of(problem.rules)
+        board = Board(places, train.n_signals, device)
+        means = torch.as_tensor(mean, dtype=torch.float32, device=device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = ValueNet(self.members, len(seen.known), self.hidden, places).to(device)
+
+        def loss_of(lesson: Lesson, returns: Returns) -> Tensor:
+            values = network(lesson.x * board.verified, lesson.tolls)
+            values = values + board.open_loop(means, lesson.tolls)
+            return board.loss(values, lesson.tolls, returns, lesson.rows, lesson.fold)
+
+        def policies_of(network: ValueNet) -> list[ValuePolicy]:
+            return _policies(problem, prices, network, seen, mean)
+
+        fit(network, loss_of, policies_of, self, problem, train, seen, terms, told)
+        saved = {
+            "about": told,
+            "terms": packed(terms),
+            "known": [torch.as_tensor(known) for known in seen.known],
+            "mean": torch.as_tensor(mean),
+            "network": network.double().cpu().state_dict(),
+        }
+        if self.training.folder:
+            save(self.training.folder / "policy.pt", saved)
+        return self.restored(problem, prices, saved)
+
+    @classmethod
+    def restored(
+        cls, problem: RoutingPOMDP, prices: Sequence[float], saved: Mapping[str, Any]
+    ) -> list[ValuePolicy]:
+        """One policy a price, from a checkpoint's content."""
+        settings, terms = saved["about"]["settings"], unpacked(saved["terms"])
+        places = Places.of(problem.rules)
+        seen = NormalScores(tuple(known.numpy() for known in saved["known"]))
+        network = ValueNet(settings["members"], len(seen.known), settings["hidden"], places)
+        network.double().load_state_dict(saved["network"])
+        policies = _policies(problem, prices, network, seen, saved["mean"].numpy())
+        for policy in policies:
+            terms.check(policy.problem)
+        return policies
+
+
+@dataclass(frozen=True, eq=False)
+class ValuePolicy:
+    """The action of the largest value.
+
+    Attributes:
+        problem: at the policy's price.
+        places: of its rules.
+        seen: scales the signals.
+        values: net of tolls, at the policy's.
+    """
+
+    problem: RoutingPOMDP
+    places: Places
+    seen: NormalScores
+    values: FrozenValues
+
+    def act(self, history: History) -> Actions:
+        place, x = self.places.index(history), self.seen(history.signal)
+        action = np.empty(len(place), dtype=np.int64)
+        for at, rows in grouped(place):
+            action[rows] = choose(self.values(at, x[rows]), self.places.legal[at])
+        return action
+
+
+def _policies(
+    problem: RoutingPOMDP,
+    prices: Sequence[float],
+    network: ValueNet,
+    seen: NormalScores,
+    mean: FloatArray,
+) -> list[ValuePolicy]:
+    """One policy a price from a network in double precision."""
+    places = Places.of(problem.rules)
+    board = Board(places, 1, torch.device("cpu"))
+    policies = []
+    for price in prices:
+        tolls = tolls_of(problem.at(price))
+        told = torch.as_tensor(tolls)[None]
+        start = board.open_loop(torch.as_tensor(mean), told)[:, 0, 0] - board.tolls(told)[:, 0]
+        values = network.frozen(tolls)
+        values = replace(values, constant=values.constant + start.numpy())
+        policies.append(ValuePolicy(problem.at(price), places, seen, values))
+    return policies

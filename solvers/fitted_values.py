@@ -1,0 +1,318 @@
+"""Fitting values at all places of logged queries: what `belief_fqi` and `history_net` share.
+
+First on queries simulated from the log, then a little on the log itself: see `solvers.belief_fqi`.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from envs import Replay, RoutingPOMDP
+from solvers.places import Places, Returns, open_loop
+from solvers.simulated import simulated
+from solvers.solver import Policy, Training
+from solvers.tolls import Terms
+from solvers.training import Loop, mean_return
+from solvers.value_net import NormalScores
+
+FloatArray = NDArray[np.float64]
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class Board:
+    """Places and their tolls on a device.
+
+    Attributes:
+        places: ``P`` of them.
+        verified: ``(P, 1, (N - 1) · D)`` 1 where a number of ``x`` is seen, else 0.
+    """
+
+    def __init__(self, places: Places, n_signals: int, device: torch.device) -> None:
+        self.places, self._device = places, device
+        seen = np.repeat(places.verified, n_signals, axis=1)
+        self.verified = self._tensor(seen)[:, None]
+        self._pays, self._legal = self._tensor(places.pays), self._tensor(places.legal)
+        self._target = torch.as_tensor(places.target, device=device)
+
+    def tolls(self, tolls: Tensor) -> Tensor:
+        """``(P, m, n_actions)`` what each action pays at tolls ``(m, 2N)``."""
+        return torch.einsum("pak,mk->pma", self._pays.to(tolls), tolls)
+
+    def open_loop(self, mean: Tensor, tolls: Tensor) -> Tensor:
+        """Each action's worth before its own toll to whom nothing more is shown.
+
+        Args:
+            mean: scores ``(N,)``, or ``(..., P, B, N)`` where they differ by place and query.
+            tolls: ``(m, 2N)``.
+
+        Returns:
+            ``(..., P, B, m, n_actions)``; ``B`` is 1 for ``(N,)``.
+        """
+        mean = mean.expand(len(self.places), 1, -1) if mean.ndim == 1 else mean
+        mean = mean[..., None, :]
+        worth = torch.stack(open_loop(self.places.rules, mean, tolls.to(mean)), dim=-1)
+        target = self._target.view(len(self.places), 1, 1, -1)
+        found = worth.gather(-1, target.clamp_min(0).expand(*worth.shape[:-1], -1))
+        stays = mean.expand_as(worth).gather(
+            -1, target[..., :1].clamp_min(0).expand(*worth.shape[:-1], -1)
+        )
+        return torch.cat([stays, found[..., 1:]], dim=-1)
+
+    def loss(
+        self, values: Tensor, tolls: Tensor, returns: Returns, rows: Tensor, fold: Tensor | None
+    ) -> Tensor:
+        """Mean squared error of values against what actions returned.
+
+        Args:
+            values: ``(K, P, B, m, n_actions)`` before the action's own toll.
+            tolls: ``(m, 2N)``.
+            returns: of the queries.
+            rows: ``(B,)`` which.
+            fold: ``(B,)`` the one member that is not taught these queries and decides there;
+                None if all are taught all, and their mean decides.
+        """
+        members, _, n, m, n_actions = values.shape
+        toll, legal = self.tolls(tolls), self._legal > 0
+        legal = legal[:, None, None]
+        with torch.no_grad():
+            if fold is None:
+                deciding = values.mean(dim=0)
+            else:
+                own = fold.view(1, 1, n, 1, 1).expand(1, *values.shape[1:])
+                deciding = values.gather(0, own)[0]
+            open_to = (deciding - toll[:, None]).masked_fill(~legal, -torch.inf)
+            action = nn.functional.one_hot(open_to.argmax(dim=3), n_actions)
+            target = returns.of(rows, action, toll).nan_to_num()
+        error = (values - target).square() * legal
+        if fold is not None and members > 1:
+            taught = torch.arange(members, device=fold.device)[:, None] != fold
+            error = error * taught[:, None, :, None, None] * (members / (members - 1))
+        return error.sum() / (legal.sum() * members * n * m)
+
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
+        return torch.as_tensor(array, dtype=torch.float32, device=self._device)
+
+
+class Settings(Protocol):
+    """How a learner fits its network: see `BeliefFQI`."""
+
+    @property
+    def members(self) -> int: ...
+    @property
+    def simulations(self) -> int: ...
+    @property
+    def resamples(self) -> int: ...
+    @property
+    def pretraining(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def patience(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def tolls(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def tuning_rate(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def training(self) -> Training: ...
+
+
+class Lesson(NamedTuple):
+    """A batch of queries to learn from.
+
+    Attributes:
+        rows: ``(B,)`` which queries.
+        x: ``(B, (N - 1) · D)`` their signals, as `NormalScores` has them.
+        score: ``(B, N)``.
+        tolls: ``(m, 2N)``, the same for all.
+        fold: as of `Board.loss`.
+    """
+
+    rows: Tensor
+    x: Tensor
+    score: Tensor
+    tolls: Tensor
+    fold: Tensor | None
+
+
+def fit(
+    network: Network,
+    loss_of: Callable[[Lesson, Returns], Tensor],
+    policies_of: Callable[[Network], Sequence[Policy]],
+    settings: Settings,
+    problem: RoutingPOMDP,
+    train: Replay,
+    seen: NormalScores,
+    terms: Terms,
+    told: Mapping[str, Any],
+) -> None:
+    """Trains a network on simulated queries, then on the log; the best by validation is kept.
+
+    Args:
+        network: on its device.
+        loss_of: the loss of a batch, given what actions return on its queries.
+        policies_of: one policy a price, from a copy of the network in double precision on the CPU.
+        settings: see `BeliefFQI`.
+        problem: whose rules are learned, and whose belief says which answer is returned.
+        train: the log.
+        seen: scales the signals.
+        terms: to draw tolls from.
+        told: what checkpoints say of themselves.
+    """
+    device, places = next(network.parameters()).device, Places.of(problem.rules)
+    validation = settings.training.validation
+
+    def judge(loop: Loop) -> None:
+        if validation is None:
+            loop.log()
+        else:
+            found = mean_return(policies_of(copy.deepcopy(network).double().cpu()), validation)
+            loop.judge(found)
+            loop.log(validation=found)
+
+    def learn(loop: Loop, queries: Replay, fold: Tensor | None, judged: bool) -> None:
+        x = torch.as_tensor(seen(queries.signal), dtype=torch.float32, device=device)
+        score = torch.as_tensor(queries.score, dtype=torch.float32, device=device)
+        returns = Returns(places, places.answers(problem, queries), device)
+        for step in loop:
+            rng = loop.rng(step)
+            picked = rng.choice(len(x), min(settings.batch, len(x)), replace=False, shuffle=False)
+            rows = torch.as_tensor(picked, device=device)
+            tolls = torch.as_tensor(terms.draw(settings.tolls, rng), dtype=x.dtype, device=device)
+            of = None if fold is None else fold[rows]
+            loop.descend(loss_of(Lesson(rows, x[rows], score[rows], tolls, of), returns))
+            if loop.due(step):
+                judge(loop) if judged else loop.log()
+
+    def loop(name: str, steps: int, rate: float, decay: float, patience: int | None) -> Loop:
+        optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay)
+        return Loop(
+            {"network": network},
+            optimiser,
+            steps=steps,
+            seed=settings.seed + (_APART if patience else 0),
+            about=told,
+            training=settings.training,
+            schedule=torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps),
+            every=max(1, steps // 10),
+            patience=patience,
+            name=name,
+        )
+
+    if settings.simulations and settings.pretraining:
+        rng = np.random.default_rng([settings.seed, _APART])
+        drawn = simulated(train, settings.simulations, settings.resamples, rng)
+        first = loop("pretraining", settings.pretraining, settings.learning_rate, 0.0, None)
+        learn(first, drawn, None, False)
+    if settings.steps:
+        order = np.random.default_rng([settings.seed, _APART + 1]).permutation(len(train))
+        folds = torch.as_tensor(order % settings.members, device=device)
+        rate, decay = settings.tuning_rate, settings.weight_decay
+        tuning = loop("tuning", settings.steps, rate, decay, settings.patience)
+        if tuning.best_value == -math.inf:
+            judge(tuning)  # what fine-tuning has to beat
+        learn(tuning, train, folds if settings.members > 1 else None, True)
+        tuning.finish()
+
+
+def check_settings(settings: Settings, least: Mapping[str, int]) -> None:
+    """Raise ValueError for settings out of range."""
+    for key, smallest in {**_LEAST, **least}.items():
+        if getattr(settings, key) < smallest:
+            raise ValueError(
+                f"solver.{key} is {getattr(settings, key)}: expected at least {smallest}"
+            )
+    for key in ("learning_rate", "tuning_rate"):
+        if not 0 < getattr(settings, key) <= 1:
+            raise ValueError(f"solver.{key} is {getattr(settings, key)}: expected in (0, 1]")
+
+
+def plain_settings(settings: Settings) -> dict[str, Any]:
+    """Hyperparameters as a checkpoint names them; where the training runs is none of them."""
+    apart = ("training", "device")
+    values = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in apart}  # type: ignore[arg-type]
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
+    }
+
+
+def check_queries(solver: str, settings: Settings, train: Replay) -> None:
+    """Raise ValueError for too few training queries, or no queries in the validation split."""
+    least, validation = max(2, settings.members), settings.training.validation
+    if len(train) < least:
+        raise ValueError(
+            f"solver={solver} learns from {len(train)} training queries, fewer than "
+            f"solver.members={least}: log more, or lower solver.members"
+        )
+    if settings.steps and validation is not None and not len(validation):
+        raise ValueError(
+            f"solver={solver} stops by the validation split, which is empty: raise "
+            "evaluation.validation, or set solver.steps=0 to train on simulated queries alone"
+        )
+
+
+def choose(values: FloatArray, legal: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The greedy actions ``(n,)``; values that differ by rounding alone count as the same, so that
+    an action never depends on what else is in the batch."""
+    return np.where(legal, np.round(values, 9), -np.inf).argmax(axis=1)
+
+
+def grouped(place: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """The rows at each place that occurs."""
+    order = np.argsort(place, kind="stable")
+    sorted_places = place[order]
+    ends = np.flatnonzero(np.append(sorted_places[1:] != sorted_places[:-1], True)) + 1
+    begin = 0
+    for end in ends[: len(place)].tolist():
+        yield int(sorted_places[begin]), order[begin:end]
+        begin = end
+
+
+def pick_device(device: str) -> torch.device:
+    """A torch device; "auto" is CUDA where it is there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def packed(terms: Terms) -> dict[str, Any]:
+    """Terms as a checkpoint holds them: plain values."""
+    plain = asdict(terms)
+    return plain | {key: plain[key].tolist() for key in ("call", "verify")}
+
+
+def unpacked(saved: Mapping[str, Any]) -> Terms:
+    """The inverse of `packed`."""
+    arrays = {key: np.array(saved[key]) for key in ("call", "verify")}
+    return Terms(tuple(saved["prices"]), saved["ratios"] and tuple(saved["ratios"]), **arrays)
+
+
+_LEAST = {
+    "members": 1,
+    "simulations": 0,
+    "resamples": 0,
+    "pretraining": 0,
+    "steps": 0,
+    "patience": 1,
+    "batch": 1,
+    "tolls": 1,
+    "weight_decay": 0,
+}
+
+_APART = 1_000_003  # keeps the generators of simulations, folds and both trainings apart

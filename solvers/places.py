@@ -1,0 +1,249 @@
+"""Every place that a query can be at, and what each of its logged models would have returned there.
+
+A **place** is what a history says but for the signals' values: the stage, and whose answers were
+verified; where any paid-for answer may be returned, also whose were called. There are few of them
+(31 for five models and every option), so that a learner can look at all places of a query at once.
+Where every model was called on a query, whatever is decided at the later places, what each action
+returns is known at every place: no exploration, and no noise but that of the queries themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from envs import STAY, History, Replay, RoutingPOMDP, Rules
+from solvers.tolls import toll_matrix
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+Array = TypeVar("Array", FloatArray, Tensor)
+
+_CALLED, _VERIFIED = 1, 2
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """The ``P`` places of some rules; place 0 is where an episode starts.
+
+    Attributes:
+        rules: the decisions on offer.
+        seen: ``(P, N - 1)`` of each model that a decision can follow: 0 if nothing matters of it,
+            1 if its answer was not verified, 2 if it was.
+        stage: ``(P,)``.
+        legal: ``(P, n_actions)``.
+        following: ``(P, n_actions)`` the place that an action leads to, -1 if it ends the episode.
+        depth: ``(P,)`` the most decisions that can follow those of a place.
+    """
+
+    rules: Rules
+    seen: IntArray
+    stage: IntArray
+    legal: BoolArray
+    following: IntArray
+    depth: IntArray
+
+    @classmethod
+    def of(cls, rules: Rules) -> Self:
+        """Every place that can be reached under ``rules``."""
+        start = (0,) * (rules.n_models - 1)
+        if not rules.free_start:
+            start = (_CALLED if rules.verify else _VERIFIED, *start[1:])
+        found, links, legals = {start: 0}, list[list[int]](), list[BoolArray]()
+        waiting = [start]
+        for place in waiting:  # grows while it is read: breadth first
+            stage = _stage(place)
+            legal = rules.masks[stage + 1, int(place[stage] == _VERIFIED and stage >= 0)]
+            following = [-1] * rules.n_actions
+            for action in np.flatnonzero(legal):
+                after = _after(rules, place, int(action))
+                if after is None:
+                    continue
+                if after not in found:
+                    found[after] = len(found)
+                    waiting.append(after)
+                following[action] = found[after]
+            links.append(following)
+            legals.append(legal)
+        following_of = np.array(links)
+        depth = np.zeros(len(found), dtype=np.int64)
+        for _ in range(2 * rules.n_models):
+            depth = np.where(following_of < 0, -1, depth[following_of]).max(axis=1) + 1
+        seen = np.array(list(found))
+        stages = np.array([_stage(place) for place in found])
+        return cls(rules, seen, stages, np.array(legals), following_of, depth)
+
+    def __len__(self) -> int:
+        return len(self.seen)
+
+    @property
+    def verified(self) -> BoolArray:
+        """``(P, N - 1)`` whose signals are seen."""
+        return self.seen == _VERIFIED
+
+    @cached_property
+    def code(self) -> FloatArray:
+        """``(P, 3N - 2)`` a place as a network sees it: the stage, one out of ``N``; whose
+        answers matter; whose signals are seen."""
+        stage = np.eye(self.rules.n_models)[self.stage + 1]
+        return np.concatenate([stage, self.seen > 0, self.verified], axis=1).astype(np.float64)
+
+    @cached_property
+    def pays(self) -> FloatArray:
+        """``(P, n_actions, 2N)`` which tolls an action pays."""
+        return toll_matrix(self.rules)[self.stage + 1]
+
+    @cached_property
+    def target(self) -> IntArray:
+        """``(P, n_actions)`` the model called last after each action."""
+        rungs = np.arange(self.rules.n_actions)
+        if self.rules.verify:
+            rungs[self.rules.verify_action] = 0
+        return np.minimum(self.stage[:, None] + rungs, self.rules.n_models - 1)
+
+    def index(self, history: History) -> IntArray:
+        """The place of each history, ``(n,)``."""
+        digit = history.called[:, :-1] + history.verified[:, :-1].astype(np.int64)
+        if self.rules.answer == "last":
+            before = np.arange(history.n_models - 1) != history.stage[:, None]
+            digit[before & (digit == _CALLED)] = 0
+        return self._index[digit @ self._weights]
+
+    @cached_property
+    def _weights(self) -> IntArray:
+        return 3 ** np.arange(self.rules.n_models - 1)
+
+    @cached_property
+    def _index(self) -> IntArray:
+        index = np.full(3 ** (self.rules.n_models - 1), -1)
+        index[self.seen @ self._weights] = np.arange(len(self))
+        return index
+
+    def answers(self, problem: RoutingPOMDP, replay: Replay) -> FloatArray:
+        """``(n, P, 2)`` the score returned at each place: if the episode ends there, and if it
+        ends with a call of the last model. NaN where nothing was called yet."""
+        n = len(replay)
+        scores = np.full((n, len(self), 2), np.nan)
+        for place, seen in enumerate(self.seen):
+            for k, called_last in enumerate((False, True)):
+                stage = self.rules.n_models - 1 if called_last else int(self.stage[place])
+                if stage >= 0 and self.rules.answer == "last":
+                    scores[:, place, k] = replay.score[:, stage]
+                elif stage >= 0:
+                    history = _history(replay, seen, stage, called_last)
+                    answer = problem.best_answer(history)
+                    scores[:, place, k] = replay.score[np.arange(n), answer]
+        return scores
+
+
+def open_loop(rules: Rules, mean: Array, tolls: Array) -> list[Array]:
+    """What standing at each model is worth to whom nothing more will be shown.
+
+    Whoever expects scores ``mean`` and looks at no further signal knows already where to stop:
+    planning "open loop", a lower bound on what a perfect router gets from there on. From the
+    training means it is what `Static` does. Where any paid-for answer may be returned, it still
+    counts the last one alone.
+
+    Args:
+        rules: the decisions on offer.
+        mean: ``(..., N)`` expected scores, NumPy's or torch's.
+        tolls: ``(..., 2N)`` that broadcast with them.
+
+    Returns:
+        ``N`` arrays ``(...)``: after model ``j`` was called and paid.
+    """
+    maximum: Any = torch.maximum if isinstance(mean, Tensor) else np.maximum
+    n, last = rules.n_models, rules.n_models - 1
+    worth = [mean[..., model] + 0 * tolls[..., model] for model in range(n)]
+    for model in range(last - 1, -1, -1):
+        for later in range(model + 1, model + 1 + rules.reach(model)):
+            toll = tolls[..., later]
+            if not rules.verify and later < last:
+                toll = toll + tolls[..., n + later]
+            worth[model] = maximum(worth[model], worth[later] - toll)
+    return worth
+
+
+def _stage(place: tuple[int, ...]) -> int:
+    return max((model for model, digit in enumerate(place) if digit), default=-1)
+
+
+def _after(rules: Rules, place: tuple[int, ...], action: int) -> tuple[int, ...] | None:
+    """Where an action leads; None where the episode ends."""
+    stage, digits = _stage(place), list(place)
+    if action == rules.verify_action:
+        digits[stage] = _VERIFIED
+        return tuple(digits)
+    target = stage + action
+    if action == STAY or target == rules.n_models - 1:
+        return None
+    if rules.answer == "last":  # an earlier answer without a signal no longer matters
+        digits = [digit * (digit == _VERIFIED) for digit in digits]
+    digits[target] = _CALLED if rules.verify else _VERIFIED
+    return tuple(digits)
+
+
+def _history(replay: Replay, seen: IntArray, stage: int, called_last: bool) -> History:
+    n = len(replay)
+    called = np.tile(np.append(seen > 0, called_last), (n, 1))
+    verified = np.tile(np.append(seen == _VERIFIED, False), (n, 1))
+    signal = np.where(verified[..., None], replay.signal, np.nan)
+    return History(np.arange(n), np.full(n, stage), called, verified, signal)
+
+
+class Returns:
+    """What each action returns on each query at every place, whatever is decided later.
+
+    Args:
+        places: of the rules.
+        answers: ``(n, P, 2)`` scores returned, of `Places.answers`.
+        device: of the results.
+    """
+
+    def __init__(self, places: Places, answers: FloatArray, device: torch.device) -> None:
+        stays = torch.as_tensor(answers, dtype=torch.float32, device=device).permute(1, 0, 2)
+        self._answers = stays.contiguous()
+        ends_last = places.target == places.rules.n_models - 1
+        self._which = torch.as_tensor(ends_last.astype(np.int64), device=device)
+        after = torch.as_tensor(places.following, device=device)
+        self._levels = [
+            (at, after[at], after[at] >= 0)
+            for depth in range(int(places.depth.max()) + 1)
+            for at in [torch.as_tensor(np.flatnonzero(places.depth == depth), device=device)]
+        ]
+
+    def __len__(self) -> int:
+        return self._answers.shape[1]
+
+    def of(self, rows: Tensor, action: Tensor, tolls: Tensor) -> Tensor:
+        """Returns from each place on, before the toll of the first action.
+
+        Args:
+            rows: ``(B,)`` queries.
+            action: ``(P, B, m, n_actions)`` what is decided there: 1 for the action, else 0.
+            tolls: ``(P, m, n_actions)`` of each action.
+
+        Returns:
+            ``(P, B, m, n_actions)``; NaN may stand at illegal actions.
+        """
+        n_places, n, m, n_actions = action.shape
+        ended = self._answers[:, rows]
+        gained = ended.gather(2, self._which[:, None].expand(-1, n, -1))
+        result = gained[:, :, None].expand(n_places, n, m, n_actions).clone()
+        value = torch.empty(n_places, n, m, dtype=result.dtype, device=result.device)
+        for at, after, goes_on in self._levels:
+            found = result[at]
+            if goes_on.any():
+                later = value[after.clamp_min(0)].permute(0, 2, 3, 1)
+                found = torch.where(goes_on[:, None, None], later, found)
+                result[at] = found
+            taken = action[at] > 0
+            value[at] = torch.where(taken, found - tolls[at, None], 0.0).sum(dim=3)
+        return result

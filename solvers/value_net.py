@@ -1,0 +1,181 @@
+"""A network of values that factors into what was seen and what it costs.
+
+The value of an action at a place is a product of two small networks,
+
+    Q_a(x, place, tolls)  =  w_a(tolls, place) + φ(x, place) · W_a(tolls, place),
+
+where ``x`` is what was seen. The features ``φ`` are shared by all prices and cost ratios, and the
+heads ``W`` by all queries: to train every query at every place for many prices at once is a product
+of matrices, and to decide at one price, where the heads are constants, is one too. Several members
+(an ensemble) are one network with their features side by side.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import ndtri
+from torch import Tensor, nn
+
+from envs import Replay
+from solvers.places import Places
+from solvers.tolls import toll_features
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+_BRANCH = 64  # width of the network that reads tolls
+_CHUNK = 512  # rows whose features stay in the processor's cache
+
+
+@dataclass(frozen=True, eq=False)
+class NormalScores:
+    """Signals on a scale of their own: the normal score of their rank among training queries.
+
+    Whatever a verifier's numbers mean, and however heavy their tails are, they come out between
+    about -2.6 and 2.6; a signal that was not seen as 0, like an ordinary one.
+
+    Attributes:
+        known: one sorted array of training signals for each model and number, in their order.
+    """
+
+    known: tuple[FloatArray, ...]
+
+    @classmethod
+    def of(cls, replay: Replay) -> NormalScores:
+        """From the training queries; the last model's signals are never looked at."""
+        columns = replay.signal[:, :-1].reshape(len(replay), -1).T
+        return cls(tuple(np.sort(column) for column in columns))
+
+    def __call__(self, signal: FloatArray) -> FloatArray:
+        """``(n, (N - 1) · D)`` from signals ``(n, N, D)``, NaN where there is none."""
+        columns = signal[:, :-1].reshape(len(signal), -1)
+        found = np.empty(columns.shape)
+        for at, known in enumerate(self.known):
+            below = known.searchsorted(columns[:, at], "left")
+            # NaN is sorted last: beyond every number on both sides.
+            rank = below + known.searchsorted(columns[:, at], "right")
+            found[:, at] = self._scale[rank]
+        found[np.isnan(columns)] = 0.0
+        return found
+
+    @cached_property
+    def _scale(self) -> FloatArray:
+        """``(2n + 1,)`` normal scores by the number of training signals below and not above."""
+        n = len(self.known[0])
+        scale: FloatArray = ndtri((np.arange(2 * n + 1) + 1) / (2 * n + 2))
+        return scale
+
+
+class ValueNet(nn.Module):
+    """``K`` members of the network above; at first every value is 0.
+
+    Args:
+        members: ``K``.
+        width: of ``x``.
+        hidden: features of each member.
+        places: ``P`` of them.
+    """
+
+    code: Tensor
+
+    def __init__(self, members: int, width: int, hidden: int, places: Places) -> None:
+        super().__init__()
+        code = torch.as_tensor(places.code, dtype=torch.get_default_dtype())
+        self.register_buffer("code", code, persistent=False)
+        n_places, n_code = code.shape
+        n_tolls = 4 * places.rules.n_models
+        self._shape = members, n_places, hidden, places.rules.n_actions
+
+        def random(*shape: int, scale: float) -> nn.Parameter:
+            return nn.Parameter(torch.randn(members, *shape) * scale)
+
+        self.encoder = random(width, hidden, scale=min(1.0, 2 / math.sqrt(width)))
+        self.where = random(n_code, hidden, scale=0.5)
+        self.place = nn.Parameter(torch.zeros(members, n_places, hidden))
+        self.branch = random(n_tolls + n_code, _BRANCH, scale=1 / math.sqrt(n_tolls + n_code))
+        self.branch_bias = nn.Parameter(torch.zeros(members, 1, _BRANCH))
+        self.heads = nn.Parameter(
+            torch.zeros(members, _BRANCH, (hidden + 1) * places.rules.n_actions)
+        )
+
+    def forward(self, x: Tensor, tolls: Tensor) -> Tensor:
+        """Values ``(K, P, B, m, n_actions)``.
+
+        Args:
+            x: ``(P, B, width)``, or ``(K, P, B, width)`` where members see things differently.
+            tolls: ``(m, 2N)``.
+        """
+        members, n_places, hidden, n_actions = self._shape
+        n = x.shape[-2]
+        seen = x.expand(members, *x.shape[-3:]).reshape(members, n_places * n, -1)
+        features = torch.bmm(seen, self.encoder).view(members, n_places, n, hidden)
+        features = torch.relu(features + self._bias()[:, :, None]).flatten(0, 1)
+        heads = self._heads(tolls).permute(0, 2, 3, 1, 4).flatten(3).flatten(0, 1)
+        values = torch.baddbmm(heads[:, -1:], features, heads[:, :-1])
+        return values.view(members, n_places, n, len(tolls), n_actions)
+
+    def _bias(self) -> Tensor:
+        return self.place + self.code @ self.where
+
+    def _heads(self, tolls: Tensor) -> Tensor:
+        """``(K, m, P, hidden + 1, n_actions)``, the constant last."""
+        members, n_places, hidden, n_actions = self._shape
+        m = len(tolls)
+        told = torch.cat(
+            [
+                toll_features(tolls)[:, None].expand(m, n_places, -1),
+                self.code.expand(m, *self.code.shape),
+            ],
+            dim=2,
+        )
+        told = told.reshape(1, m * n_places, -1).expand(members, -1, -1)
+        inner = nn.functional.silu(torch.baddbmm(self.branch_bias, told, self.branch))
+        heads = torch.bmm(inner, self.heads)
+        return heads.view(members, m, n_places, hidden + 1, n_actions)
+
+    @torch.no_grad()
+    def frozen(self, tolls: FloatArray) -> FrozenValues:
+        """The mean of the members at one vector of tolls ``(2N,)``, in NumPy."""
+        members, n_places, _, n_actions = self._shape
+        heads = self._heads(torch.as_tensor(tolls, dtype=self.heads.dtype)[None])[:, 0] / members
+        side_by_side = heads[:, :, :-1].transpose(0, 1).reshape(n_places, -1, n_actions)
+        return FrozenValues(
+            self.encoder.permute(1, 0, 2).flatten(1).cpu().numpy(),
+            self._bias().transpose(0, 1).flatten(1).cpu().numpy(),
+            side_by_side.cpu().numpy(),
+            heads[:, :, -1].sum(dim=0).cpu().numpy(),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenValues:
+    """A `ValueNet` at one vector of tolls.
+
+    Attributes:
+        encoder: ``(width, H)``, with ``H`` the features of all members together.
+        bias: ``(P, H)``.
+        heads: ``(P, H, n_actions)``.
+        constant: ``(P, n_actions)``.
+    """
+
+    encoder: FloatArray
+    bias: FloatArray
+    heads: FloatArray
+    constant: FloatArray
+
+    def __call__(self, place: int, x: FloatArray) -> FloatArray:
+        """Values ``(n, n_actions)`` at one place from ``x (n, width)``."""
+        values = np.empty((len(x), self.constant.shape[1]))
+        for begin in range(0, len(x), _CHUNK):
+            features = x[begin : begin + _CHUNK] @ self.encoder
+            features += self.bias[place]
+            np.maximum(features, 0, out=features)
+            np.matmul(features, self.heads[place], out=values[begin : begin + _CHUNK])
+        values += self.constant[place]
+        return values
