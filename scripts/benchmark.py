@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import benchmark_collect
 import benchmark_environment
+import benchmark_learners
 import benchmark_pomdp
 import numpy as np
 from benchmark_pomdp import timed
@@ -41,6 +42,7 @@ def main() -> None:
         "profiles": lambda: as_rows(benchmark_pomdp.profiles),
         "memory": lambda: as_rows(benchmark_pomdp.memory),
         "collect": lambda: as_rows(benchmark_collect.throughput),
+        "learners": lambda: as_rows(benchmark_learners.learners),
         "automix": automix,
         "bootstrap": bootstrap,
         "loading": loading,

@@ -9,13 +9,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from envs import RoutingPOMDP
 from solvers.belief_mdp import BeliefMDP, BeliefPolicy
 from solvers.checkpoint import about, save
+from solvers.fitted_values import packed, unpacked
 from solvers.solver import Solver, Training
 from solvers.tolls import Terms
 from solvers.training import Loop, mean_return
@@ -66,7 +66,7 @@ class Course:
             for key, value in settings.items()
             if key not in _ELSEWHERE
         }
-        said = about(name, settings, problem, solver.training) | {"terms": _plain(terms)}
+        said = about(name, settings, problem, solver.training) | {"terms": packed(terms)}
         return cls(problem, prices, terms, device_of(solver.device), said, solver.training)
 
     def judge(self, loop: Loop, network: nn.Module, patience: int | None) -> dict[str, float]:
@@ -110,7 +110,7 @@ def restored(
     device, said = device_of("auto"), saved["about"]
     network = build(BeliefMDP(problem, device), said["settings"]["hidden"]).to(device)
     network.load_state_dict(saved["network"])
-    found, terms = policies(problem, prices, network, device), _terms(said["terms"])
+    found, terms = policies(problem, prices, network, device), unpacked(said["terms"])
     for policy in found:
         terms.check(policy.problem)
     return found
@@ -151,18 +151,3 @@ def device_of(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ValueError(f"solver.device is {name!r}, which cannot be used: {reason}") from error
     return device
-
-
-def _plain(terms: Terms) -> dict[str, Any]:
-    return {
-        "prices": list(terms.prices),
-        "ratios": list(terms.ratios) if terms.ratios else None,
-        "call": terms.call.tolist(),
-        "verify": terms.verify.tolist(),
-    }
-
-
-def _terms(saved: Mapping[str, Any]) -> Terms:
-    ratios = tuple(saved["ratios"]) if saved["ratios"] else None
-    call, verify = np.array(saved["call"]), np.array(saved["verify"])
-    return Terms(tuple(saved["prices"]), ratios, call, verify)

@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from envs.calls_table import write_calls
 from envs.profiles import load_profile, simulate
 from evaluation.runs import load_all
+from solvers.checkpoint import LEARNERS
 from tests.texts import log_with_texts
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +67,7 @@ CONFIDENCE = ["verifier.transform=exp"]
 PAIR = [*CONFIDENCE, "solver.models=[0,4]"]
 NEEDS = {
     "belief_dqn": ["solver.steps=20", "solver.episodes=200"],
+    "belief_fqi": ["solver.pretraining=30", "solver.simulations=500"],
     "belief_ppo": ["solver.updates=2", "solver.episodes=64"],
     "pomcp": ["solver.simulations=10"],
     "pomcpow": ["observation=kernel", "solver.simulations=10"],
@@ -77,7 +79,6 @@ NEEDS = {
     "automix_greedy": PAIR,
     "automix_union": PAIR,
 }
-LEARNERS = ("belief_dqn", "belief_ppo")
 READ_TEXTS = ("frugalgpt", "hybrid_llm", "pregeneration", "pregeneration_knn")
 
 
