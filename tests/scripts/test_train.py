@@ -59,7 +59,9 @@ def test_every_option_of_every_group_composes(group):
 CONFIDENCE = ["verifier.transform=exp"]
 PAIR = [*CONFIDENCE, "solver.models=[0,4]"]
 NEEDS = {
+    "belief_fqi": ["solver.pretraining=20", "solver.simulations=500"],
     "belief_net": ["solver.steps=20", "solver.episodes=200"],
+    "history_net": ["solver.pretraining=20", "solver.simulations=500"],
     "pomcp": ["solver.simulations=10"],
     "pickllm": ["solver.rounds=100"],
     "c2mab_v": ["solver.rounds=100"],

@@ -20,6 +20,7 @@ CONF = Path(__file__).parents[2] / "conf"
 QUICK = {
     "belief_fqi": ["solver.pretraining=30", "solver.simulations=500"],
     "belief_net": ["solver.steps=30", "solver.episodes=200"],
+    "history_net": ["solver.pretraining=30", "solver.simulations=500"],
     "pomcp": ["solver.simulations=50"],
     "pickllm": ["solver.rounds=200"],
     "c2mab_v": ["solver.rounds=200"],
