@@ -10,6 +10,7 @@ from envs.replay import Replay
 from envs.rollouts import Rollouts
 from envs.routing_env import RoutingEnv
 from envs.rules import ESCALATE, STAY, Rules
+from envs.vector_env import RoutingVectorEnv
 
 __all__ = [
     "ESCALATE",
@@ -23,7 +24,12 @@ __all__ = [
     "Rollouts",
     "RoutingEnv",
     "RoutingPOMDP",
+    "RoutingVectorEnv",
     "Rules",
 ]
 
-_gymnasium.register(id="Routing-v0", entry_point="envs.routing_env:RoutingEnv")
+_gymnasium.register(
+    id="Routing-v0",
+    entry_point="envs.routing_env:RoutingEnv",
+    vector_entry_point="envs.vector_env:RoutingVectorEnv",
+)

@@ -153,7 +153,7 @@ def write_calls(rollouts: Rollouts, path: str | Path) -> None:
         RolloutsError: an unknown format, or signals whose columns would clash.
     """
     path = Path(path)
-    suffix = file_format(path)
+    file_format(path)
     row, model = np.nonzero(~np.isnan(rollouts.score))
     columns: dict[str, Any] = {
         "query_id": rollouts.query_id[row].astype(str),
@@ -182,7 +182,16 @@ def write_calls(rollouts: Rollouts, path: str | Path) -> None:
         columns["answer"] = pa.array(rollouts.answer[row, model], pa.string())
     if rollouts.prompt is not None:
         columns["prompt"] = pa.array(rollouts.prompt[row], pa.string())
-    table = pa.table(columns)
+    write_table(pa.table(columns), path)
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Writes a table in the format of the file's suffix.
+
+    Raises:
+        RolloutsError: an unknown format.
+    """
+    suffix = file_format(path)
     if suffix == ".parquet":
         pyarrow.parquet.write_table(table, path, compression="zstd")
         return

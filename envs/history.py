@@ -88,22 +88,26 @@ class History:
 
     @classmethod
     def from_array(cls, array: NDArray[np.float64], n_models: int) -> History:
-        """The inverse of `to_array`; rows are numbered from 0.
+        """The inverse of `to_array`; rows are numbered from 0. The ``2N - 1`` tolls that an
+        environment may show after the history are passed over.
 
         Raises:
             ValueError: the width does not fit ``n_models``.
         """
         n, width = array.shape
         n_signals, rest = divmod(width - 1 - 2 * n_models, n_models)
+        if rest == n_models - 1:  # 2N - 1 more
+            n_signals, rest = n_signals - 1, 0
         if rest or n_signals < 1:
             raise ValueError(
                 f"an observation of width {width} is no history of {n_models} models: "
-                f"expected 1 + 2·{n_models} + {n_models}·D"
+                f"expected 1 + 2·{n_models} + {n_models}·D, or {2 * n_models - 1} more"
             )
+        after = 1 + 2 * n_models + n_models * n_signals
         called, verified = (
             array[:, 1 + i * n_models : 1 + (i + 1) * n_models] > 0.5 for i in range(2)
         )
-        signal = array[:, 1 + 2 * n_models :].reshape(n, n_models, n_signals)
+        signal = array[:, 1 + 2 * n_models : after].reshape(n, n_models, n_signals)
         return cls(
             query=np.arange(n),
             stage=array[:, 0].astype(np.int64),

@@ -13,15 +13,20 @@ from envs.history import History
 from envs.pomdp import RoutingPOMDP
 from envs.replay import Replay
 from envs.rules import STAY, Rules
+from envs.setting import Setting
+from envs.tolls import Terms
 
-_BLOCK = 1024  # queries drawn at once: one call of the generator a query would cost microseconds
+_ONLY = np.zeros(1, dtype=np.int64)  # the row of the only environment
 
 
 class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
     """Route one query an episode: stay with the last answer, or pay for a better one.
 
     Observation: `History.to_array`, shape ``(1 + 2N + N·D,)``: the stage, which models were
-    called, which answers were verified, and the verifier's signals (0 where there is none).
+    called, which answers were verified, and the verifier's signals (0 where there is none). With
+    ``show_tolls``, ``2N - 1`` numbers more: the toll ``λ c_i / c_{N-1}`` of calling each model and
+    ``λ v_i / c_{N-1}`` of verifying each but the last, in score (the toll of calling the last
+    model is the price itself).
 
     Actions: `Rules`. ``info["action_mask"]`` marks the legal ones (int8, as
     ``action_space.sample`` wants it); an illegal one is played as the lowest legal one and
@@ -42,7 +47,12 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
             of cost are used (the answer rule "best" needs its filter).
         rules: the rules without a ``problem``; the core pair by default.
         price: ``λ`` without a ``problem``, 0.3 by default; the unit is then the mean cost of the
-            replay's dearest model.
+            replay's dearest model. A pair ``(low, high)``, with or without a problem: each
+            episode draws its own, evenly over the logarithm.
+        ratio: replaces all costs by the ladder from 1 to ``ratio`` (`CostModel`), verification at
+            its mean share of each call; a pair is drawn from as ``price`` is. None for the
+            source's own costs.
+        show_tolls: observations end in the tolls; they always do where a pair is drawn from.
         render_mode: None or "ansi".
 
     Raises:
@@ -60,57 +70,23 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         *,
         problem: RoutingPOMDP | None = None,
         rules: Rules | None = None,
-        price: float | None = None,
+        price: float | tuple[float, float] | None = None,
+        ratio: float | tuple[float, float] | None = None,
+        show_tolls: bool = False,
         render_mode: str | None = None,
     ) -> None:
-        if isinstance(source, RoutingPOMDP):
-            if problem is not None:
-                raise ValueError("source is a RoutingPOMDP already: give no other problem")
-            problem = source
-        if problem is not None and (rules is not None or price is not None):
-            raise ValueError("rules and price come from the problem: give only one of them")
         if render_mode not in (None, "ansi"):
             raise ValueError(f"render_mode is {render_mode!r}: expected None or 'ansi'")
         self.render_mode = render_mode
-        self.problem = problem
-        self._replay = _embedded_replay() if source is None else source
-        n_models = self._replay.n_models
-        if isinstance(self._replay, Replay) and len(self._replay) == 0:
-            raise ValueError("source has no queries: expected at least one")
-        if problem is not None:
-            self.rules, unit, price = problem.rules, problem.costs.unit, problem.price
-        else:
-            assert isinstance(self._replay, Replay)
-            self.rules, unit = rules or Rules(n_models), float(self._replay.call_cost[:, -1].mean())
-            price = 0.3 if price is None else price
-            if not (0 <= price < np.inf):
-                raise ValueError(f"price is {price}: expected a finite number >= 0")
-            if not unit > 0:
-                raise ValueError("the dearest model costs nothing, but the price counts its calls")
-            if self.rules.answer == "best":
-                raise ValueError("the answer rule 'best' needs a problem with its Bayes filter")
-        if self.rules.n_models != n_models:
-            raise ValueError(f"source has {n_models} models, the rules {self.rules.n_models}")
-        self._rate = price / unit
-
-        # Only a verified answer has a signal, so the last model's never shows.
-        seen = (
-            self._replay.representative.swapaxes(0, 1)
-            if isinstance(self._replay, RoutingPOMDP)
-            else self._replay.signal[:, :-1]
-        )
-        n_signals = seen.shape[2]
-        low, high = np.minimum(seen.min((0, 1)), 0), np.maximum(seen.max((0, 1)), 0)
-        # Gymnasium warns of an empty range, which a constant signal of 0 would have.
-        high = np.where(high > low, high, low + 1)
-        self.observation_space = gym.spaces.Box(
-            np.concatenate([[-1], np.zeros(2 * n_models), np.tile(low, n_models)]),
-            np.concatenate([[n_models - 1], np.ones(2 * n_models), np.tile(high, n_models)]),
-            dtype=np.float64,
-        )
-        self.action_space: gym.spaces.Discrete = gym.spaces.Discrete(self.rules.n_actions)
+        self.setting = Setting.of(source, problem, rules, price, ratio, show_tolls)
+        self.problem, self.rules = self.setting.problem, self.setting.rules
+        self.observation_space = self.setting.observation_space
+        self.action_space: gym.spaces.Discrete = self.setting.action_space
         self._masks = [[row.view(np.int8) for row in pair] for pair in self.rules.masks]
-        self._n_models, self._n_signals = n_models, n_signals
+        self._n_models, self._n_signals = self.setting.n_models, self.setting.n_signals
+        self._drawn = self.setting.tolls.drawn
+        if not self._drawn:
+            self._set_terms(self.setting.tolls.draw(_ONLY, np.random.default_rng(0)))
         self._queries: Replay | None = None
         self._order = np.empty(0, dtype=np.int64)
         self._next = 0
@@ -127,26 +103,32 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         if seed is not None:
             self._next = len(self._order)
         if options and "query" in options:
-            if not isinstance(self._replay, Replay):
+            replay = self.setting.source
+            if not isinstance(replay, Replay):
                 raise ValueError("options['query'] chooses a row of a replay: there is none here")
-            if not 0 <= options["query"] < len(self._replay):
+            if not 0 <= options["query"] < len(replay):
                 raise ValueError(
-                    f"options['query'] is {options['query']}: expected 0 … {len(self._replay) - 1}"
+                    f"options['query'] is {options['query']}: expected 0 … {len(replay) - 1}"
                 )
-            self._queries, self._query = self._replay, int(options["query"])
+            self._queries, self._query = replay, int(options["query"])
         else:
             if self._next >= len(self._order):
-                self._draw()
+                self._queries, self._order = self.setting.queries(self.np_random)
+                self._next = 0
             self._query = int(self._order[self._next])
             self._next += 1
         assert self._queries is not None
         self._score = self._queries.score[self._query]
-        self._call_cost = self._queries.call_cost[self._query]
-        self._verify_cost = self._queries.verify_cost[self._query]
         self._signal = self._queries.signal[self._query]
-        self._observation = np.zeros(1 + 2 * self._n_models + self._n_models * self._n_signals)
-        self._observation[0] = self._stage = -1
-        self._verified = 0
+        if self._drawn:
+            self._set_terms(self.setting.tolls.draw(_ONLY, self.np_random))
+        if self._ladder is None:
+            self._call_cost = self._queries.call_cost[self._query]
+            self._verify_cost = self._queries.verify_cost[self._query]
+        else:
+            self._call_cost, self._verify_cost = self._ladder
+        self._observation = self._blank.copy()
+        self._stage, self._verified = -1, 0
         self._paid = self._rewarded = 0.0
         self._done = False
         if not self.rules.free_start:
@@ -209,6 +191,17 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
 
     # -- inside an episode --------------------------------------------------------------------
 
+    def _set_terms(self, terms: Terms) -> None:
+        self.price, self._rate = float(terms.price[0]), float(terms.rate[0])
+        self._ladder: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+        if terms.call is not None and terms.verify is not None:
+            self._ladder = terms.call[0], terms.verify[0]
+        # An observation before the first call.
+        self._blank = np.zeros(self.setting.width)
+        self._blank[0] = -1
+        if self.setting.show_tolls:
+            self._blank[self.setting.history_width :] = self.setting.tolls.shown(terms)[0]
+
     @property
     def _mask(self) -> NDArray[np.int8]:
         # The row of the last model has no legal action: nor has a finished episode.
@@ -236,26 +229,3 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         assert self.problem is not None
         history = History.from_array(self._observation[None], self._n_models)
         return int(self.problem.best_answer(history)[0])
-
-    def _draw(self) -> None:
-        """Draws the next block of queries."""
-        if isinstance(self._replay, Replay):
-            self._queries = self._replay
-            self._order = self.np_random.integers(len(self._replay), size=_BLOCK)
-        else:
-            self._queries = self._replay.sample(_BLOCK, self.np_random)
-            self._order = np.arange(_BLOCK)
-        self._next = 0
-
-
-def _embedded_replay() -> Replay:
-    from envs.costs import CostModel
-    from envs.profiles import load_profile, simulate
-
-    profile = load_profile("mmlu")
-    rollouts = simulate(profile, {"train": 4096}, seed=0)
-    (name,) = rollouts.signals
-    model = CostModel()
-    verification = rollouts.signal_costs.get(name)
-    call, verify = model.apply(rollouts, verification, model.fit(rollouts, verification))
-    return Replay(rollouts.score, call, verify, rollouts.signals[name][..., None], rollouts)

@@ -104,6 +104,27 @@ def rational_cascades(
     return _out_of_domain(elsewhere, replace(tested, split=np.full(len(tested), "test")))
 
 
+def rational_cascade_names(path: str, chain: str = "llama") -> list[str]:
+    """The data sets of a chain that a folder of `rational_cascades` has, sorted.
+
+    Raises:
+        RolloutsError: there is none.
+    """
+    end = f".{chain}"
+    found = sorted(name.removesuffix(end) for name in _logs_in(Path(path)) if name.endswith(end))
+    if not found:
+        raise RolloutsError(f"{path} has no DATASET.{chain}.SPLIT.calls.parquet")
+    return found
+
+
+def _logs_in(folder: Path) -> set[str]:
+    """``DATASET.CHAIN`` of every log in a folder."""
+    return {
+        file.name.removesuffix(".calls.parquet").rpartition(".")[0]
+        for file in folder.glob("*.calls.parquet")
+    }
+
+
 def _rational_cascade(folder: Path, dataset: str, chain: str) -> Rollouts:
     files = {
         split: file
@@ -111,12 +132,7 @@ def _rational_cascade(folder: Path, dataset: str, chain: str) -> Rollouts:
         if (file := folder / f"{dataset}.{chain}.{split}.calls.parquet").is_file()
     }
     if not files:
-        found = sorted(
-            {
-                file.name.removesuffix(".calls.parquet").rpartition(".")[0]
-                for file in folder.glob("*.calls.parquet")
-            }
-        )
+        found = sorted(_logs_in(folder))
         there = f"it has the logs (DATASET.CHAIN) {found}" if folder.is_dir() else "no such folder"
         raise RolloutsError(f"{folder} has no {dataset}.{chain}.SPLIT.calls.parquet: {there}")
     parts = []

@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from envs.rollouts import FloatArray, RolloutsError
 
 # Columns that are text whatever they look like.
-_TEXT = ("query_id", "model", "split", "dataset", "answer", "prompt")
+_TEXT = (
+    *("query_id", "model", "split", "dataset", "answer", "prompt"),
+    *("reference", "context", "choices"),  # of questions
+)
 # Bytes of a file parsed at a time: more than any one row, which may hold a whole document.
 _BLOCK = 2**26
 

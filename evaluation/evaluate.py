@@ -28,6 +28,9 @@ class Outcome:
         calls: ``(n,)`` how many models were called.
         verifications: ``(n,)`` how many answers were verified.
         decisions: how many actions the policy was asked for, in all.
+        impossible: how many of them after a history that the policy's model holds impossible:
+            policies then go by the prior (`RoutingPOMDP.belief`), tables return the answer.
+        unseen: how many of them after a symbol that no training query showed.
     """
 
     score: FloatArray
@@ -36,6 +39,8 @@ class Outcome:
     calls: IntArray
     verifications: IntArray
     decisions: int
+    impossible: int = 0
+    unseen: int = 0
 
 
 def evaluate(policy: Policy | Unbound, replay: Replay) -> Outcome:
@@ -45,19 +50,25 @@ def evaluate(policy: Policy | Unbound, replay: Replay) -> Outcome:
     problem, n = policy.problem, len(replay)
     cost = np.empty(n)
     answer, calls, verifications = (np.empty(n, dtype=np.int64) for _ in range(3))
-    decisions = 0
+    decisions = impossible = unseen = 0
+    doubtful = problem.has_gaps
     for begin in range(0, n, _CHUNK):
         episodes = Episodes(replay, problem.rules, slice(begin, begin + _CHUNK))
         while len(episodes):
             decisions += len(episodes)
+            if doubtful:
+                doubts = problem.doubts(episodes.history)
+                impossible, unseen = (
+                    impossible + int(doubts[0].sum()),
+                    unseen + int(doubts[1].sum()),
+                )
             ended, paid = episodes.step(policy.act(episodes.history))
             cost[ended.query] = paid
             answer[ended.query] = problem.best_answer(ended)
             calls[ended.query] = _count(ended.called)
             verifications[ended.query] = _count(ended.verified)
-    return Outcome(
-        replay.score[np.arange(n), answer], cost, answer, calls, verifications, decisions
-    )
+    score = replay.score[np.arange(n), answer]
+    return Outcome(score, cost, answer, calls, verifications, decisions, impossible, unseen)
 
 
 def _count(mask: NDArray[np.bool_]) -> IntArray:

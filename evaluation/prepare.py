@@ -2,22 +2,61 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
+from typing import Any
 
-from envs import CostModel, Replay, Rollouts, RoutingPOMDP, Rules
+from omegaconf import DictConfig, OmegaConf
+
+from envs import CostModel, Replay, Rollouts, RoutingPOMDP, Rules, sources
 from evaluation.build import build, plain
 from verifiers import fitted, make_replay, paid
+
+
+def load_logs(rollouts: DictConfig) -> list[Rollouts]:
+    """The logs that a ``rollouts`` node names, where its data set may be several.
+
+    ``dataset`` and ``profile`` may be a list, one log each; ``dataset: null`` is every data set of
+    a folder of `rational_cascades`.
+
+    Raises:
+        ValueError: a bad configuration, or a log that cannot be used.
+    """
+    node = plain(rollouts)
+    if node.get("dataset", "") is None:
+        if node["_target_"] == "envs.sources.rational_cascades" and node.get("path") != "???":
+            node["dataset"] = sources.rational_cascade_names(node["path"], node["chain"])
+        elif node["_target_"] not in _TAKE_DATASET:
+            del node["dataset"]
+    for key in ("dataset", "profile"):
+        if isinstance(several := node.get(key), list):
+            if not several:
+                raise ValueError(f"rollouts.{key} is empty: expected at least one name")
+            return [_load(node | {key: name}) for name in several]
+    return [_load(node)]
+
+
+# Readers for which ``dataset: null`` means all queries of the file.
+_TAKE_DATASET = ("envs.sources.automix", "envs.wide_table.routerbench")
+
+
+def _load(node: dict[Any, Any]) -> Rollouts:
+    loaded: Rollouts = build(OmegaConf.create(node), "rollouts")
+    return loaded
+
+
+def split_log(loaded: Rollouts, evaluation: DictConfig) -> Rollouts:
+    """A complete log with training, validation and test queries, as ``evaluation`` asks."""
+    seed = evaluation.split_seed
+    rollouts = loaded.require_complete()
+    rollouts = rollouts.with_split("test", evaluation.test, seed)
+    rollouts = rollouts.with_split("validation", evaluation.validation, seed)
+    return rollouts.thinned("train", evaluation.train_size, seed)
 
 
 def prepare(
     config: DictConfig, loaded: Rollouts, cost_model: CostModel
 ) -> tuple[RoutingPOMDP, Replay, Replay, Replay]:
     """The problem fitted on the training queries, and the three splits ready to replay."""
-    chosen = config.evaluation
-    rollouts = loaded.require_complete()
-    rollouts = rollouts.with_split("test", chosen.test, chosen.split_seed)
-    rollouts = rollouts.with_split("validation", chosen.validation, chosen.split_seed)
-    rollouts = rollouts.thinned("train", chosen.train_size, chosen.split_seed)
+    rollouts = split_log(loaded, config.evaluation)
     train_log = rollouts.where("train")
     verifier = fitted(build(config.verifier, "verifier"), train_log)
     costs = cost_model.fit(train_log, paid(verifier, train_log))

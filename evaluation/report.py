@@ -27,7 +27,9 @@ class Report:
     """What a run found.
 
     Attributes:
-        measures: DESIGN §3's measures on the test split, by name; None where undefined.
+        measures: DESIGN §3's measures on the test split, by name; None where undefined. Decisions
+            after histories that a model holds impossible, or after symbols that no training query
+            showed, are counted over all prices.
         intervals: bootstrap confidence interval ``(low, high)`` of those that have one.
         points: one operating point a price, in the order of the prices.
         chosen: what was chosen on validation for a price, a budget or a floor, and got on test.
@@ -107,6 +109,9 @@ def report(
             "return": returned,
             "calls": float(play.calls.mean()),
             "verifications": float(play.verifications.mean()),
+            "decisions": play.decisions,
+            "impossible_decisions": play.impossible,
+            "unseen_decisions": play.unseen,
             "validation_cost": float(checked.cost.mean()),
             "validation_score": float(checked.score.mean()),
             **_in_model(policy, problem.at(price), optimal[i] if optimal else None),
@@ -120,6 +125,8 @@ def report(
         measures[key] = float(np.mean(known)) if known else None
         if key == "model_regret":
             measures["model_regret_max"] = float(np.max(known)) if known else None
+    for key in ("impossible_decisions", "unseen_decisions"):
+        measures[key] = sum(int(point[key] or 0) for point in points)
     chooser = Chooser(families["test"], families["validation"], resamples, level, seed)
     cheapest = validation.call_cost[:, 0].mean() / validation.call_cost[:, -1].mean()
     chosen = [chooser.at_price(prices, price) for price in prices]

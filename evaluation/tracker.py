@@ -26,6 +26,10 @@ _REACH_SECONDS = 20.0
 # Nor must a sweep wait for ever where the network is lost on the way.
 _FINISH_SECONDS = 60.0
 
+# What W&B takes as an artifact's name.
+_NO_NAME = re.compile(r"[^\w.-]+", re.ASCII)
+_LONGEST_NAME = 128
+
 _MASK = "***"
 _SECRET = re.compile(
     r"pass(word|wd|phrase)|secret|credential|(api|access|private)_?key|authorization|bearer"
@@ -51,6 +55,10 @@ class TrackedRun(Protocol):
 
     def figure(self, name: str, path: Path) -> None:
         """A picture on disk."""
+
+    def artifact(self, path: Path, name: str, kind: str) -> None:
+        """A file on disk, kept as a version of the artifact ``name``, such as a checkpoint of
+        the kind "model"."""
 
 
 class Tracker(Protocol):
@@ -95,6 +103,9 @@ class _Nowhere:
         pass
 
     def figure(self, name: str, path: Path) -> None:
+        pass
+
+    def artifact(self, path: Path, name: str, kind: str) -> None:
         pass
 
 
@@ -239,6 +250,19 @@ class _WandbRun:
         import wandb
 
         self._run.log({name: wandb.Image(str(path))})
+
+    def artifact(self, path: Path, name: str, kind: str) -> None:
+        import wandb
+
+        # Names of data sets come from logs: any text, which an artifact's name is not.
+        kept = wandb.Artifact(_NO_NAME.sub("_", name)[:_LONGEST_NAME], type=kind)
+        kept.add_file(str(path))
+        try:
+            self._run.log_artifact(kept)
+        except wandb.Error as error:
+            warnings.warn(
+                f"W&B did not take {path} as an artifact ({error}): the file stays", stacklevel=2
+            )
 
     def _row(
         self, curve: str, row: Mapping[str, Any], step: str, summary: str | None = None

@@ -6,18 +6,19 @@ import argparse
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import benchmark_collect
+import benchmark_environment
 import benchmark_pomdp
 import numpy as np
 from benchmark_pomdp import timed
 from tabulate import tabulate
 
-from envs import Costs, Replay, Rollouts, RoutingEnv, RoutingPOMDP, Rules
+from envs import Costs, Replay, Rollouts, RoutingPOMDP, Rules
 from evaluation.evaluate import evaluate
 from solvers import Exact, Threshold
 
@@ -34,11 +35,12 @@ def main() -> None:
     sections = {
         "replay": replay,
         "exact": exact,
-        "environment": environment,
+        "environment": lambda: as_rows(benchmark_environment.environment),
         "alpha": lambda: as_rows(benchmark_pomdp.alpha),
         "search": lambda: as_rows(benchmark_pomdp.search),
         "profiles": lambda: as_rows(benchmark_pomdp.profiles),
         "memory": lambda: as_rows(benchmark_pomdp.memory),
+        "collect": lambda: as_rows(benchmark_collect.throughput),
         "automix": automix,
         "bootstrap": bootstrap,
         "loading": loading,
@@ -172,34 +174,6 @@ def tree_search(model: RoutingPOMDP) -> float:
 
     starts = range(n) if rules.free_start else range(1)
     return float(max(call(model.prior, start) for start in starts))
-
-
-def environment() -> Iterator[Row]:
-    """Steps a second of one environment, beside Gymnasium's own CartPole."""
-    import gymnasium
-
-    model = problem(5, 8, {})
-    env = RoutingEnv(model.sample(2048, np.random.default_rng(0)), problem=model)
-    pole = gymnasium.make("CartPole-v1").unwrapped
-    mine, peer = steps_per_second(env), steps_per_second(pole)
-    yield Row(
-        "RoutingEnv, reset and step",
-        f"{mine / 1e3:.0f} k steps/s",
-        "≥ 100",
-        f"CartPole-v1: {peer / 1e3:.0f} k steps/s",
-        f"{mine / peer:.1f}×",
-    )
-
-
-def steps_per_second(env: Any, steps: int = 200_000) -> float:
-    actions = np.random.default_rng(0).integers(2, size=steps).tolist()
-    env.reset(seed=0)
-    started = time.perf_counter()
-    for action in actions:
-        _, _, terminated, truncated, _ = env.step(action)
-        if terminated or truncated:
-            env.reset()
-    return steps / (time.perf_counter() - started)
 
 
 def automix() -> Iterator[Row]:

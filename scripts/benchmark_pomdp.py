@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
-import tracemalloc
 from collections.abc import Callable, Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import naive_pomdp
@@ -14,17 +16,21 @@ from joblib import Parallel, delayed
 
 from envs import CostModel, Costs, RoutingPOMDP, Rules
 from envs.finite_pomdp import FinitePOMDP
+from envs.pomdp import Observation
 from envs.profiles import load_profile, simulate
 from evaluation.evaluate import evaluate, model_value
 from solvers import Exact
 from solvers.alpha_vectors import AlphaVectorIteration
 from solvers.bounds import FIB, QMDP, Bounds
+from solvers.continuous import ContinuousPOMDP
 from solvers.point_based import PointBased
 from solvers.pomcp import POMCP
+from solvers.pomcpow import POMCPOW
+from solvers.signal_cells import discretised
 from solvers.value_iteration import value_iteration
-from verifiers import Histogram, LoggedSignal, make_replay
+from verifiers import Histogram, KernelDensity, LoggedSignal, make_replay
 
-EVERYTHING = {"skip": True, "free_start": True, "verify": True}
+EVERYTHING: dict[str, Any] = {"skip": True, "free_start": True, "verify": True}
 PROFILES = ("gsm8k", "medmcqa", "mmlu", "triviaqa", "truthfulqa")
 LADDER = 50.0
 
@@ -39,13 +45,17 @@ def timed(call: Callable[..., Any], *arguments: Any, repeat: int = 1) -> tuple[A
     return result, best
 
 
-def fitted(name: str, bins: int = 8, **rules: Any) -> RoutingPOMDP:
+def fitted(
+    name: str, bins: int = 8, observation: Observation | None = None, **rules: Any
+) -> RoutingPOMDP:
     """A problem fitted on 300 simulated queries of a shipped profile, at a cost ratio of 50."""
     log = simulate(load_profile(name), 300, seed=0)
     verifier, cost_model = LoggedSignal(), CostModel(ratio=LADDER)
     costs = cost_model.fit(log, verifier.cost(log))
     train = make_replay(log, verifier, cost_model, costs)
-    return RoutingPOMDP.fit(train, Histogram(bins=bins), costs, Rules(len(log.models), **rules))
+    return RoutingPOMDP.fit(
+        train, observation or Histogram(bins=bins), costs, Rules(len(log.models), **rules)
+    )
 
 
 def own(
@@ -101,6 +111,61 @@ def tiger() -> FinitePOMDP:
         actions=("listen", "open-left", "open-right"),
         observations=("left", "right"),
     )
+
+
+def solvers() -> dict[str, Any]:
+    """What is compared, by name; those that plan when they are asked come last."""
+    return {
+        "exact": Exact(),
+        "alpha_vectors": AlphaVectorIteration(),
+        "point_based": PointBased(),
+        "qmdp": QMDP(),
+        "fib": FIB(),
+        "pomcp": POMCP(),
+        "pomcpow": POMCPOW(),
+    }
+
+
+def peak(solver: str, problem: str) -> str:
+    """What solving and replaying 200 queries takes beside the problem itself, in MiB, or why it is
+    refused.
+
+    A fresh process is asked: only the peak of its resident memory counts what HiGHS and pomdp-py
+    allocate, and a peak that went before would hide it.
+    """
+    code = f"import benchmark_pomdp as b; print(b.grown(b.solvers()[{solver!r}], b.{problem}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return done.stdout.strip()
+
+
+def grown(solver: Any, problem: RoutingPOMDP) -> str:
+    """By how much the peak of this process grows; see `peak`."""
+    replay = problem.sample(200, np.random.default_rng(0))
+    if (reset := Path("/proc/self/clear_refs")).exists():
+        reset.write_text("5")  # the peak so far was that of importing
+    before = _peak()
+    try:
+        evaluate(solver.solve(problem), replay)
+    except ValueError as error:
+        return f"refuses: {str(error).split(',')[0]}"
+    return f"{_peak() - before:.1f} MiB"
+
+
+def _peak() -> float:
+    """The peak of resident memory, in MiB."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not getrusage: on Linux its peak starts from that of the process that started this one.
+        line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
+        return int(line.split()[1]) / 2**10
+    import resource
+
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def alpha() -> Iterator[tuple[str, ...]]:
@@ -194,50 +259,40 @@ def search() -> Iterator[tuple[str, ...]]:
 
 
 def profiles() -> Iterator[tuple[str, ...]]:
-    """Solvers by shipped profiles: regret, seconds to solve, microseconds a decision."""
-    solvers: dict[str, Any] = {
-        "exact": Exact(),
-        "alpha_vectors": AlphaVectorIteration(),
-        "point_based": PointBased(),
-        "qmdp": QMDP(),
-        "fib": FIB(),
-        "pomcp": POMCP(),
-    }
+    """Solvers by shipped profiles: value, regret, time to solve and to decide, peak of memory.
+
+    POMCPOW plans on the raw signals of a kernel density: its optimum is that of many small cells,
+    and it is judged in fewer.
+    """
     for name in PROFILES:
         model = fitted(name, **EVERYTHING).at(0.2)
         best, bounds = Exact().solve(model).value, Bounds.of(model)
-        replay = model.sample(2000, np.random.default_rng(0))
         between = f"{bounds.blind:.4f} ≤ {best:.4f} ≤ {bounds.fib:.4f} ≤ {bounds.qmdp:.4f}"
         yield name, "blind ≤ exact ≤ fib ≤ qmdp", between, ""
-        for label, solver in solvers.items():
-            tracemalloc.start()
-            policy, seconds = timed(solver.solve, model)
-            value = model_value(policy)
-            peak = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
+        raw = ContinuousPOMDP.of(fitted(name, observation=KernelDensity(), **EVERYTHING)).at(0.2)
+        cells = discretised(raw, 10)
+        for label, solver in solvers().items():
+            played, judged = (raw, cells) if label == "pomcpow" else (model, model)
+            replay = played.sample(1500, np.random.default_rng(0))
+            policy, seconds = timed(solver.solve, played)
             outcome, replayed = timed(evaluate, policy, replay)
+            value = model_value(policy, judged)
+            regret = (Exact().solve(cells).value if label == "pomcpow" else best) - value
+            problem = f"fitted({name!r}, **b.EVERYTHING).at(0.2)"
+            if label == "pomcpow":
+                problem = problem.replace("**", "observation=b.KernelDensity(), **")
             yield (
                 f"{name}, {label}",
-                f"value {value:.4f}, regret {best - value:.4f}",
+                f"value {value:.4f}, regret {regret:.4f}",
                 f"{seconds * 1e3:.0f} ms to solve, "
                 f"{replayed / outcome.decisions * 1e6:.1f} µs a decision",
-                f"{peak / 2**20:.0f} MiB",
+                peak(label, problem),
             )
 
 
 def memory() -> Iterator[tuple[str, ...]]:
     """Peak memory of each solver as models and symbols grow, every option on."""
-    solvers = (Exact(), AlphaVectorIteration(), PointBased(max_trials=100), POMCP())
     for n, symbols in ((3, 8), (4, 8), (5, 8), (5, 16), (6, 8), (8, 32)):
-        model = own(n, symbols, **EVERYTHING)
-        for solver in solvers:
-            tracemalloc.start()
-            try:
-                policy = solver.solve(model)
-                if isinstance(solver, POMCP):
-                    evaluate(policy, model.sample(200, np.random.default_rng(0)))
-                figure = f"{tracemalloc.get_traced_memory()[1] / 2**20:.1f} MiB"
-            except ValueError as error:
-                figure = f"refuses: {str(error).split(',')[0]}"
-            tracemalloc.stop()
-            yield f"{type(solver).__name__}, N = {n}, {symbols} symbols", figure, "", ""
+        for solver in ("exact", "alpha_vectors", "point_based", "pomcp"):
+            figure = peak(solver, f"own({n}, {symbols}, **b.EVERYTHING)")
+            yield f"{solver}, N = {n}, {symbols} symbols", figure, "", ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from envs import Replay, RoutingPOMDP
+    from solvers import Policy
 
 CONF = Path(__file__).parents[1] / "conf"
 _OVERRIDES = "settings as of scripts/train.py, such as rollouts=profile costs.ratio=50 solver=exact"
@@ -28,8 +30,19 @@ def main() -> None:
     show.add_argument("--depth", type=int, help="decisions to show (default: all)")
     show.add_argument("--figure", type=Path, help="PNG or SVG of the alpha vectors, if it has any")
 
-    for command in (export, show):
-        command.add_argument("--price", type=float, default=0.3, help="λ (default: 0.3)")
+    regret = commands.add_parser(
+        "regret", help="regret of POMCP and POMCPOW to exact on every shipped profile"
+    )
+    regret.add_argument("--figure", type=Path, help="PNG or SVG of the curves")
+    regret.add_argument(
+        "--simulations", type=int, nargs="+", default=[10, 30, 100, 300, 1000], help="a plan"
+    )
+    regret.add_argument("--prices", type=float, nargs="+", default=[0.05, 0.2, 0.5], help="λ")
+    regret.add_argument("--cells", type=int, default=10, help="that POMCPOW is judged in")
+
+    for command in (export, show, regret):
+        if command is not regret:
+            command.add_argument("--price", type=float, default=0.3, help="λ (default: 0.3)")
         command.add_argument("overrides", nargs="*", help=_OVERRIDES)
 
     solve = commands.add_parser("solve", help="solve a .pomdp file by exact value iteration")
@@ -94,6 +107,46 @@ def _show(arguments: argparse.Namespace) -> None:
         print(f"written: {arguments.figure}")
 
 
+def _regret(arguments: argparse.Namespace) -> None:
+    from envs.profiles import shipped_profiles
+    from evaluation.regret import regret_curve, regret_figure
+    from solvers.continuous import ContinuousPOMDP
+    from solvers.pomcp import POMCP
+    from solvers.pomcpow import POMCPOW
+    from solvers.signal_cells import discretised
+
+    simulations, prices = sorted(set(arguments.simulations)), arguments.prices
+    for price in prices:
+        _check_price("--prices", price)
+    given, curves = arguments.overrides, {}
+    for name in shipped_profiles():
+        arguments.overrides = ["env=full", f"rollouts.profile={name}", *given]
+        _, problem, _, _ = _fitted(arguments)
+        search = partial(_searched, POMCP, problem)
+        label = f"pomcp, {problem.n_symbols} bins"
+        found = [regret_curve(label, search, problem, simulations, prices)]
+        arguments.overrides.append("observation=kernel")
+        _, raw, _, _ = _fitted(arguments)
+        cells = discretised(ContinuousPOMDP.of(raw), arguments.cells)
+        search = partial(_searched, POMCPOW, raw)
+        found.append(regret_curve("pomcpow, raw signals", search, cells, simulations, prices))
+        curves[name] = found
+        for curve in found:
+            worst = zip(curve.simulations, curve.regret.max(axis=1), strict=True)
+            shown = ", ".join(f"{regret:.4f} at {n:,}" for n, regret in worst)
+            print(f"{name}, {curve.label}, worst price: {shown}", flush=True)
+    if arguments.figure:
+        at = ", ".join(f"{price:g}" for price in prices)
+        figure = regret_figure(curves, f"Searches by shipped profile, λ = {at}")
+        figure.savefig(arguments.figure, dpi=150)
+        print(f"written: {arguments.figure}")
+
+
+def _searched(solver: type, problem: RoutingPOMDP, simulations: int, price: float) -> Policy:
+    policy: Policy = solver(simulations=simulations).solve(problem.at(price))
+    return policy
+
+
 def _solve(arguments: argparse.Namespace) -> None:
     from envs.pomdp_file import read_pomdp
     from solvers.alpha_files import write_alpha
@@ -137,8 +190,8 @@ def _fitted(
     from evaluation.build import build
     from evaluation.prepare import prepare
 
-    if not 0 <= arguments.price < float("inf"):
-        raise ValueError(f"--price is {arguments.price}: expected a number >= 0")
+    price = getattr(arguments, "price", 0.0)
+    _check_price("--price", price)
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose("train", arguments.overrides)
@@ -146,7 +199,12 @@ def _fitted(
         raise ValueError(str(error)) from None
     loaded, costs = build(config.rollouts, "rollouts"), build(config.costs, "costs")
     problem, train, _, _ = prepare(config, loaded, costs)
-    return config, problem.at(arguments.price), train, loaded.models
+    return config, problem.at(price), train, loaded.models
+
+
+def _check_price(option: str, price: float) -> None:
+    if not 0 <= price < float("inf"):
+        raise ValueError(f"{option} is {price}: expected a number >= 0")
 
 
 if __name__ == "__main__":

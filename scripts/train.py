@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import time
 from datetime import UTC, datetime
@@ -105,6 +106,8 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(config.threads)
         prices, chosen = list(config.evaluation.prices), config.evaluation
+        if config.force:  # trained anew, too
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         solver = solver.with_training(
             Training(
                 log=partial(tracked.log, "train"),
@@ -115,6 +118,8 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
         )
         policies = solver.solve_frontier(problem, prices, train_set)
         solved = time.perf_counter()
+        if (checkpoint := folder / "checkpoints" / "policy.pt").is_file():
+            tracked.artifact(checkpoint, name, "model")
         found = report(
             policies,
             problem,

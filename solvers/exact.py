@@ -25,6 +25,9 @@ Index = tuple[slice | int, ...]
 class Exact(Solver):
     """The optimal policy of the fitted model, for every combination of rules.
 
+    A history that the model holds impossible is worth nothing whatever is done: its answer is
+    returned.
+
     Attributes:
         max_histories: the largest tree it takes on (three floats and a byte a history).
     """
@@ -47,7 +50,7 @@ class Exact(Solver):
                 f"the exact solver would enumerate {problem.n_histories:,} histories "
                 f"({problem.n_models} models, {problem.n_symbols} symbols), more than "
                 f"solver.max_histories={self.max_histories:,}: use fewer observation.bins or "
-                "rollouts.models, or a solver that copes (solver=pomcp, solver=belief_net)"
+                "rollouts.models, or a solver that copes (solver=pomcp, solver=belief_dqn)"
             )
         tables = Tables.of(problem)
         return [backward_induction(problem.at(price), tables) for price in prices]

@@ -1,12 +1,18 @@
 """The code in docs/ runs as it stands there."""
 
+import asyncio
 import os
 import re
+import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.verifiers.clients import Scripted, case_of
+from verifiers import SideBySide, Signal, judged, live_parts
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -16,41 +22,87 @@ def blocks(page, language):
     return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize(
-    ("page", "group", "name", "log"),
-    [
-        ("verifier.md", "verifier", "brevity", True),
-        ("solver.md", "solver", "myopic", False),
-    ],
-)
-def test_a_plug_in_works_from_its_own_files_alone(page, group, name, log, tmp_path):
-    (code,), (config,) = blocks(page, "python"), blocks(page, "yaml")
-    module = re.search(r"^# (\w+\.py)", code)[1]
-    (tmp_path / module).write_text(code)
-    folder = tmp_path / "my_conf" / group
-    folder.mkdir(parents=True)
-    (folder / f"{name}.yaml").write_text(config)
-    arguments = [f"{group}={name}", "evaluation.prices=[0, 0.1, 1]", f"out={tmp_path}/runs"]
-    if log:
-        lines = ["query_id,model,score,cost,tokens_out"]
-        for i in range(200):
-            lines += [f"q{i},small,{int(i % 3 == 0)},1,{i % 17}", f"q{i},large,1,20,{i % 5}"]
-        (tmp_path / "calls.csv").write_text("\n".join(lines) + "\n")
-        arguments += ["rollouts=calls_table", f"rollouts.path={tmp_path}/calls.csv", "costs=logged"]
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "scripts" / "train.py"),
-            "--config-dir",
-            str(tmp_path / "my_conf"),
-            *arguments,
-        ],
+def run(script, folder, *arguments):
+    """Runs a script as a user would whose own files lie in ``folder``."""
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        env=os.environ | {"PYTHONPATH": path},
     )
+
+
+def write_log(path):
+    lines = ["query_id,model,score,cost,tokens_out,signal_own"]
+    for i in range(200):
+        lines += [
+            f"q{i},small,{int(i % 3 == 0)},1,{i % 17},{(i * 7 % 10) / 10}",
+            f"q{i},large,1,20,{i % 5},0.5",
+        ]
+    path.write_text("\n".join(lines) + "\n")
+    return ["rollouts=calls_table", f"rollouts.path={path}", "costs=logged"]
+
+
+QUICK = "evaluation.prices=[0, 0.1, 1]"
+
+
+def test_a_solver_works_from_its_own_files_alone(tmp_path):
+    (code,), (config,) = blocks("solver.md", "python"), blocks("solver.md", "yaml")
+    (tmp_path / re.search(r"^# (\w+\.py)", code)[1]).write_text(code)
+    folder = tmp_path / "solver"
+    folder.mkdir()
+    (folder / "myopic.yaml").write_text(config)
+    done = run("train.py", tmp_path, "--config-dir", tmp_path, "solver=myopic", QUICK,
+               f"out={tmp_path}/runs")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "gap_closed" in done.stdout
+
+
+def test_the_page_on_verifiers_shows_the_example_as_it_stands():
+    code = (DOCS / "examples" / "my_verifiers.py").read_text()
+    assert code in blocks("verifier.md", "python")
+    assert len(code.splitlines()) < 25
+    assert (DOCS / "examples" / "verifier" / "brevity.yaml").read_text() in blocks(
+        "verifier.md", "yaml"
+    )
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """A user's folder, away from this repository."""
+    return Path(shutil.copytree(DOCS / "examples", tmp_path / "mine"))
+
+
+def test_the_example_of_a_verifier_routes(mine, tmp_path):
+    log = write_log(tmp_path / "calls.csv")
+    done = run("train.py", mine, "--config-dir", mine, "verifier=brevity", QUICK, *log,
+               f"out={tmp_path}/runs")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "gap_closed" in done.stdout
+
+
+def test_the_example_of_a_verifier_is_judged_beside_the_logs_own_and_a_broken_one(mine, tmp_path):
+    (mine / "broken.py").write_text(
+        "from verifiers import Verifier\n\n\n"
+        "class Broken(Verifier):\n"
+        "    def signal(self, rollouts):\n"
+        "        return rollouts.tokens_out[:, :1]\n"
+    )
+    done = run("verifiers.py", mine, "--config-dir", mine, "verifier=brevity", QUICK,
+               "+verifiers.mine={_target_: broken.Broken}", "shuffles=1",
+               "evaluation.resamples=20", *write_log(tmp_path / "calls.csv"),
+               f"out={tmp_path}/runs")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^calls +brevity +\(all\)", done.stdout, re.MULTILINE)
+    assert re.search(r"^calls +own +\(all\)", done.stdout, re.MULTILINE)
+    assert done.stderr.startswith("left out: mine on calls: verifier Broken returned signals of")
+    assert len(done.stderr.splitlines()) == 1
+    written = {path.name for path in (tmp_path / "runs" / "verifiers").rglob("*.*")}
+    assert written == {
+        "verifiers.csv", "values.csv", "verifiers.md", "verifiers.png", "verifiers.svg",
+        "calls.own.png", "calls.brevity.png",
+    }  # fmt: skip
 
 
 def test_the_readme_names_files_and_targets_that_exist():
@@ -67,3 +119,18 @@ def test_the_readme_lists_every_solver():
     table = readme[readme.index("| `solver=` |") :].split("\n\n")[0]
     listed = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row)}
     assert listed == {path.stem for path in (ROOT / "conf" / "solver").glob("*.yaml")}
+
+
+def test_the_live_verifier_of_the_docs_is_the_example_and_works():
+    path = DOCS / "examples" / "live_verifier.py"
+    code = path.read_text()
+    (shown,) = blocks("verifier.md", "py")
+    assert shown in code
+    assert len(code.splitlines()) < 25
+    found = runpy.run_path(str(path))["SecondOpinion"]()
+    judge = Scripted(["The PARIS!", "Rome"])
+    case = case_of(None, "Paris", judges={"judge": judge})
+    assert asyncio.run(judged(found, case)) == Signal(1.0, {"length": 10.0})
+    assert asyncio.run(judged(found, case)) == Signal(0.0, {"length": 4.0})
+    assert judge.calls[0]["messages"] == case.messages
+    assert live_parts(SideBySide({"mine": found})) == {"second_opinion": found}

@@ -1,13 +1,22 @@
 """What the router sees: verifiers, and the observation models that learn their noise."""
 
+from verifiers.agreement import Agreement
+from verifiers.answer_logprob import AnswerLogprob
 from verifiers.beta import Beta
 from verifiers.combinators import AffordableFirst, CalibratedMerge, SideBySide
+from verifiers.entailment import Entailment
 from verifiers.histogram import Histogram
 from verifiers.kernel import KernelDensity
 from verifiers.live import Case, LiveVerifier, Signal
+from verifiers.margin import Margin
 from verifiers.merged import Merged
 from verifiers.mixture import GaussianMixture
+from verifiers.p_true import PTrue
+from verifiers.pre_query import PreQuery
 from verifiers.product import Product
+from verifiers.self_consistency import SelfConsistency
+from verifiers.self_verification import SelfVerification
+from verifiers.serving import judged, live_parts, live_signals, row_of
 from verifiers.verifier import (
     LoggedColumn,
     LoggedSignal,
@@ -23,18 +32,26 @@ from verifiers.verifier import (
 
 __all__ = [
     "AffordableFirst",
+    "Agreement",
+    "AnswerLogprob",
     "Beta",
     "CalibratedMerge",
     "Case",
+    "Entailment",
     "GaussianMixture",
     "Histogram",
     "KernelDensity",
     "LiveVerifier",
     "LoggedColumn",
     "LoggedSignal",
+    "Margin",
     "Merged",
     "NoSignal",
+    "PTrue",
+    "PreQuery",
     "Product",
+    "SelfConsistency",
+    "SelfVerification",
     "SideBySide",
     "Signal",
     "Verifier",
@@ -42,6 +59,10 @@ __all__ = [
     "checked_signal",
     "emitted",
     "fitted",
+    "judged",
+    "live_parts",
+    "live_signals",
     "make_replay",
     "paid",
+    "row_of",
 ]

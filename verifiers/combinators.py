@@ -31,6 +31,9 @@ class SideBySide(Verifier):
     def __post_init__(self) -> None:
         _check_parts(self.verifiers)
 
+    def parts(self) -> Sequence[Verifier]:
+        return list(self.verifiers.values())
+
     def fit(self, train: Rollouts) -> SideBySide:
         return replace(self, verifiers=_fitted_parts(self.verifiers, train))
 
@@ -64,6 +67,9 @@ class CalibratedMerge(Verifier):
     def __post_init__(self) -> None:
         _check_parts(self.verifiers)
         _calibrator(self.kind, self.seed)
+
+    def parts(self) -> Sequence[Verifier]:
+        return list(self.verifiers.values())
 
     def fit(self, train: Rollouts) -> CalibratedMerge:
         parts = _fitted_parts(self.verifiers, train)
@@ -117,6 +123,13 @@ class AffordableFirst(Verifier):
             )
         _calibrator(self.kind, self.seed)
 
+    def parts(self) -> Sequence[Verifier]:
+        return [self.first, self.then]
+
+    def doubts(self, rollouts: Rollouts) -> NDArray[np.bool_] | None:
+        """``(n, N)`` where the dear one is bought; None before it is known what doubt is."""
+        return None if self.alone_ is None else self._first_look(rollouts)[1]
+
     def fit(self, train: Rollouts) -> AffordableFirst:
         first, then = fitted(self.first, train), fitted(self.then, train)
         calibrator = _calibrator(self.kind, self.seed)
@@ -129,6 +142,8 @@ class AffordableFirst(Verifier):
     def signal(self, rollouts: Rollouts) -> FloatArray:
         """Confidences ``(n, N)``; training queries' are predicted without their own fold."""
         confidence, doubt = self._first_look(rollouts)
+        if not doubt.any():
+            return confidence  # of a live answer the second signal may not be there at all
         both = _stacked({"first": self.first, "then": self.then}, rollouts)
         return np.where(doubt, _known(self.both_)(both, rollouts), confidence)
 

@@ -17,13 +17,16 @@ from numpy.typing import NDArray
 
 from verifiers.binning import Binning, inner_edges
 from verifiers.histogram import Conditioning, row_of
-from verifiers.scale import LogitScale, Scale
+from verifiers.scale import LIMIT, LogitScale, Scale
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 # Share of a symbol's likelihood that is spread evenly: no signal proves a score impossible.
 _FLOOR = 1e-6
+
+# Where distribution functions are inverted: finer than the narrowest density, over all logits.
+_GRID = np.linspace(-LIMIT, LIMIT, 4097)
 
 
 class Densities(Protocol):
@@ -137,6 +140,15 @@ class DensityObservation(ABC):
         """``(n, S)`` the density of one model's signals ``(n, 1)`` given each score vector, per
         unit of logit: the likelihood before it is cut into symbols."""
         return self.densities_[model].pdf(self.scale_[model](signal[:, 0]))[self.group_[model]].T
+
+    def sample(self, model: int, vector: IntArray, uniform: FloatArray) -> FloatArray:
+        """Signals ``(n, 1)`` of one model given the score vectors ``(n,)``, at the shares
+        ``uniform`` ``(n, 1)`` of their distributions: uniform draws give random signals."""
+        below, group = self.densities_[model].cdf(_GRID), self.group_[model][vector]
+        z = np.empty(len(vector))
+        for g in np.unique(group).tolist():
+            z[group == g] = np.interp(uniform[group == g, 0], below[g], _GRID)
+        return self.scale_[model].inverse(z)[:, None]
 
     def _weights(
         self, own: IntArray, own_of_vector: IntArray, vector: IntArray

@@ -158,6 +158,20 @@ class Signal:
     notes: Mapping[str, float] = field(default_factory=dict)
 
 
+def judge_of(case: Case, name: str) -> Client:
+    """One of the case's judges.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name not in case.judges:
+        raise ValueError(
+            f"verifier.judge is {name!r}, the collection has the judges {sorted(case.judges)}: "
+            "give it an endpoint under that name"
+        )
+    return case.judges[name]
+
+
 class LiveVerifier(Verifier):
     """A verifier that can judge answers as they come.
 
@@ -167,18 +181,28 @@ class LiveVerifier(Verifier):
         name: of its signal, in the log.
         top_logprobs: how many alternatives to each of the answer's tokens it reads; None where it
             needs no log-probabilities of the answer.
+        missing: what a router takes an answer's signal for where the verifier said nothing (NaN);
+            None if it cannot do without. The log keeps the NaN.
     """
 
     name: str
     top_logprobs: int | None = None
+    missing: float | None = None
 
     @abstractmethod
     async def verify(self, case: Case) -> Signal | float:
         """The signal of ``case.answer``. What it asks of clients is charged to it."""
 
+    def prompt_texts(self) -> Mapping[str, str]:
+        """The texts that it sends to models, by a name: a record of a collection keeps them."""
+        return {}
+
     def signal(self, rollouts: Rollouts) -> FloatArray:
-        """As logged, ``(n, N)``."""
-        return LoggedSignal(self.name).signal(rollouts)
+        """As logged, ``(n, N)``, with ``missing`` for answers of which nothing was said."""
+        signal = LoggedSignal(self.name).signal(rollouts)
+        if self.missing is None:
+            return signal
+        return np.where(np.isnan(signal) & ~np.isnan(rollouts.score), self.missing, signal)
 
     def cost(self, rollouts: Rollouts) -> FloatArray | None:
         return LoggedSignal(self.name).cost(rollouts)

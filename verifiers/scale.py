@@ -13,7 +13,7 @@ FloatArray = NDArray[np.float64]
 
 Scale = Literal["auto", "logprob", "probability", "real"]
 
-_LIMIT = 16.0
+LIMIT = 16.0  # of logits
 # Of a standard logistic variable: the distance between its quartiles.
 _QUARTILES = 2 * np.log(3)
 
@@ -75,12 +75,12 @@ class LogitScale:
     def __call__(self, signal: FloatArray) -> FloatArray:
         """Logits of signals of any shape."""
         if self.kind == "real":
-            return np.clip((signal - self.centre) / self.width, -_LIMIT, _LIMIT)
+            return np.clip((signal - self.centre) / self.width, -LIMIT, LIMIT)
         if self.kind == "probability":
-            return logit(np.clip(signal, expit(-_LIMIT), expit(_LIMIT)))
+            return logit(np.clip(signal, expit(-LIMIT), expit(LIMIT)))
         # log p = -log(1 + exp(-z)): where z is cut off, so is log p, before anything overflows.
-        bounded = np.clip(signal, -np.logaddexp(0, _LIMIT), -np.logaddexp(0, -_LIMIT))
-        return np.clip(bounded - np.log(-np.expm1(bounded)), -_LIMIT, _LIMIT)
+        bounded = np.clip(signal, -np.logaddexp(0, LIMIT), -np.logaddexp(0, -LIMIT))
+        return np.clip(bounded - np.log(-np.expm1(bounded)), -LIMIT, LIMIT)
 
     def inverse(self, z: FloatArray) -> FloatArray:
         """Signals that have these logits."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -39,6 +39,10 @@ class Verifier(ABC):
     def cost(self, rollouts: Rollouts) -> FloatArray | None:
         """What emitting each signal cost, ``(n, N)`` in the log's unit; None if it is free."""
         return None
+
+    def parts(self) -> Sequence[Verifier]:
+        """The verifiers that it is made of."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ def fitted(verifier: Verifier, train: Rollouts) -> Verifier:
     Raises:
         VerifierError: it failed.
     """
-    with _named(verifier):
+    with naming(verifier):
         return verifier.fit(train)
 
 
@@ -142,7 +146,7 @@ def emitted(verifier: Verifier, rollouts: Rollouts) -> FloatArray:
     Raises:
         VerifierError: it failed, or returned no numbers, another shape or an infinite signal.
     """
-    with _named(verifier):
+    with naming(verifier):
         signal = np.asarray(verifier.signal(rollouts), dtype=np.float64)
     if signal.ndim == 2:
         signal = signal[..., None]
@@ -169,7 +173,7 @@ def paid(verifier: Verifier, rollouts: Rollouts) -> FloatArray | None:
     Raises:
         VerifierError: it failed, or returned another shape or a negative cost.
     """
-    with _named(verifier):
+    with naming(verifier):
         cost = verifier.cost(rollouts)
         if cost is None:
             return None
@@ -190,7 +194,7 @@ def paid(verifier: Verifier, rollouts: Rollouts) -> FloatArray | None:
 
 
 @contextmanager
-def _named(verifier: Verifier) -> Iterator[None]:
+def naming(verifier: Verifier) -> Iterator[None]:
     """Errors of a verifier's own code name it; those of one inside it keep that one's name."""
     name = type(verifier).__name__
     try:

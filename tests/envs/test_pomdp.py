@@ -404,3 +404,15 @@ def test_another_price_is_checked_too():
 @pytest.mark.parametrize("rules", every_rules(3), ids=name_of)
 def test_every_rule_makes_a_problem(rules):
     assert _valid(rules=rules).n_histories == (4 if rules.verify else 3) ** 2
+
+
+@settings(max_examples=30, deadline=None)
+@given(problems(), SEEDS)
+def test_queries_are_drawn_by_inverting_the_distributions(problem, seed):
+    drawn, rng = problem.sample(50, np.random.default_rng(seed)), np.random.default_rng(seed)
+    vector = rng.choice(len(problem.prior), size=50, p=problem.prior)
+    np.testing.assert_array_equal(drawn.score, problem.score[vector])
+    for model in range(problem.n_models - 1):
+        for query, draw in enumerate(rng.random(50)):
+            edges = np.cumsum(problem.likelihood[model, vector[query]])[:-1]
+            assert drawn.signal[query, model, 0] == np.searchsorted(edges, draw, side="right")

@@ -109,6 +109,12 @@ def summary(folder: Path) -> dict[str, Any]:
     return found
 
 
+def kept(folder: Path, kind: str) -> dict[str, Any]:
+    """The one artifact of a kind."""
+    (found,) = (artifact for artifact in records(folder, "artifact") if artifact["type"] == kind)
+    return found
+
+
 def exit_code(folder: Path) -> int:
     (record,) = records(folder, "exit")
     code: int = record["exit_code"]
@@ -120,6 +126,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a process tracked one run offline, below runs/first/exact-mmlu."""
     base = tmp_path_factory.mktemp("offline")
     (base / "frontier.png").write_bytes(PICTURE)
+    (base / "policy.pt").write_bytes(b"weights")
     code = f"""
 from pathlib import Path
 import numpy
@@ -132,6 +139,7 @@ with WandbTracker().run(folder=folder, name="exact mmlu", **{ABOUT!r}) as run:
     run.frontier({POINTS!r})
     run.summary({{"aiq": 0.625, "gap_closed": None, "drop_at_1": nan, "calls": numpy.int64(7)}})
     run.figure("frontier", Path("frontier.png"))
+    run.artifact(Path("policy.pt"), "belief_dqn of my logs: für alle", "model")
 """
     printed = finished(python(code, base / "home"))
     assert printed == ("", "")
@@ -174,10 +182,18 @@ def test_the_frontier_is_a_table_too(offline: Path) -> None:
         [p["price"], p["cost"], p["score"]] for p in POINTS
     ]
     # What W&B uploads the table from is staged beside the run, not in the home folder.
-    (artifact,) = records(run_folder(offline), "artifact")
-    (entry,) = artifact["manifest"]["contents"]
+    (entry,) = kept(run_folder(offline), "run_table")["manifest"]["contents"]
     assert Path(entry["local_path"]).is_relative_to(below)
     assert Path(entry["local_path"]).is_file()
+
+
+def test_a_checkpoint_is_an_artifact_whose_bytes_lie_beside_the_run(offline: Path) -> None:
+    artifact = kept(run_folder(offline), "model")
+    assert artifact["name"] == "belief_dqn_of_my_logs_f_r_alle"
+    (entry,) = artifact["manifest"]["contents"]
+    assert entry["path"] == "policy.pt"
+    assert Path(entry["local_path"]).is_relative_to(run_folder(offline) / "wandb")
+    assert Path(entry["local_path"]).read_bytes() == b"weights"
 
 
 def test_a_training_curve_is_history_over_its_own_step(offline: Path) -> None:

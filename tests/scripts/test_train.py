@@ -41,7 +41,13 @@ def folders(sweep):
     return sorted(path.parent for path in Path(sweep).rglob("metrics.json"))
 
 
-@pytest.mark.parametrize("group", sorted(p.name for p in CONF.iterdir() if p.is_dir()))
+# Groups of scripts/collect.py, whose own tests compose them.
+COLLECTING = {"policy", "scoring"}
+
+
+@pytest.mark.parametrize(
+    "group", sorted({p.name for p in CONF.iterdir() if p.is_dir()} - COLLECTING)
+)
 def test_every_option_of_every_group_composes(group):
     options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
     assert options
@@ -60,9 +66,11 @@ CONFIDENCE = ["verifier.transform=exp"]
 PAIR = [*CONFIDENCE, "solver.models=[0,4]"]
 NEEDS = {
     "belief_fqi": ["solver.pretraining=20", "solver.simulations=500"],
-    "belief_net": ["solver.steps=20", "solver.episodes=200"],
     "history_net": ["solver.pretraining=20", "solver.simulations=500"],
+    "belief_dqn": ["solver.steps=20", "solver.episodes=200"],
+    "belief_ppo": ["solver.updates=2", "solver.episodes=64"],
     "pomcp": ["solver.simulations=10"],
+    "pomcpow": ["observation=kernel", "solver.simulations=10"],
     "pickllm": ["solver.rounds=100"],
     "c2mab_v": ["solver.rounds=100"],
     "rational_tuning": ["solver.starts=0", "solver.cells=10"],
@@ -71,6 +79,7 @@ NEEDS = {
     "automix_greedy": PAIR,
     "automix_union": PAIR,
 }
+LEARNERS = ("belief_dqn", "belief_ppo")
 READ_TEXTS = ("frugalgpt", "hybrid_llm", "pregeneration", "pregeneration_knn")
 
 
@@ -102,6 +111,7 @@ def test_every_solver_runs_and_leaves_the_numbers_that_it_prints(solver, env, tm
         "policies.png",
         "policies.svg",
     }
+    assert (folder / "checkpoints" / "policy.pt").is_file() == (solver in LEARNERS)
 
 
 def test_your_own_log_runs_from_one_command(tmp_path):
@@ -152,13 +162,16 @@ def test_a_finished_run_is_recognised_and_not_repeated(tmp_path):
 
 
 def test_the_same_seed_gives_the_same_numbers(tmp_path):
-    quick = [*QUICK, "solver=belief_net", "solver.steps=30", "solver.episodes=200"]
+    quick = [*QUICK, "solver=belief_dqn", "solver.steps=30", "solver.episodes=200"]
     for out in ("one", "two"):
         run(*quick, f"out={tmp_path / out}")
     one, two = (load_all(tmp_path / out)[0] for out in ("one", "two"))
     assert one.measures == two.measures
     assert one.intervals == two.intervals
     assert one.points == two.points
+    checkpoint = one.folder / "checkpoints" / "policy.pt"
+    run(*QUICK, "solver=checkpoint", f"solver.path={checkpoint}", f"out={tmp_path / 'again'}")
+    assert load_all(tmp_path / "again")[0].points == one.points
 
 
 def test_a_failing_job_does_not_stop_the_rest_of_a_sweep(tmp_path):

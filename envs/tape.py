@@ -1,0 +1,101 @@
+"""`Tape`: all that can happen in the current episode of each environment, in flat rows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.moves import Columns
+from envs.replay import Replay
+from envs.setting import Setting
+from envs.tolls import Terms
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+class Tape:
+    """Deals queries to environments, and keeps what is hidden in them.
+
+    A replay whose costs are its own is laid out once, and an environment just points to its row.
+    Otherwise each environment has a row of its own, filled when its episode starts.
+
+    Attributes:
+        first: ``(num_envs,)`` the first cell of each environment's row.
+        query: ``(num_envs,)`` the row of each environment's query in its replay or block.
+    """
+
+    def __init__(self, setting: Setting, num_envs: int) -> None:
+        self.columns = Columns(setting.n_models, setting.n_signals)
+        self._setting, self._num_envs = setting, num_envs
+        self._shared = isinstance(setting.source, Replay) and not setting.tolls.ladder
+        self._hidden = np.empty((0, 0))
+        if isinstance(setting.source, Replay):
+            self._hidden = self._laid_out(setting.source)
+        if self._shared:
+            self._rows = self._hidden
+        else:
+            self._rows = np.zeros((num_envs, self.columns.width))
+            if not setting.tolls.ladder:
+                assert setting.problem is not None
+                costs = setting.problem.costs
+                self._rows[:, self.columns.call :] = np.concatenate([costs.call, costs.verify])
+        self.first: IntArray = np.arange(num_envs) * self.columns.width
+        self.query: IntArray = np.zeros(num_envs, dtype=np.int64)
+        self._order, self._next = np.empty(0, dtype=np.int64), 0
+
+    @property
+    def cells(self) -> FloatArray:
+        """All rows, one after the other; `Columns` says what is where."""
+        return self._rows.reshape(-1)
+
+    def forget(self) -> None:
+        """Drops the queries drawn ahead: the generator was seeded anew."""
+        self._next = len(self._order)
+
+    def deal(self, rows: IntArray, rng: np.random.Generator, query: IntArray | None) -> None:
+        """Gives the environments ``rows`` new queries, drawn where none are chosen.
+
+        Raises:
+            ValueError: a chosen query that is not there.
+        """
+        if query is None:
+            if self._next + len(rows) > len(self._order):
+                replay, self._order = self._setting.queries(rng, 4 * self._num_envs)
+                self._next = 0
+                if replay is not self._setting.source:
+                    self._hidden = self._laid_out(replay)
+            query = self._order[self._next : self._next + len(rows)]
+            self._next += len(rows)
+        else:
+            source = self._setting.source
+            if not isinstance(source, Replay):
+                raise ValueError("options['query'] chooses a row of a replay: there is none here")
+            if not ((query >= 0) & (query < len(source))).all():
+                raise ValueError(
+                    f"options['query'] has {query.min()} … {query.max()}: "
+                    f"expected 0 … {len(source) - 1}"
+                )
+        self.query[rows] = query
+        if self._shared:
+            self.first[rows] = query * self.columns.width
+        else:
+            self._rows[rows, : self.columns.call] = self._hidden.take(query, axis=0)
+
+    def charge(self, rows: IntArray, terms: Terms) -> None:
+        """Sets the costs of the ladder, where there is one."""
+        if terms.call is not None and terms.verify is not None:
+            self._rows[rows, self.columns.call : self.columns.verify] = terms.call
+            self._rows[rows, self.columns.verify :] = terms.verify
+
+    def scores(self, rows: IntArray) -> FloatArray:
+        """``(len(rows), N)`` every model's score on the queries of the environments ``rows``."""
+        return self.cells.take(self.first[rows][:, None] + np.arange(self.columns.n_models))
+
+    def _laid_out(self, replay: Replay) -> FloatArray:
+        """A row a query; without the costs where they stand in the environments' own rows."""
+        n = len(replay)
+        parts = [replay.score, np.zeros((n, self.columns.n_signals)), replay.signal.reshape(n, -1)]
+        if self._shared:
+            parts += [replay.call_cost, replay.verify_cost]
+        return np.concatenate(parts, axis=1, dtype=np.float64)

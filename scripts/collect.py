@@ -1,0 +1,182 @@
+"""Collects a log from live endpoints: answers, verifications and scores, as a calls table."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# Nothing heavier is imported up here: --help must answer at once.
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from verifiers import Verifier
+    from verifiers.collection import Collected, Plan
+
+# What is no part of what was collected.
+_ELSEWHERE = ("out", "progress", "at_once")
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="collect")
+def main(config: DictConfig) -> None:
+    from verifiers.collection import collect
+
+    for chatty in ("httpx", "httpx2"):  # a line a request
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        plan = make_plan(config, dict(HydraConfig.get().runtime.choices))
+        collected = collect(plan, Path(config.out), bool(config.progress))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print("\n".join(report(collected, Path(config.out))))
+    sys.exit(status(collected))
+
+
+def make_plan(config: DictConfig, choices: dict[str, str]) -> Plan:
+    """What a configuration asks to be collected.
+
+    Raises:
+        ValueError: a bad configuration, or file that it names.
+    """
+    from evaluation.build import build, plain
+    from evaluation.tracker import masked
+    from verifiers import LiveVerifier
+    from verifiers.collection import AnswerPrompt, Plan, load_models, load_prices, load_questions
+
+    for key in ("questions", "models"):
+        if OmegaConf.is_missing(config, key):
+            raise ValueError(f"{key} is not set: give {key}=FILE")
+    limit = _number(config.limit, "limit", 1)
+    for key in ("verify_last", "only_complete", "progress"):
+        if not isinstance(config[key], bool):
+            raise ValueError(f"{key} is {config[key]!r}: expected true or false")
+    prices = load_prices(config.prices)
+    scoring = config.scoring
+    if callable(_found(scoring)) and not isinstance(_found(scoring), type):
+        # A function is itself the scoring; building it would call it.
+        scoring = OmegaConf.create(plain(scoring) | {"_partial_": True})
+    named = {choices["verifier"]: build(config.verifier, "verifier")}
+    named |= {
+        str(name): build(node, f"verifiers.{name}") for name, node in config.verifiers.items()
+    }
+    parts = [part for name, verifier in named.items() for part in _parts(name, verifier)]
+    settings = {str(key): value for key, value in plain(config).items() if key not in _ELSEWHERE}
+    return Plan(
+        questions=load_questions(config.questions, limit),
+        models=load_models(config.models, prices),
+        judges=load_models(config.judges, prices) if config.judges else (),
+        verifiers=tuple(part for _, part in parts if isinstance(part, LiveVerifier)),
+        offline={name: part for name, part in parts if not isinstance(part, LiveVerifier)},
+        scoring=build(scoring, "scoring"),
+        policy=build(config.policy, "policy"),
+        prompt=AnswerPrompt.read(config.prompt),
+        verify_last=config.verify_last,
+        top_logprobs=_number(config.top_logprobs, "top_logprobs", 0),
+        usd=_number(config.budget.usd, "budget.usd", 0, whole=False),
+        tokens=_number(config.budget.tokens, "budget.tokens", 0),
+        at_once=_number(config.at_once, "at_once", 1),
+        table=config.table,
+        only_complete=config.only_complete,
+        seed=config.seed,
+        about={"config": masked(settings)},
+    )
+
+
+def _number(value: Any, key: str, low: int, whole: bool = True) -> Any:
+    """A number of a configuration, or None.
+
+    Raises:
+        ValueError: something else, or a number below ``low``.
+    """
+    kind = int if whole else int | float
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, kind) or not value >= low
+    ):
+        expected = "a whole number" if whole else "a number"
+        raise ValueError(f"{key} is {value!r}: expected {expected} >= {low}, or null")
+    return value
+
+
+def _parts(name: str, verifier: Verifier) -> Iterator[tuple[str, Verifier]]:
+    """What of a verifier is to be collected: the parts of one that combines others.
+
+    Signals that a log already has cannot be, and what is learned from a log's scores comes later.
+    """
+    from verifiers import AffordableFirst, LoggedColumn, LoggedSignal, NoSignal
+
+    combined: dict[str, Any] = dict(getattr(verifier, "verifiers", {}))
+    if isinstance(verifier, AffordableFirst):
+        combined = {"first": verifier.first, "then": verifier.then}
+    if combined:
+        for part, inner in combined.items():
+            yield from _parts(part, inner)
+    elif not isinstance(verifier, LoggedSignal | LoggedColumn | NoSignal):
+        yield name, verifier
+
+
+def _found(config: DictConfig) -> Any:
+    try:
+        return hydra.utils.get_object(config._target_)
+    except Exception:  # building it says what is wrong
+        return None
+
+
+def report(collected: Collected, out: Path) -> Iterator[str]:
+    """What a user wants to know of a run, a line each."""
+    outcome, ledger = collected.outcome, collected.ledger
+    if collected.torn:
+        yield f"the log's last line was torn: set aside as {collected.torn}, its call made again"
+    found = f", {ledger.found:,} found in the log" if ledger.found else ""
+    yield (
+        f"{outcome.cells:,} answers to {collected.queries:,} queries; {ledger.made:,} calls made"
+        f"{found}, {ledger.retried:,} attempts retried; spent {ledger.budget.shown()}"
+    )
+    if outcome.calls.count:
+        yield f"failed calls: {outcome.calls.count:,}, the first: {outcome.calls.first}"
+    if outcome.scoring.count:
+        scoring = outcome.scoring
+        yield f"answers without a score: {scoring.count:,}, the first: {scoring.first}"
+    for name, failures in outcome.verifiers.items():
+        yield f"verifier {name} failed on {failures.count:,} answers, the first: {failures.first}"
+    for name, count in outcome.silent.items():
+        yield f"verifier {name} said nothing of {count:,} answers"
+    for name, count in sorted(ledger.flags.items()):
+        yield f"{_FLAGS.get(name, name)}: {count:,} calls"
+    for name, reason in collected.failed.items():
+        yield f"{f'verifier {name}' if name else 'the table cannot be used yet'}: {reason}"
+    if collected.stopped:
+        yield f"stopped: {collected.stopped}"
+    if outcome.incomplete:
+        yield (
+            f"{len(outcome.incomplete):,} of {collected.queries:,} queries are incomplete: the "
+            "same command goes on with them (only_complete=true leaves them out of the table)"
+        )
+    if collected.table:
+        yield f"written: {collected.table}"
+
+
+_FLAGS = {
+    "usage_estimated": "the endpoint gave no usage, tokens were estimated",
+    "no_logprobs": "the endpoint gave no log-probabilities",
+}
+
+
+def status(collected: Collected) -> int:
+    """The exit status that ``--help`` states."""
+    from verifiers.collection import BudgetExhaustedError, InterruptedCollectionError
+
+    if isinstance(collected.stopped, BudgetExhaustedError):
+        return 3
+    if isinstance(collected.stopped, InterruptedCollectionError):
+        return 130
+    if collected.stopped:
+        return 1
+    return 4 if collected.outcome.incomplete else 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Play a policy on a log and write the episodes as a Minari data set for offline RL."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+CONF = Path(__file__).parents[1] / "conf"
+SPLITS = ("train", "validation", "test")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("id", help="of the data set, such as routing/mmlu-random-v0")
+    parser.add_argument(
+        "--path", type=Path, help="folder of all data sets (default: as MINARI_DATASETS_PATH says)"
+    )
+    parser.add_argument(
+        "--policy",
+        choices=("random", "solver"),
+        default="random",
+        help="any legal action, or the policy of the configured solver",
+    )
+    parser.add_argument("--price", type=float, default=0.3, help="λ (default: 0.3)")
+    parser.add_argument("--split", choices=SPLITS, default="train", help="which queries to play")
+    parser.add_argument("--repeats", type=int, default=1, help="episodes a query (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of random actions")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        help="settings as of scripts/train.py, such as rollouts=profile env=full solver=exact",
+    )
+    # Settings may come after options too.
+    arguments = parser.parse_intermixed_args()
+    try:
+        export(arguments)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        sys.exit(f"error: {error}")
+
+
+def export(arguments: argparse.Namespace) -> None:
+    import numpy as np
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+
+    from envs.offline import play, random_legal, write_minari
+    from evaluation.build import build
+    from evaluation.prepare import prepare
+    from solvers import Unbound
+
+    if not 0 <= arguments.price < float("inf"):
+        raise ValueError(f"--price is {arguments.price}: expected a number >= 0")
+    if arguments.repeats < 1:
+        raise ValueError(f"--repeats is {arguments.repeats}: expected at least 1")
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("train", arguments.overrides)
+    except HydraException as error:
+        raise ValueError(str(error)) from None
+    loaded, costs = build(config.rollouts, "rollouts"), build(config.costs, "costs")
+    problem, *splits = prepare(config, loaded, costs)
+    problem, replay = problem.at(arguments.price), splits[SPLITS.index(arguments.split)]
+    if not len(replay):
+        raise ValueError(f"--split is {arguments.split}: it has no queries")
+    act, name = random_legal(problem.rules, np.random.default_rng(arguments.seed)), "random"
+    if arguments.policy == "solver":
+        solver = build(config.solver, "solver")
+        policy = solver.solve_frontier(problem, [arguments.price], splits[0])[0]
+        policy = policy.bind(replay) if isinstance(policy, Unbound) else policy
+        # A policy may bring rules of its own.
+        problem, act, name = policy.problem, policy.act, type(solver).__name__
+    episodes = play(replay, problem, act, arguments.repeats)
+    folder = write_minari(
+        arguments.id, episodes, problem, replay, path=arguments.path, algorithm=name
+    )
+    steps = sum(len(episode.action) for episode in episodes)
+    mean = sum(float(episode.reward.sum()) for episode in episodes) / len(episodes)
+    print(f"written: {folder} ({len(episodes):,} episodes, {steps:,} steps)")
+    print(f"mean return {mean:.4f} at λ = {arguments.price:g}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,294 @@
+"""The command line of collecting: killed, resumed, refused, routed; and that no key leaks."""
+
+import inspect
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import contextmanager
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from urllib.request import urlopen
+
+import hydra
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from envs.calls_table import read_calls
+from tests.collecting import lines, sums, write_questions
+from tests.loopback import Loopback
+from verifiers.collection import collect
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"
+KEY = "sk-loopback-0123456789abcdef"
+VOTES = ["++verifiers.votes._target_=tests.collecting.Votes", "++verifiers.votes.samples=2"]
+NUMBERS = ["scoring=number", "progress=false"]
+
+
+_spec = spec_from_file_location("collect_script", ROOT / "scripts" / "collect.py")
+collect_script = module_from_spec(_spec)
+_spec.loader.exec_module(collect_script)
+
+
+def command(*arguments):
+    return [sys.executable, str(ROOT / "scripts" / "collect.py"), *map(str, arguments)]
+
+
+def environment(**more):
+    return os.environ | {"PYTHONPATH": str(ROOT)} | more
+
+
+def run(*arguments, code=0, **more):
+    done = subprocess.run(
+        command(*arguments), capture_output=True, text=True, env=environment(**more)
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+@contextmanager
+def server_process(*arguments):
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "tests" / "loopback.py"), *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def stats(url):
+    with urlopen(f"{url}/stats") as answered:
+        return json.load(answered)
+
+
+def files(folder, url, n, **options):
+    """The arguments that name a file of questions and one of models."""
+    write_questions(folder / "questions.jsonl", sums(n))
+    options = {"max_tokens": 16, "attempts": 4, "timeout": 10} | options
+    entries = [
+        {"name": name, "base_url": url, "price": {"in": price, "out": price}} | options
+        for name, price in (("small", 1), ("large", 30))
+    ]
+    (folder / "models.yaml").write_text(json.dumps(entries))
+    return [f"questions={folder}/questions.jsonl", f"models={folder}/models.yaml"]
+
+
+@pytest.mark.slow
+def test_after_kill_nine_none_of_the_logged_calls_is_repeated(tmp_path):
+    out = tmp_path / "out"
+    with server_process("--latency", "0.02") as url:
+        given = [*files(tmp_path, url, 120), *VOTES, *NUMBERS, f"out={out}"]
+        for calls in (60, 200):  # killed twice
+            process = subprocess.Popen(command(*given), env=environment())
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and process.poll() is None:
+                if (out / "log.jsonl").exists() and len(lines(out)) > calls:
+                    break
+                time.sleep(0.005)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        with (out / "log.jsonl").open("a") as log:
+            log.write('{"query":"q1","model":"sm')  # as a power cut may leave it
+        kept, before = lines_before_torn(out), stats(url)
+        assert 200 < len(kept) < 480
+        # What the server delivered and the log lacks was under way when the process was killed.
+        assert 0 <= before["delivered"] - len(kept) <= 2 * 32
+        done = run(*given)
+        after = stats(url)
+    assert "log's last line was torn" in done.stdout
+    assert f"{480 - len(kept):,} calls made, {len(kept):,} found in the log" in done.stdout
+    assert after["delivered"] - before["delivered"] == 480 - len(kept)
+    assert lines(out)[: len(kept)] == kept
+    keys = Counter((r["query"], r["model"], r["purpose"], r["sample"]) for r in lines(out))
+    assert len(keys) == 480
+    assert max(keys.values()) == 1
+    log = read_calls(out / "calls.parquet")
+    assert log.score.shape == (120, 2)
+    assert "votes" in log.signals
+
+
+def lines_before_torn(folder):
+    text = (folder / "log.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in text[:-1]]
+
+
+def test_a_key_is_sent_and_stands_nowhere(tmp_path, monkeypatch):
+    """Not in a file, nor in what is printed, nor in errors that repeat it."""
+    out = tmp_path / "out"
+    with Loopback(latency=0.01) as server:
+        given = [*files(tmp_path, server.url, 4, api_key_env="LOOPBACK_KEY"), *VOTES, *NUMBERS]
+        shown = [run(*given, f"out={out}", LOOPBACK_KEY=KEY, OPENAI_LOG="debug")]
+        assert server.seen.authorizations == {f"Bearer {KEY}"}
+        server.refuse["large"] = (401, {"message": f"the key {KEY} is unknown"})
+        shown += [
+            run(*given, f"out={out}-2", code=1, LOOPBACK_KEY=KEY, HYDRA_FULL_ERROR="1"),
+        ]
+        assert "the key *** is unknown" in shown[1].stdout
+        assert "check the key in LOOPBACK_KEY" in shown[1].stdout
+        server.refuse.clear()
+        # Another endpoint's key is not sent where none is asked for.
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
+        here(*files(tmp_path, server.url, 1), out=tmp_path / "out-3")
+        assert server.seen.authorizations == {f"Bearer {KEY}", "Bearer none"}
+        with pytest.raises(ValueError, match="environment variable LOOPBACK_KEY is not set"):
+            here(*files(tmp_path, server.url, 1, api_key_env="LOOPBACK_KEY"), out=tmp_path / "o")
+    for done in shown:
+        assert KEY not in done.stdout + done.stderr
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"log.jsonl", "manifest.json", "calls.parquet"} <= {path.name for path in written}
+    for path in written:
+        assert KEY.encode() not in path.read_bytes(), path
+
+
+def here(*arguments, out):
+    """A collection as the script makes it, in this process: what it reports, and its status."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("collect", [*map(str, arguments), "progress=false"])
+    plan = collect_script.make_plan(config, {"verifier": "none"})
+    done = collect(plan, out, progress=False)
+    return "\n".join(collect_script.report(done, out)), collect_script.status(done)
+
+
+def test_a_budget_stops_the_command_with_its_own_status(tmp_path):
+    with Loopback() as server:
+        given = [*files(tmp_path, server.url, 40), "scoring=number"]
+        shown, status = here(*given, "budget.tokens=1000", out=tmp_path / "out")
+        assert status == 3
+        assert "stopped: the budget does not allow another call" in shown
+        assert "queries are incomplete" in shown
+        assert server.seen.tokens <= 1000
+        shown, status = here(*given, out=tmp_path / "out")
+        assert status == 0
+        assert "80 answers to 40 queries" in shown
+
+
+def test_failed_calls_have_a_status_of_their_own(tmp_path):
+    with Loopback(script=["error"] * 4) as server:
+        given = files(tmp_path, server.url, 1)
+        shown, status = here(*given, out=tmp_path / "out")
+        assert status == 4
+        assert "failed calls: 1, the first: model 'small' at http://127.0.0.1" in shown
+        assert "given up after 4 attempts, the last: status 500: out of order" in shown
+        assert here(*given, out=tmp_path / "out")[1] == 0
+
+
+def test_plug_ins_of_ones_own_file_are_named_by_their_target(tmp_path, monkeypatch):
+    (tmp_path / "my_plug_ins.py").write_text(
+        "from verifiers import LiveVerifier\n\n"
+        "class Mine(LiveVerifier):\n"
+        "    name = 'mine'\n\n"
+        "    async def verify(self, case):\n"
+        "        return 1 / (len(case.answer.text) - 3)\n\n"
+        "def half(answer, references, query, weight=0.5):\n"
+        "    return weight\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = ["++verifiers.mine._target_=my_plug_ins.Mine", "scoring._target_=my_plug_ins.half"]
+    with Loopback() as server:
+        given = [*files(tmp_path, server.url, 30), *VOTES, *mine, "+scoring.weight=0.25"]
+        shown, status = here(*given, out=tmp_path / "out")
+    assert status == 0
+    assert re.search(r"verifier mine failed on \d+ answers.*ZeroDivisionError", shown)
+    log = read_calls(tmp_path / "out" / "calls.parquet")
+    assert set(log.signals) == {"votes", "mine"}
+    assert (log.score == 0.25).all()
+
+
+def test_a_verifier_made_of_others_is_collected_in_parts(tmp_path):
+    live = "{_target_: tests.collecting.Votes}"
+    logged = "{_target_: verifiers.LoggedColumn, column: tokens_out}"
+    parts = f"verifiers: {{a: {live}, b: {logged}}}"
+    both = f"++verifiers.both={{_target_: verifiers.SideBySide, {parts}}}"
+    with Loopback() as server:
+        here(*files(tmp_path, server.url, 2), both, out=tmp_path / "out")
+    assert set(read_calls(tmp_path / "out" / "calls.parquet").signals) == {"votes"}
+
+
+@pytest.mark.slow
+def test_three_commands_lead_from_questions_to_a_routed_frontier(tmp_path):
+    with server_process() as url:
+        given = [*files(tmp_path, url, 240), *VOTES, *NUMBERS, f"out={tmp_path}/collected"]
+        run(*given)
+    train = [sys.executable, str(ROOT / "scripts" / "train.py"), "-m", "solver=exact,threshold"]
+    train += ["rollouts=calls_table", f"rollouts.path={tmp_path}/collected/calls.parquet"]
+    train += ["costs=logged", "evaluation.prices=[0,0.1,1]", f"out={tmp_path}", "sweep=mine"]
+    compared = [sys.executable, str(ROOT / "scripts" / "compare.py"), f"{tmp_path}/mine"]
+    for each in (train, compared):
+        done = subprocess.run(each, capture_output=True, text=True, env=environment())
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "exact" in done.stdout
+    assert (tmp_path / "mine" / "frontiers.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["questions=???"], "questions is not set: give questions=FILE"),
+        (["questions=none.jsonl"], "none.jsonl"),
+        (["scoring=number", "scoring.tolerance=x"], "scoring.tolerance is 'x'"),
+        (["policy=ask_below"], "policy.signal is not set"),
+        (["budget.tokens=-1"], "budget.tokens is -1"),
+        (["budget.tokens=many"], "budget.tokens is 'many'"),
+        (["limit=0"], "limit is 0"),
+        (["top_logprobs=x"], "top_logprobs is 'x'"),
+        (["+verifiers.x={_target_: nonesuch.X}"], "verifiers.x._target_ is 'nonesuch.X'"),
+        (["scoring._target_=nonesuch.f"], "scoring._target_ is 'nonesuch.f'"),
+    ],
+)
+def test_bad_input_is_named(arguments, message, tmp_path):
+    given = files(tmp_path, "http://127.0.0.1:9/v1", 2)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        here(*given, *arguments, out=tmp_path / "out")
+
+
+def test_bad_input_gets_one_line(tmp_path):
+    done = run(f"models={tmp_path}/m.yaml", f"out={tmp_path}/out", code=1)
+    assert done.stderr.strip() == "error: questions is not set: give questions=FILE"
+
+
+def test_help_answers_at_once_and_explains_everything():
+    started = time.perf_counter()
+    shown = run("--help").stdout
+    assert time.perf_counter() - started < 10
+    for expected in (
+        "questions.jsonl",
+        "api_key_env",
+        "verifier",
+        "scoring",
+        "policy",
+        "Exit status",
+    ):
+        assert expected in shown
+    light = "import sys; sys.argv = ['collect.py']; import collect; "
+    light += "print([m for m in ('numpy', 'torch', 'openai', 'pyarrow') if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", light],
+        capture_output=True,
+        text=True,
+        cwd=ROOT / "scripts",
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("group", ["policy", "scoring"])
+def test_every_option_composes_and_each_key_is_a_parameter(group):
+    options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    assert options
+    for option in options:
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            node = compose("collect", [f"{group}={option}"])[group]
+        target = hydra.utils.get_object(node._target_)
+        assert set(node) - {"_target_"} == set(inspect.signature(target).parameters)

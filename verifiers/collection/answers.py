@@ -1,0 +1,89 @@
+"""Asking a question, and finding the answer in what a model says."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import string
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from verifiers.collection.models import ConfigError
+from verifiers.live import Message, Query
+
+_DEFAULT = """\
+$context
+
+Question: $question
+$choices
+
+Answer as briefly as you can$form. End with a line "Answer: ..." that holds nothing but the answer.
+"""
+_PLACES = {"context", "question", "choices", "form"}
+_MARKED = re.compile(r"(?:^|\n)[ \t*#>]*(?:final )?answer[ \t*]*:[ \t*]*(.*)", re.IGNORECASE)
+_THOUGHTS = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|$)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class AnswerPrompt:
+    """How questions are asked.
+
+    Attributes:
+        text: with the places ``$question``, and perhaps ``$context``, ``$choices`` (one a line,
+            behind its letter) and ``$form`` (", with the letter of a choice" where there are any).
+    """
+
+    text: str = _DEFAULT
+
+    @classmethod
+    def read(cls, path: str | Path | None) -> Self:
+        """A prompt from a text file; None for the shipped one.
+
+        Raises:
+            ConfigError: a file that cannot be read, or places that are not these.
+        """
+        if path is None:
+            return cls()
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"prompt is {str(path)!r}: {error}") from error
+        template = string.Template(text)
+        found = set(template.get_identifiers())
+        if not template.is_valid() or "question" not in found or not found <= _PLACES:
+            raise ConfigError(
+                f"prompt {path} has the places {sorted(found)}: expected $question, and perhaps "
+                "$context, $choices and $form; a dollar sign is $$"
+            )
+        return cls(text)
+
+    @property
+    def mark(self) -> str:
+        """A hash of the text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def ask(self, query: Query, system: str = "") -> tuple[Message, ...]:
+        """The chat that asks a question."""
+        listed = zip(string.ascii_uppercase, query.choices, strict=False)
+        text = string.Template(self.text).substitute(
+            context=query.context,
+            question=query.prompt,
+            choices="\n".join(f"{letter}. {choice}" for letter, choice in listed),
+            form=", with the letter of a choice" if query.choices else "",
+        )
+        # Where there is no context or no choice, no hole is left.
+        asked: list[Message] = [
+            {"role": "user", "content": re.sub(r"\n{3,}", "\n\n", text).strip()}
+        ]
+        return ({"role": "system", "content": system}, *asked) if system else tuple(asked)
+
+
+def extract_answer(text: str) -> str:
+    """The answer in a model's text: behind its last "Answer:", or else all of it.
+
+    What a model thought aloud between ``<think>`` tags is no answer.
+    """
+    said = _THOUGHTS.sub("", text).strip()
+    marked = [found for found in _MARKED.findall(said) if found.strip()]
+    return (marked[-1] if marked else said).strip(" \t\n*")

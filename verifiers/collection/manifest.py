@@ -1,0 +1,129 @@
+"""`Manifest`: what a collection was made with, beside its log."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from verifiers.collection.models import ConfigError, ModelSpec
+
+FILE = "manifest.json"
+_PACKAGES = ("openai", "httpx", "httpx2", "pydantic", "numpy", "pyarrow", "hydra-core")
+
+
+class Manifest:
+    """Written at the start and at the end of every run into the folder.
+
+    What decides the answers cannot change within a folder. Prices, endpoints' addresses, budget,
+    verifiers, scoring, further models and further questions can.
+
+    Args:
+        folder: of the collection.
+        models: by which answers are given.
+        prompt: hash of the question's prompt.
+        top_logprobs: asked for with answers.
+        about: whatever else is to be kept, without secrets.
+
+    Raises:
+        ConfigError: the folder was collected with another setting; the message names it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        models: Sequence[ModelSpec],
+        prompt: str,
+        top_logprobs: int | None,
+        about: Mapping[str, Any],
+    ) -> None:
+        self._path = folder / FILE
+        decides = {
+            "models": {spec.name: _plain(spec.decides()) for spec in models},
+            "prompt": prompt,
+            "top_logprobs": top_logprobs,
+        }
+        earlier = self._read()
+        if earlier:
+            self._refuse_changes(earlier["answers"], decides)
+            # Of a model that is left out this time.
+            decides["models"] = earlier["answers"]["models"] | decides["models"]
+        self._content: dict[str, Any] = {
+            "answers": decides,
+            "prices": {
+                spec.name: spec.price and {"in": spec.price.tokens_in, "out": spec.price.tokens_out}
+                for spec in models
+            },
+            "endpoints": {spec.name: spec.shown_url for spec in models},
+            **about,
+            "versions": _versions(),
+            "runs": [*earlier.get("runs", []), {"started": _now()}],
+        }
+        self._write()
+
+    @property
+    def resumed(self) -> bool:
+        return len(self._content["runs"]) > 1
+
+    def end(self, status: str, **figures: Any) -> None:
+        """Notes how the run ended."""
+        self._content["runs"][-1] |= {"ended": _now(), "status": status, **figures}
+        self._write()
+
+    def _read(self) -> dict[str, Any]:
+        if not self._path.exists():
+            return {}
+        try:
+            earlier = json.loads(self._path.read_text(encoding="utf-8"))
+            _ = earlier["answers"]["models"], earlier["runs"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{self._path} is no manifest of a collection ({type(error).__name__}): move it "
+                "away, the calls in the log are kept"
+            ) from error
+        return dict(earlier)
+
+    def _refuse_changes(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        for name, setting in now["models"].items():
+            for key, value in setting.items():
+                if (old := before["models"].get(name, setting).get(key)) != value:
+                    self._refuse(f"models.{name}.{key}", old, value)
+        for key in ("prompt", "top_logprobs"):
+            if before[key] != now[key]:
+                self._refuse(key, before[key], now[key])
+
+    def _refuse(self, key: str, before: Any, now: Any) -> None:
+        why = ""
+        if key == "top_logprobs":
+            why = f" (top_logprobs={'null' if before is None else before} keeps it)"
+        raise ConfigError(
+            f"{self._path.parent} was collected with {key} {before!r}, and now it is {now!r}: "
+            f"answers of both would be mixed. Set it back{why}, or give another out="
+        )
+
+    def _write(self) -> None:
+        part = self._path.with_suffix(".part")
+        part.write_text(json.dumps(self._content, indent=2) + "\n", encoding="utf-8")
+        part.replace(self._path)
+
+
+def _plain(values: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(values))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

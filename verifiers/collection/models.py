@@ -1,0 +1,221 @@
+"""Which models are collected, from a user's YAML file: endpoints, prices, how they are sampled."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import yaml
+
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class ConfigError(ValueError):
+    """A setting that a collection cannot start with; the message names file and key."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """USD per million tokens, of the prompt and generated."""
+
+    tokens_in: float
+    tokens_out: float
+
+    def of(self, tokens_in: int, tokens_out: int) -> float:
+        """USD."""
+        return (tokens_in * self.tokens_in + tokens_out * self.tokens_out) / 1e6
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One model behind an OpenAI-compatible endpoint.
+
+    Attributes:
+        name: in the log.
+        base_url: of the endpoint, such as "http://localhost:8000/v1".
+        model: as the endpoint calls it; "" for ``name``.
+        api_key_env: the environment variable that holds the key; None where none is wanted.
+        price: None where it is not known.
+        max_tokens: of an answer.
+        temperature: of answers.
+        system: a system message before every question; "" for none.
+        extra_body: further fields of every request, such as ``{top_p: 0.9}``.
+        omit: fields that the endpoint refuses and that are left out, such as "temperature".
+        max_tokens_field: "max_completion_tokens" where the endpoint wants that.
+        concurrency: requests under way at once; models on one endpoint share the smallest bound.
+        timeout: seconds that a request may take.
+        attempts: how often a request is sent before its cell is given up.
+    """
+
+    name: str
+    base_url: str
+    model: str = ""
+    api_key_env: str | None = None
+    price: Price | None = None
+    max_tokens: int = 256
+    temperature: float = 0.0
+    system: str = ""
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    omit: tuple[str, ...] = ()
+    max_tokens_field: str = "max_tokens"
+    concurrency: int = 16
+    timeout: float = 120.0
+    attempts: int = 8
+
+    def key(self) -> str | None:
+        """The key itself, from the environment.
+
+        Raises:
+            ConfigError: the variable is not set.
+        """
+        if self.api_key_env is None:
+            return None
+        if key := os.environ.get(self.api_key_env, "").strip():
+            return key
+        raise ConfigError(
+            f"model {self.name!r}: the environment variable {self.api_key_env} is not set; it "
+            f"holds the key of {self.shown_url} (api_key_env: null where none is needed)"
+        )
+
+    @property
+    def shown_url(self) -> str:
+        """The endpoint without what a URL may hold of secrets."""
+        parts = urlsplit(self.base_url)
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+    def decides(self) -> dict[str, Any]:
+        """The settings that decide what is answered: a collection keeps them as they are."""
+        names = ("model", "max_tokens", "temperature", "system", "extra_body", "omit")
+        return {name: plain for name, plain in asdict(self).items() if name in names}
+
+
+def load_models(
+    path: str | Path, prices: Mapping[str, Price | None] | None = None
+) -> tuple[ModelSpec, ...]:
+    """The models of a YAML file, in its order: cheapest first.
+
+    Args:
+        path: a list of mappings, or a mapping with such a list under ``models``.
+        prices: of a table of their own, for models that bring none.
+
+    Raises:
+        ConfigError: a file that cannot be read, or a value that is not allowed.
+    """
+    path = Path(path)
+    read = read_yaml(path)
+    entries = read.get("models") if isinstance(read, dict) else read
+    if not isinstance(entries, list) or not entries:
+        raise ConfigError(f"{path}: expected a list of models, each with name and base_url")
+    models = tuple(
+        _model(entry, f"{path}: models[{i}]", prices or {}) for i, entry in enumerate(entries)
+    )
+    names = [model.name for model in models]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"{path}: two models are named {repeated[0]!r}: give each its own name")
+    return models
+
+
+def load_prices(path: str | Path | None) -> dict[str, Price | None]:
+    """A table ``MODEL: {in: USD, out: USD}``, USD per million tokens; null where not known.
+
+    Raises:
+        ConfigError: a file that cannot be read, or a price that is no number >= 0.
+    """
+    if path is None:
+        return {}
+    read = read_yaml(Path(path))
+    if not isinstance(read, dict):
+        raise ConfigError(f"{path}: expected a mapping MODEL: {{in: USD, out: USD}}")
+    return {str(name): _price(value, f"{path}: {name}") for name, value in read.items()}
+
+
+def check_priced(models: Sequence[ModelSpec], in_usd: bool) -> None:
+    """Raise ConfigError unless all models have a price, or none has and the budget needs none."""
+    unpriced = [model.name for model in models if model.price is None]
+    if unpriced and (in_usd or len(unpriced) < len(models)):
+        reason = "the budget is in USD" if in_usd else "other models have one"
+        raise ConfigError(
+            f"model {unpriced[0]!r} has no price, but {reason}: give price: {{in: USD, out: USD}} "
+            "per million tokens (zeros for a model of your own), or a line in the price table"
+        )
+
+
+def read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+
+
+def _model(entry: Any, where: str, prices: Mapping[str, Price | None]) -> ModelSpec:
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{where} is no mapping: expected name, base_url, …")
+    known = {spec.name: spec for spec in fields(ModelSpec)}
+    for key in entry:
+        if "key" in str(key).lower() and key != "api_key_env":
+            # The value is not shown: it may be a key.
+            raise ConfigError(
+                f"{where}.{key}: keys do not belong into files; put it into an environment "
+                "variable and give its name as api_key_env"
+            )
+        if key not in known:
+            raise ConfigError(f"{where} has the key {key!r}: expected some of {sorted(known)}")
+    values = dict(entry)
+    for key in ("name", "base_url"):
+        if not isinstance(values.get(key), str) or not values[key]:
+            raise ConfigError(f"{where}.{key} is {values.get(key)!r}: expected a text")
+    values["model"] = values.get("model") or values["name"]
+    if urlsplit(values["base_url"]).scheme not in ("http", "https"):
+        raise ConfigError(f"{where}.base_url is no http:// or https:// address")
+    variable = values.get("api_key_env")
+    if variable is not None and not _ENVIRONMENT_NAME.fullmatch(str(variable)):
+        raise ConfigError(
+            f"{where}.api_key_env is no name of an environment variable (its value is not shown, "
+            "as it may be a key)"
+        )
+    if "price" in values:
+        values["price"] = _price(values["price"], f"{where}.price")
+    else:
+        values["price"] = prices.get(values["model"], prices.get(values["name"]))
+    for key, (low, kind) in _RANGES.items():
+        value = values.get(key, known[key].default)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not (whole or (kind is float and isinstance(value, float))) or not value >= low:
+            number = "a whole number" if kind is int else "a number"
+            raise ConfigError(f"{where}.{key} is {value!r}: expected {number} >= {low:g}")
+    if not isinstance(values.get("extra_body", {}), dict):
+        raise ConfigError(f"{where}.extra_body is {values['extra_body']!r}: expected a mapping")
+    omit = values.get("omit", [])
+    if not isinstance(omit, list) or not all(isinstance(name, str) for name in omit):
+        raise ConfigError(f"{where}.omit is {omit!r}: expected a list of fields")
+    values["omit"] = tuple(omit)
+    for key in ("model", "system", "max_tokens_field"):
+        if not isinstance(values.get(key, ""), str):
+            raise ConfigError(f"{where}.{key} is {values[key]!r}: expected a text")
+    return ModelSpec(**values)
+
+
+_RANGES: dict[str, tuple[float, type]] = {
+    "max_tokens": (1, int),
+    "temperature": (0, float),
+    "concurrency": (1, int),
+    "timeout": (0.001, float),
+    "attempts": (1, int),
+}
+
+
+def _price(value: Any, where: str) -> Price | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or set(value) != {"in", "out"}:
+        raise ConfigError(f"{where} is {value!r}: expected {{in: USD, out: USD}}, or null")
+    for key, usd in value.items():
+        if isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 <= usd < 1e9:
+            raise ConfigError(f"{where}.{key} is {usd!r}: expected USD per million tokens, >= 0")
+    return Price(float(value["in"]), float(value["out"]))

@@ -1,0 +1,133 @@
+"""Questions from a user's file, checked before anything is paid for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from envs.rollouts import RolloutsError
+from envs.table_files import read_table
+from verifiers.collection.models import ConfigError
+from verifiers.live import Query
+
+_COLUMNS = ("query_id", "prompt", "reference", "context", "choices", "dataset", "split")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A query and what only scoring may know of it.
+
+    Attributes:
+        query: what models and verifiers see.
+        references: right answers; one of them is to be met.
+        split: "train", "validation", "test", or "" for none.
+    """
+
+    query: Query
+    references: tuple[str, ...]
+    split: str = ""
+
+
+def load_questions(path: str | Path, limit: int | None = None) -> list[Question]:
+    """The questions of a ``.jsonl``, ``.csv`` or ``.parquet`` file, in its order.
+
+    Columns: ``prompt`` and ``reference`` (a text, or a list of texts any of which is right);
+    optional ``query_id`` (default: a hash of the question), ``context``, ``choices`` (a list; in
+    CSV separated by ``|``), ``dataset`` (default: the file's name) and ``split``.
+
+    Args:
+        path: of the file.
+        limit: only the first ones.
+
+    Raises:
+        ConfigError: a file that cannot be read, or a value that is not allowed; the message names
+            column and row. Rows count from 1, without the header of a CSV file.
+    """
+    path = Path(path)
+    try:
+        table = read_table(path)
+    except RolloutsError as error:
+        raise ConfigError(str(error)) from error
+    for name in ("prompt", "reference"):
+        if name not in table.column_names:
+            raise ConfigError(
+                f"{path} has no column {name!r}: it has {table.column_names}, expected prompt and "
+                "reference, and perhaps query_id, context, choices, dataset, split"
+            )
+    if limit is not None:
+        table = table.slice(0, limit)
+    columns = {name: table[name].to_pylist() for name in _COLUMNS if name in table.column_names}
+    separated = pa.types.is_string(table["choices"].type) if "choices" in columns else False
+    questions: list[Question] = []
+    rows: dict[str, int] = {}
+    for row in range(table.num_rows):
+        cells = {name: column[row] for name, column in columns.items()}
+        question = _question(cells, f"{path}: row {row + 1}", path.name.split(".")[0], separated)
+        first = rows.setdefault(question.query.query_id, row + 1)
+        if first != row + 1:
+            raise ConfigError(
+                f"{path}: rows {first} and {row + 1} have one query_id, "
+                f"{question.query.query_id!r}, expected each once"
+                + ("" if "query_id" in columns else ": the question is there twice")
+            )
+        questions.append(question)
+    bare = [row for row, question in enumerate(questions, start=1) if not question.split]
+    if 0 < len(bare) < len(questions):
+        raise ConfigError(
+            f"{path}: row {bare[0]}: split is empty and in other rows it is not, expected it in "
+            "all rows or none"
+        )
+    return questions
+
+
+def _question(cells: dict[str, Any], where: str, dataset: str, separated: bool) -> Question:
+    prompt = _text(cells, "prompt", where)
+    if not prompt.strip():
+        raise ConfigError(f"{where}: prompt is empty, expected the question")
+    choices = cells.get("choices") or ()
+    if separated and choices:
+        choices = [choice.strip() for choice in choices.split("|")]
+    if not _are_texts(choices):
+        raise ConfigError(f"{where}: choices is {choices!r}, expected a list of texts")
+    references = _references(cells.get("reference"), where)
+    context = _text(cells, "context", where)
+    query_id = cells.get("query_id")
+    if query_id is None and "query_id" not in cells:
+        whole = "\x1f".join([context, prompt, *choices])
+        query_id = hashlib.sha256(whole.encode()).hexdigest()[:16]
+    query_id = "" if query_id is None else str(query_id)
+    if not query_id:
+        raise ConfigError(f"{where}: query_id is empty, expected a text")
+    return Question(
+        Query(query_id, prompt, context, tuple(choices), _text(cells, "dataset", where) or dataset),
+        references,
+        _text(cells, "split", where),
+    )
+
+
+def _references(value: Any, where: str) -> tuple[str, ...]:
+    listed = value if isinstance(value, list) else [value]
+    texts = [str(one) for one in listed if one is not None and not isinstance(one, dict | list)]
+    if len(texts) < len(listed) or not any(text.strip() for text in texts):
+        raise ConfigError(
+            f"{where}: reference is {value!r}, expected the right answer or a list of such"
+        )
+    return tuple(texts)
+
+
+def _text(cells: dict[str, Any], name: str, where: str) -> str:
+    value = cells.get(name)
+    if value is None:
+        return ""
+    if isinstance(value, dict | list):
+        raise ConfigError(f"{where}: {name} is {str(value)[:40]!r}, expected a text")
+    return str(value)
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, Sequence) and all(isinstance(value, str) for value in values)

@@ -1,0 +1,138 @@
+"""Reading chat completions as OpenAI-compatible servers really send them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from verifiers.live import Message, Token
+
+# What llama.cpp and others give for an impossible token.
+_FLOOR = -1e4
+
+
+class MalformedResponseError(ValueError):
+    """A response that holds no completion."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A completion as it was sent.
+
+    Attributes:
+        text: the message's content.
+        tokens_in: of the prompt.
+        tokens_out: generated.
+        tokens: with log-probabilities; None where there are none.
+        finish_reason: as the endpoint says.
+        estimated: whether the endpoint gave no usage, and tokens are counted as one for every four
+            bytes (generated ones by their log-probabilities, where there are any).
+    """
+
+    text: str
+    tokens_in: int
+    tokens_out: int
+    tokens: tuple[Token, ...] | None
+    finish_reason: str
+    estimated: bool
+
+
+def parse(body: str, messages: Sequence[Message]) -> Reply:
+    """The first choice of a response.
+
+    Args:
+        body: of the response.
+        messages: what was sent.
+
+    Raises:
+        MalformedResponseError: no JSON, an error in place of a completion, or no choices.
+    """
+    try:
+        read = json.loads(body)
+    except ValueError as error:
+        raise MalformedResponseError(f"the response is no JSON: {error}") from None
+    if not isinstance(read, dict):
+        raise MalformedResponseError(f"the response is {str(read)[:80]!r}")
+    choices = read.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise MalformedResponseError(
+            f"the response has no choices: {str(read.get('error', read))[:200]!r}"
+        )
+    choice = choices[0]
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        raise MalformedResponseError("the response's first choice has no message")
+    text = _text(message.get("content"))
+    tokens = _tokens(choice.get("logprobs"))
+    usage = read.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    tokens_in, tokens_out = (
+        _count(usage.get(f"{part}_tokens")) for part in ("prompt", "completion")
+    )
+    estimated = tokens_in is None or tokens_out is None
+    if tokens_in is None:
+        tokens_in = _guess("".join(message["content"] for message in messages))
+    if tokens_out is None:
+        tokens_out = _guess(text) if tokens is None else len(tokens)
+    finish = str(choice.get("finish_reason") or "")
+    return Reply(text, tokens_in, tokens_out, tokens, finish, estimated)
+
+
+def most_tokens(messages: Sequence[Message]) -> int:
+    """More tokens than a prompt has: one a byte, and some a message for the chat's template."""
+    return 16 + sum(16 + len(message["content"].encode()) for message in messages)
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None
+
+
+def _guess(text: str) -> int:
+    return -(-len(text.encode()) // 4)
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, list):  # parts, as some servers send them
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
+
+
+def _tokens(logprobs: Any) -> tuple[Token, ...] | None:
+    """Log-probabilities in either shape; None where there are none, or none that can be used."""
+    if not isinstance(logprobs, dict):
+        return None
+    try:
+        if isinstance(logprobs.get("content"), list):
+            return tuple(_chat_token(entry) for entry in logprobs["content"]) or None
+        if isinstance(logprobs.get("tokens"), list):
+            return _listed_tokens(logprobs) or None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return None
+
+
+def _chat_token(entry: Mapping[str, Any]) -> Token:
+    top = {
+        str(other["token"]): _logprob(other["logprob"]) for other in entry.get("top_logprobs") or ()
+    }
+    return Token(str(entry["token"]), _logprob(entry["logprob"]), top)
+
+
+def _listed_tokens(logprobs: Mapping[str, Any]) -> tuple[Token, ...]:
+    """The older shape: parallel lists."""
+    texts, values = logprobs["tokens"], logprobs["token_logprobs"]
+    tops = logprobs.get("top_logprobs") or [None] * len(texts)
+    return tuple(
+        Token(str(text), _logprob(value), {str(k): _logprob(v) for k, v in (top or {}).items()})
+        for text, value, top in zip(texts, values, tops, strict=True)
+    )
+
+
+def _logprob(value: Any) -> float:
+    number = float(value)
+    if math.isnan(number):
+        raise ValueError("a log-probability is NaN")
+    return min(0.0, max(_FLOOR, number))

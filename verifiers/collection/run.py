@@ -1,0 +1,258 @@
+"""`collect`: one run of a collection in its folder, from questions to the calls table."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import re
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from envs.table_files import file_format
+from verifiers.collection.answers import AnswerPrompt
+from verifiers.collection.budget import Budget, amount
+from verifiers.collection.call_log import CallLog
+from verifiers.collection.client import Ledger, ModelClient
+from verifiers.collection.collector import Collector, Outcome
+from verifiers.collection.endpoint import Endpoint
+from verifiers.collection.manifest import Manifest
+from verifiers.collection.models import ConfigError, ModelSpec, check_priced
+from verifiers.collection.policy import AskAll, CollectionPolicy
+from verifiers.collection.progress import Bar
+from verifiers.collection.queries import Question
+from verifiers.collection.rows import RowFile, write_collected
+from verifiers.collection.scoring import NormalisedMatch, Scoring
+from verifiers.collection.stops import InterruptedCollectionError, StoppedError
+from verifiers.live import LiveVerifier
+from verifiers.verifier import Verifier
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be collected.
+
+    Attributes:
+        questions: at least one.
+        models: at least two, cheapest first.
+        judges: further models, for verifiers that ask another one.
+        verifiers: by whom every answer is verified.
+        offline: name -> verifier without calls, computed when the table is written.
+        scoring: of answers.
+        policy: whether the next model is asked.
+        prompt: how questions are asked.
+        verify_last: whether the last model's answers are verified as well.
+        top_logprobs: asked for with answers; None for as many as the verifiers read.
+        usd: the budget; None for no limit.
+        tokens: the budget; None for no limit.
+        at_once: queries under way; None for twice the endpoints' bounds.
+        table: name of the calls table in the folder.
+        only_complete: leave queries out of the table whose calls did not all come about.
+        seed: of pauses.
+        about: whatever the manifest is to keep, without secrets.
+
+    Raises:
+        ConfigError: settings that do not fit together.
+    """
+
+    questions: Sequence[Question]
+    models: Sequence[ModelSpec]
+    judges: Sequence[ModelSpec] = ()
+    verifiers: Sequence[LiveVerifier] = ()
+    offline: Mapping[str, Verifier] = field(default_factory=dict)
+    scoring: Scoring = field(default_factory=NormalisedMatch)
+    policy: CollectionPolicy = field(default_factory=AskAll)
+    prompt: AnswerPrompt = field(default_factory=AnswerPrompt)
+    verify_last: bool = False
+    top_logprobs: int | None = None
+    usd: float | None = None
+    tokens: int | None = None
+    at_once: int | None = None
+    table: str = "calls.parquet"
+    only_complete: bool = False
+    seed: int = 0
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.models) < 2:
+            raise ConfigError(f"routing needs at least 2 models, found {len(self.models)}")
+        both = [spec.name for spec in (*self.models, *self.judges)]
+        if repeated := [name for name in both if both.count(name) > 1]:
+            raise ConfigError(f"{repeated[0]!r} is a model and a judge: give each its own name")
+        check_priced([*self.models, *self.judges], self.usd is not None)
+        names = [*(verifier.name for verifier in self.verifiers), *self.offline]
+        for name in names:
+            if not _NAME.fullmatch(name):
+                raise ConfigError(f"verifier {name!r}: expected letters, digits, _ . - in its name")
+            if names.count(name) > 1:
+                raise ConfigError(f"two verifiers are named {name!r}: give one another name")
+            if f"{name}_cost" in names:
+                raise ConfigError(
+                    f"verifier {name + '_cost'!r} would be read as the cost of {name!r}: rename it"
+                )
+        if self.at_once is not None and self.at_once < 1:
+            raise ConfigError(f"at_once is {self.at_once}: expected at least 1, or null")
+        file_format(Path(self.table))
+
+    @property
+    def logprobs(self) -> int | None:
+        read = [verifier.top_logprobs for verifier in self.verifiers]
+        wanted = [self.top_logprobs, *read]
+        return max((top for top in wanted if top is not None), default=None)
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What one run came to.
+
+    Attributes:
+        table: the calls table; None if there is nothing to put into it.
+        outcome: cells and failures.
+        ledger: calls and spend.
+        stopped: why it ended early; None if it did not.
+        failed: what of the table cannot be had, see `write_collected`.
+        torn: where the torn end of the log was set aside; None if there was none.
+        resumed: whether the folder was collected into before.
+        queries: asked for.
+    """
+
+    table: Path | None
+    outcome: Outcome
+    ledger: Ledger
+    stopped: StoppedError | None
+    failed: Mapping[str, str]
+    torn: Path | None
+    resumed: bool
+    queries: int
+
+
+def collect(plan: Plan, folder: Path, progress: bool = True) -> Collected:
+    """Collects into a folder, or goes on where it stopped; what the log has is not paid again.
+
+    Raises:
+        ConfigError, LogError: it cannot be started.
+    """
+    log = CallLog(folder)
+    try:
+        about = dict(plan.about) | {
+            "questions": {"count": len(plan.questions), "sha256": _mark(plan.questions)},
+            "verifier_prompts": _prompts(plan.verifiers),
+        }
+        manifest = Manifest(folder, plan.models, plan.prompt.mark, plan.logprobs, about)
+        ledger = Ledger(log, Budget(plan.usd, plan.tokens))
+        for spec in (*plan.models, *plan.judges):
+            if totals := log.totals.get(spec.name):
+                ledger.budget.spent += amount(totals.tokens_in, totals.tokens_out, spec.price)
+                ledger.budget.lost += amount(totals.lost_in, totals.lost_out, spec.price)
+        priced = plan.models[0].price is not None
+        with RowFile(folder, priced) as rows:
+            outcome = asyncio.run(_run(plan, ledger, rows, progress))
+            table: Path | None = None
+            failed: dict[str, str] = {}
+            if rows.count:
+                names = [verifier.name for verifier in plan.verifiers]
+                specs = [spec.name for spec in plan.models]
+                leave_out = outcome.incomplete if plan.only_complete else ()
+                content = rows.table(plan.questions, specs, names, leave_out)
+                if content.num_rows:
+                    table = folder / plan.table
+                    failed = write_collected(content, table, plan.offline)
+        manifest.end(
+            str(ledger.stopped or ("incomplete" if outcome.incomplete else "complete")),
+            calls=ledger.made,
+            found=ledger.found,
+            spent=ledger.budget.shown(),
+        )
+    finally:
+        log.close()
+    return Collected(
+        table,
+        outcome,
+        ledger,
+        ledger.stopped,
+        failed,
+        log.torn,
+        manifest.resumed,
+        len(plan.questions),
+    )
+
+
+async def _run(plan: Plan, ledger: Ledger, rows: RowFile, progress: bool) -> Outcome:
+    specs = [*plan.models, *plan.judges]
+    bounds = {
+        spec.base_url: min(other.concurrency for other in specs if other.base_url == spec.base_url)
+        for spec in specs
+    }
+    slots = {url: asyncio.Semaphore(bound) for url, bound in bounds.items()}
+    clients = [
+        ModelClient(spec, Endpoint(spec, slots[spec.base_url], plan.seed), ledger) for spec in specs
+    ]
+    models = clients[: len(plan.models)]
+    most = len(plan.questions) * len(models)
+    try:
+        with Bar(most, ledger, progress) as bar, _stopping_cleanly(ledger):
+            collector = Collector(
+                models,
+                {client.spec.name: client for client in clients},
+                plan.verifiers,
+                plan.scoring,
+                plan.policy,
+                plan.prompt,
+                ledger,
+                plan.verify_last,
+                plan.logprobs,
+                rows.keep,
+                bar.step,
+            )
+            return await collector.run(plan.questions, plan.at_once or 2 * sum(bounds.values()))
+    finally:
+        for client in clients:
+            await client.endpoint.close()
+
+
+@contextlib.contextmanager
+def _stopping_cleanly(ledger: Ledger) -> Iterator[None]:
+    """The first Ctrl-C lets calls under way end; a second one ends the process."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        ledger.stop(InterruptedCollectionError("interrupted"))
+        release()
+
+    def release() -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(each)
+
+    try:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(each, stop)
+    except (RuntimeError, ValueError):
+        pass  # signals go to the main thread alone
+    try:
+        yield
+    finally:
+        with contextlib.suppress(RuntimeError, ValueError):
+            release()
+
+
+def _mark(questions: Sequence[Question]) -> str:
+    whole = hashlib.sha256()
+    for question in questions:
+        whole.update(repr(question).encode())
+    return whole.hexdigest()
+
+
+def _prompts(verifiers: Sequence[LiveVerifier]) -> dict[str, dict[str, str]]:
+    """Hashes of the texts that verifiers send."""
+    return {
+        verifier.name: {
+            name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts().items()
+        }
+        for verifier in verifiers
+        if (texts := getattr(verifier, "prompt_texts", None))
+    }

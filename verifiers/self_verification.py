@@ -1,0 +1,88 @@
+"""`SelfVerification`: the model judges its own answer, several times over."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from verifiers.live import Case, LiveVerifier, Signal
+from verifiers.prompt import Prompt
+from verifiers.sampling import check_sampling
+
+# "Verdict: correct or incorrect" repeats the question: it is no verdict.
+_VERDICT = re.compile(
+    r"verdict\W*(?:the\s+(?:\w+\s+){0,2}answer\s+is\W+)?(not\s+)?(correct|incorrect)\b"
+    r"(?!\W*(?:or\b|/|\|)\W*(?:in)?correct)"
+)
+_ALONE = re.compile(r"\W*()(correct|incorrect)\W*")
+
+
+@dataclass(frozen=True)
+class SelfVerification(LiveVerifier):
+    """AutoMix's few-shot verifier (Aggarwal et al., arXiv 2310.12963, §3.1).
+
+    The model that answered is asked ``samples`` times whether its answer is entailed by context and
+    question, after four worked examples. The signal is the share of verdicts that say "correct",
+    among those that can be read; 0 where none can.
+
+    Notes: ``unparsable``, how many verdicts could not be read; ``no_verdict``, 1 if none could.
+
+    Attributes:
+        name: of the signal.
+        samples: verdicts asked for.
+        temperature: of their sampling.
+        max_tokens: of each; one that is cut off before its verdict cannot be read.
+        prompt: a text file in place of the shipped one, see `Prompt`; it has to ask for a last
+            line "Verdict: correct" or "Verdict: incorrect".
+
+    Raises:
+        ValueError: a value out of its range, or a prompt that does not fit.
+    """
+
+    name: str = "self_verification"
+    samples: int = 8
+    temperature: float = 1.0
+    max_tokens: int = 160
+    prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        check_sampling(self)
+        _ = self._prompt
+
+    @cached_property
+    def _prompt(self) -> Prompt:
+        return Prompt.read(self.prompt, "self_verification", ("context", "question", "answer"))
+
+    def prompt_texts(self) -> Mapping[str, str]:
+        return {self._prompt.source: self._prompt.text}
+
+    async def verify(self, case: Case) -> Signal:
+        completions = await case.client.complete(
+            self._prompt.about(case),
+            samples=self.samples,
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+        )
+        found = [verdict(completion.text) for completion in completions]
+        read = [says for says in found if says is not None]
+        return Signal(
+            sum(read) / len(read) if read else 0.0,
+            {"unparsable": float(len(found) - len(read)), "no_verdict": float(not read)},
+        )
+
+
+def verdict(text: str) -> bool | None:
+    """Whether a verdict says "correct", by its last line of that kind; None if it says nothing.
+
+    The word on its own, without "Verdict:", is a verdict too.
+    """
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    announced = list(_VERDICT.finditer(plain))
+    found = announced[-1] if announced else _ALONE.fullmatch(plain)
+    if found is None:
+        return None
+    denied, word = found.groups()
+    return (word == "correct") != bool(denied)
