@@ -79,7 +79,7 @@ NEEDS = {
     "automix_greedy": PAIR,
     "automix_union": PAIR,
 }
-LEARNERS = ("belief_dqn", "belief_ppo")
+LEARNERS = ("belief_dqn", "belief_fqi", "belief_ppo", "history_net")
 READ_TEXTS = ("frugalgpt", "hybrid_llm", "pregeneration", "pregeneration_knn")
 
 
