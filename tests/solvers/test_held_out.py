@@ -21,6 +21,7 @@ QUICK = {
     "belief_dqn": ["solver.steps=30", "solver.episodes=200"],
     "belief_ppo": ["solver.updates=3", "solver.episodes=64"],
     "belief_fqi": ["solver.pretraining=30", "solver.simulations=500"],
+    "history_net": ["solver.pretraining=30", "solver.simulations=500"],
     "pomcp": ["solver.simulations=50"],
     "pickllm": ["solver.rounds=200"],
     "c2mab_v": ["solver.rounds=200"],
