@@ -5,7 +5,9 @@ import gymnasium as _gymnasium
 from envs.costs import CostModel, Costs
 from envs.episodes import Episodes
 from envs.history import History
-from envs.pomdp import Observation, RoutingPOMDP
+from envs.observation import Observation
+from envs.pomdp import RoutingPOMDP
+from envs.pre_signal import PreSignal
 from envs.replay import Replay
 from envs.rollouts import Rollouts
 from envs.routing_env import RoutingEnv
@@ -20,6 +22,7 @@ __all__ = [
     "Episodes",
     "History",
     "Observation",
+    "PreSignal",
     "Replay",
     "Rollouts",
     "RoutingEnv",

@@ -141,6 +141,7 @@ class DecisionGraph:
                 lost; under the conditioning ``own`` a class is the scores of the called models.
                 Otherwise every score vector is a class of its own, at every node.
         """
+        problem.require_seen()
         rules, n = problem.rules, problem.n_models
         keys: set[Key] = {((), False)}
         for stage in range(-1, n - 1):

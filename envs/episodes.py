@@ -6,6 +6,8 @@ environment is written apart, and a test holds the two equal to the last bit.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,11 +26,19 @@ class Episodes:
 
     def __init__(self, replay: Replay, rules: Rules, rows: slice = slice(None)) -> None:
         """Starts one episode a query of ``replay[rows]``; where the start is not free, model 0
-        is called (and verified, unless ``VERIFY`` is an action)."""
+        is called (and verified, unless ``VERIFY`` is an action). A pre-query signal comes first.
+
+        Raises:
+            ValueError: the rules buy a pre-query signal that the replay does not have.
+        """
         self._replay, self._rules = replay, rules
         query = np.arange(len(replay))[rows]
         self.history = History.start(query, replay.n_models, replay.n_signals)
         self.paid = np.zeros(len(query))
+        if rules.pre_query:
+            self.history = replace(self.history, pre=replay.require_pre_signal()[query])
+            if replay.pre_cost is not None:
+                self.paid += replay.pre_cost[query]
         if not rules.free_start:
             self._call(np.arange(len(query)), np.zeros(len(query), dtype=np.int64))
 

@@ -19,6 +19,7 @@ class History:
         called: ``(n, N)`` which models have answered.
         verified: ``(n, N)`` which of those answers were verified.
         signal: ``(n, N, D)`` the verifier's signals; NaN wherever ``verified`` is False.
+        pre: ``(n, P)`` what was seen of the query before the first call; None if nothing was.
     """
 
     query: NDArray[np.int64]
@@ -26,6 +27,7 @@ class History:
     called: NDArray[np.bool_]
     verified: NDArray[np.bool_]
     signal: NDArray[np.float64]
+    pre: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.query)
@@ -60,6 +62,7 @@ class History:
             self.called.take(rows, axis=0),
             self.verified.take(rows, axis=0),
             self.signal.take(rows, axis=0),
+            None if self.pre is None else self.pre.take(rows, axis=0),
         )
 
     def copy(self) -> History:
@@ -69,11 +72,13 @@ class History:
             self.called.copy(),
             self.verified.copy(),
             self.signal.copy(),
+            self.pre,
         )
 
     def to_array(self) -> NDArray[np.float64]:
         """As `RoutingEnv` shows it, ``(n, 1 + 2N + N·D)``: stage, ``called``, ``verified``, then
-        the signals with 0 where there is none (the masks tell the two apart)."""
+        the signals with 0 where there is none (the masks tell the two apart); ``P`` more where
+        something was seen before the first call."""
         n = len(self)
         return np.concatenate(
             [
@@ -81,21 +86,27 @@ class History:
                 self.called,
                 self.verified,
                 np.where(self.verified[..., None], self.signal, 0.0).reshape(n, -1),
+                *([] if self.pre is None else [self.pre]),
             ],
             axis=1,
             dtype=np.float64,
         )
 
     @classmethod
-    def from_array(cls, array: NDArray[np.float64], n_models: int) -> History:
+    def from_array(cls, array: NDArray[np.float64], n_models: int, n_pre: int = 0) -> History:
         """The inverse of `to_array`; rows are numbered from 0. The ``2N - 1`` tolls that an
         environment may show after the history are passed over.
+
+        Args:
+            array: histories.
+            n_models: ``N``.
+            n_pre: ``P``, how many numbers were seen before the first call.
 
         Raises:
             ValueError: the width does not fit ``n_models``.
         """
         n, width = array.shape
-        n_signals, rest = divmod(width - 1 - 2 * n_models, n_models)
+        n_signals, rest = divmod(width - 1 - 2 * n_models - n_pre, n_models)
         if rest == n_models - 1:  # 2N - 1 more
             n_signals, rest = n_signals - 1, 0
         if rest or n_signals < 1:
@@ -114,4 +125,5 @@ class History:
             called=called,
             verified=verified,
             signal=np.where(verified[..., None], signal, np.nan),
+            pre=array[:, after : after + n_pre] if n_pre else None,
         )

@@ -9,19 +9,26 @@ with one digit a model that a decision can follow (all but the last),
 - ``K + 1``: called, not verified (a digit only where ``VERIFY`` is an action).
 
 Belief, value and action of every reachable information state are then plain arrays.
+
+A pre-query signal is no digit. It comes before every decision, so a problem with one is as many
+problems without as it has symbols, each with a prior of its own: `RoutingPOMDP.given`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.costs import Costs
 from envs.history import History
+from envs.levels import discretise, smoothed_prior
+from envs.observation import Observation
+from envs.pre_signal import PreSignal
 from envs.replay import Replay
 from envs.rules import Rules
 
@@ -29,29 +36,6 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 _TIE = 1e-12  # posterior means this close are the same
-
-
-class Observation(Protocol):
-    """Turns a verifier's signals into symbols with estimated likelihoods ``Z``."""
-
-    @property
-    def n_symbols(self) -> int:
-        """``K``, the most symbols that any model has."""
-
-    def fit(self, signal: FloatArray, level: IntArray, score_vectors: IntArray) -> Self:
-        """Estimates ``Z`` from signals ``(n, N - 1, D)`` and score levels ``(n, N)``;
-        ``score_vectors`` ``(S, N)`` lists the levels of every score vector."""
-
-    def symbols(self, model: int, signal: FloatArray) -> IntArray:
-        """Symbols ``(n,)`` of one model's signals ``(n, D)``."""
-
-    @property
-    def likelihood(self) -> FloatArray:
-        """``(N - 1, S, K)``: ``Z[i, s, k]`` = P(symbol k of model i | score vector s)."""
-
-    @property
-    def representative(self) -> FloatArray:
-        """``(N - 1, K, D)``: a typical signal of each symbol."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +51,7 @@ class RoutingPOMDP:
         rules: the decisions on offer.
         observation: how raw signals become symbols; None if signals are the symbols themselves.
         shown: ``(N - 1, K)`` which symbols the training queries showed; None if there were none.
+        pre: the pre-query signal that the rules buy, if they do.
 
     Raises:
         ValueError: shapes that do not fit together, probabilities that do not sum to one,
@@ -81,11 +66,14 @@ class RoutingPOMDP:
     rules: Rules
     observation: Observation | None = None
     shown: NDArray[np.bool_] | None = None
+    pre: PreSignal | None = None
 
     def __post_init__(self) -> None:
         n_vectors, n_models = self.score.shape
         if n_models != self.rules.n_models:
             raise ValueError(f"score has {n_models} models, the rules {self.rules.n_models}")
+        if not np.isfinite(self.score).all():
+            raise ValueError("score has values that are not finite: expected numbers in [0, 1]")
         if self.prior.shape != (n_vectors,):
             raise ValueError(f"prior has shape {self.prior.shape}, expected ({n_vectors},)")
         if self.likelihood.ndim != 3 or self.likelihood.shape[:2] != (n_models - 1, n_vectors):
@@ -110,6 +98,13 @@ class RoutingPOMDP:
             raise ValueError(f"price is {self.price}: expected a finite number >= 0")
         if not self.costs.unit > 0:
             raise ValueError("the dearest model costs nothing, but the price counts its calls")
+        if self.pre is None and self.rules.pre_query:
+            raise ValueError("the rules buy a pre-query signal, but no likelihood of it is given")
+        if self.pre is not None and len(self.pre.likelihood) != n_vectors:
+            raise ValueError(
+                f"the pre-query signal has likelihoods of {len(self.pre.likelihood)} score "
+                f"vectors, expected {n_vectors}"
+            )
 
     # -- making one ---------------------------------------------------------------------------
 
@@ -123,6 +118,7 @@ class RoutingPOMDP:
         price: float = 0.0,
         levels: int | None = None,
         prior_strength: float = 4.0,
+        pre: Observation | None = None,
     ) -> Self:
         """Estimates the problem from training queries.
 
@@ -137,6 +133,7 @@ class RoutingPOMDP:
             prior_strength: Dirichlet concentration of ``p(y)``, in queries. Its base measure is
                 the product of the models' own level frequencies, each with half a count a level:
                 independence is what little data falls back to.
+            pre: unfitted, of the pre-query signal where the rules buy one, see `PreSignal.fit`.
 
         Raises:
             ValueError: no queries, or a missing score.
@@ -148,33 +145,92 @@ class RoutingPOMDP:
             raise ValueError("cannot fit a problem to missing scores: select complete models")
         if levels is None:
             levels = 2 if np.isin(score, (0, 1)).all() else 5
-        level, values = _discretise(score, levels)
+        level, values = discretise(score, levels)
         n, n_models = score.shape
-        vectors = np.stack(np.unravel_index(np.arange(levels**n_models), (levels,) * n_models), 1)
-        frequency = np.stack([(level == k).sum(0) + 0.5 for k in range(levels)], 1)
-        frequency = frequency / frequency.sum(1, keepdims=True)
-        base = np.prod(frequency[np.arange(n_models), vectors], axis=1)
-        row = np.ravel_multi_index(tuple(level.T), (levels,) * n_models)
-        counts = np.bincount(row, minlength=len(vectors))
-        prior = (counts + prior_strength * base) / (n + prior_strength)
+        vectors, prior = smoothed_prior(level, levels, prior_strength)
         fitted = observation.fit(replay.signal[:, :-1], level, vectors)
         shown = np.zeros((n_models - 1, fitted.n_symbols), dtype=bool)
         for model in range(n_models - 1):
             shown[model, fitted.symbols(model, replay.signal[:, model])] = True
+        seen = None
+        if rules.pre_query:
+            if pre is None:
+                raise ValueError("the rules buy a pre-query signal: give an observation for it")
+            paid = np.zeros(n) if replay.pre_cost is None else replay.pre_cost
+            seen = PreSignal.fit(replay.require_pre_signal(), paid, pre, level, vectors)
         return cls(
             score=values[np.arange(n_models), vectors],
-            prior=prior / prior.sum(),
+            prior=prior,
             likelihood=fitted.likelihood,
             costs=costs,
             price=price,
             rules=rules,
             observation=fitted,
             shown=shown,
+            pre=seen,
         )
 
     def at(self, price: float) -> Self:
         """The same problem at another price."""
         return replace(self, price=price)
+
+    # -- before the first call ----------------------------------------------------------------
+
+    def given(self, symbol: int) -> Self:
+        """The problem that is left once the pre-query signal showed a symbol: another prior,
+        and no such signal. A symbol that the model holds impossible leaves the prior as it is."""
+        return self._left[symbol]
+
+    def branches(self) -> list[tuple[float, Self]]:
+        """What the pre-query signal leads to: each symbol's probability, and `given` it. Without
+        one that is this problem, for certain."""
+        if self.pre is None or not self.rules.pre_query:
+            return [(1.0, self)]
+        shares = self.prior @ self.pre.likelihood
+        return list(zip(shares.tolist(), self._left, strict=True))
+
+    @cached_property
+    def _left(self) -> list[Self]:
+        assert self.pre is not None
+        rules = replace(self.rules, pre_query=False)
+        posteriors = self.pre.posteriors(self.prior)
+        return [replace(self, prior=prior, rules=rules, pre=None) for prior in posteriors]
+
+    @property
+    def pre_price(self) -> float:
+        """What the pre-query signal takes from the return, where the rules buy it."""
+        if self.pre is None or not self.rules.pre_query:
+            return 0.0
+        return self.price * self.pre.cost / self.costs.unit
+
+    def pre_symbols(self, history: History) -> IntArray:
+        """The symbols ``(n,)`` that the pre-query signal showed."""
+        if self.pre is None or history.pre is None:
+            raise ValueError("the history holds no pre-query signal, which the rules buy")
+        return self.pre.symbols(history.pre)
+
+    def first_belief(self, history: History) -> FloatArray:
+        """``(n, S)`` what is believed before the first call: the prior, or what the pre-query
+        signal left of it."""
+        if not self.rules.pre_query:
+            return np.tile(self.prior, (len(history), 1))
+        assert self.pre is not None
+        return self.pre.posteriors(self.prior)[self.pre_symbols(history)]
+
+    def _after(self, history: History) -> Iterator[tuple[IntArray, Self]]:
+        """Rows of histories by what their pre-query signals leave."""
+        symbol = self.pre_symbols(history)
+        for k in np.unique(symbol):
+            yield np.flatnonzero(symbol == k), self.given(int(k))
+
+    def require_seen(self) -> None:
+        """Raise ValueError where a pre-query signal comes first: beliefs and values of what
+        follows are those of the problem `given` its symbol."""
+        if self.rules.pre_query:
+            raise ValueError(
+                "the problem begins with a pre-query signal: solve it with BySymbol(solver), or "
+                "what is left of it once it is seen, problem.given(symbol)"
+            )
 
     # -- sizes --------------------------------------------------------------------------------
 
@@ -220,6 +276,7 @@ class RoutingPOMDP:
 
     def encode(self, history: History) -> IntArray:
         """History codes ``(n,)`` of histories that a decision can follow."""
+        self.require_seen()
         code = np.zeros(len(history), dtype=np.int64)
         for model, weight in enumerate(self.weights):
             if self.rules.verify:
@@ -278,11 +335,18 @@ class RoutingPOMDP:
     @cached_property
     def has_gaps(self) -> bool:
         """Whether `doubts` can find any history to doubt."""
+        if self.rules.pre_query:
+            return any(left.has_gaps for left in self._left)
         return bool(self._excluding.any() or self._unshown.any())
 
     def doubts(self, history: History) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Which histories ``(n,)`` the model holds impossible, and which ``(n,)`` have a symbol
         that no training query showed."""
+        if self.rules.pre_query:
+            impossible, unshown = np.zeros((2, len(history)), dtype=bool)
+            for rows, left in self._after(history):
+                impossible[rows], unshown[rows] = left.doubts(history.take(rows))
+            return impossible, unshown
         code = self.encode(history)
         digit, model = self.digits_of(code), np.arange(self.n_models - 1)
         excluding, unshown = self._excluding[model, digit], self._unshown[model, digit]
@@ -316,6 +380,7 @@ class RoutingPOMDP:
     @cached_property
     def factors(self) -> FloatArray:
         """``(N - 1, digits, S)``: what each digit multiplies ``p(y)`` by; 1 if nothing was seen."""
+        self.require_seen()
         factors = np.ones((self.n_models - 1, self.digits, len(self.prior)))
         factors[:, 1 : 1 + self.n_symbols] = self.likelihood.transpose(0, 2, 1)
         return factors
@@ -325,6 +390,11 @@ class RoutingPOMDP:
         of the posterior mean go to the dearer model."""
         if self.rules.answer == "last":
             return history.stage
+        if self.rules.pre_query:
+            answer = np.empty(len(history), dtype=np.int64)
+            for rows, left in self._after(history):
+                answer[rows] = left.best_answer(history.take(rows))
+            return answer
         return self.dearest_best(self.encode(history), history.called)
 
     def dearest_best(self, code: IntArray, called: NDArray[np.bool_]) -> IntArray:
@@ -351,24 +421,13 @@ class RoutingPOMDP:
                 symbol += draw >= edge.take(vector)
             signal[:, model] = self.representative[model, symbol]
         score = self.score[vector]
-        return Replay(
+        replay = Replay(
             score=score,
             call_cost=np.broadcast_to(self.costs.call, score.shape),
             verify_cost=np.broadcast_to(self.costs.verify, score.shape),
             signal=signal,
         )
-
-
-def _discretise(score: FloatArray, levels: int) -> tuple[IntArray, FloatArray]:
-    """Levels ``(n, N)`` of scores and the value ``(N, L)`` of each level for each model."""
-    if levels < 2:
-        raise ValueError(f"levels is {levels}: a score needs at least 2")
-    level = np.rint(score * (levels - 1)).astype(np.int64)
-    grid = np.linspace(0, 1, levels)
-    values = np.tile(grid, (score.shape[1], 1))
-    for k in range(levels):
-        of_level = level == k
-        count = of_level.sum(0)
-        mean = np.where(of_level, score, 0.0).sum(0) / np.maximum(count, 1)
-        values[:, k] = np.where(count > 0, mean, grid[k])
-    return level, values
+        if self.pre is None or not self.rules.pre_query:
+            return replay
+        pre_signal = self.pre.sample(vector, rng)
+        return replace(replay, pre_signal=pre_signal, pre_cost=np.full(n, self.pre.cost))

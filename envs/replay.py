@@ -26,6 +26,9 @@ class Replay:
         signal: ``(n, N, D)`` the verifier's signals; the last model's are never used.
         rollouts: the log that it was made from, if any: prompts and answers for those who need
             them.
+        pre_signal: ``(n, P)`` what can be seen of each query before the first call; None if
+            nothing can.
+        pre_cost: ``(n,)`` what that costs; None if it is free.
     """
 
     score: FloatArray
@@ -33,6 +36,33 @@ class Replay:
     verify_cost: FloatArray
     signal: FloatArray
     rollouts: Rollouts | None = None
+    pre_signal: FloatArray | None = None
+    pre_cost: FloatArray | None = None
+
+    def require_pre_signal(self) -> FloatArray:
+        """The pre-query signals, ``(n, P)``.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if self.pre_signal is None:
+            raise ValueError(
+                "the rules buy a pre-query signal, which the replay does not have: make it with "
+                "one (pre_query=prompt), or rules without"
+            )
+        return self.pre_signal
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Replay:
+        """The queries of some rows."""
+        return Replay(
+            self.score[rows],
+            self.call_cost[rows],
+            self.verify_cost[rows],
+            self.signal[rows],
+            None if self.rollouts is None else self.rollouts.take(rows),
+            None if self.pre_signal is None else self.pre_signal[rows],
+            None if self.pre_cost is None else self.pre_cost[rows],
+        )
 
     def __len__(self) -> int:
         return len(self.score)

@@ -23,10 +23,10 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
     """Route one query an episode: stay with the last answer, or pay for a better one.
 
     Observation: `History.to_array`, shape ``(1 + 2N + N·D,)``: the stage, which models were
-    called, which answers were verified, and the verifier's signals (0 where there is none). With
-    ``show_tolls``, ``2N - 1`` numbers more: the toll ``λ c_i / c_{N-1}`` of calling each model and
-    ``λ v_i / c_{N-1}`` of verifying each but the last, in score (the toll of calling the last
-    model is the price itself).
+    called, which answers were verified, and the verifier's signals (0 where there is none). Where
+    the rules buy a pre-query signal, its ``P`` numbers follow. With ``show_tolls``, ``2N - 1``
+    numbers more: the toll ``λ c_i / c_{N-1}`` of calling each model and ``λ v_i / c_{N-1}`` of
+    verifying each but the last, in score (the toll of calling the last model is the price itself).
 
     Actions: `Rules`. ``info["action_mask"]`` marks the legal ones (int8, as
     ``action_space.sample`` wants it); an illegal one is played as the lowest legal one and
@@ -130,6 +130,8 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         self._observation = self._blank.copy()
         self._stage, self._verified = -1, 0
         self._paid = self._rewarded = 0.0
+        if self.rules.pre_query:
+            self._look(self._queries)
         self._done = False
         if not self.rules.free_start:
             self._call(0)
@@ -207,6 +209,14 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         # The row of the last model has no legal action: nor has a finished episode.
         return self._masks[self._n_models if self._done else self._stage + 1][self._verified]
 
+    def _look(self, queries: Replay) -> None:
+        """Buys the pre-query signal, which stands at the end of the history."""
+        end = self.setting.history_width
+        seen = queries.require_pre_signal()[self._query]
+        self._observation[end - self.setting.n_pre : end] = seen
+        if queries.pre_cost is not None:
+            self._paid = float(queries.pre_cost[self._query])
+
     def _call(self, model: int) -> None:
         self._stage, self._verified = model, 0
         self._paid += float(self._call_cost[model])
@@ -227,5 +237,5 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         if self.rules.answer == "last":
             return self._stage
         assert self.problem is not None
-        history = History.from_array(self._observation[None], self._n_models)
+        history = History.from_array(self._observation[None], self._n_models, self.setting.n_pre)
         return int(self.problem.best_answer(history)[0])

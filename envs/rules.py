@@ -39,6 +39,7 @@ class Rules:
             answer that a decision follows is verified at once.
         answer: which paid-for answer `STAY` (or the end) returns: the ``last``, or the ``best``
             by posterior mean.
+        pre_query: a signal of the query is bought at reset, before any call.
 
     Raises:
         ValueError: fewer than two models, or an unknown answer rule.
@@ -49,6 +50,7 @@ class Rules:
     free_start: bool = False
     verify: bool = False
     answer: Answer = "last"
+    pre_query: bool = False
 
     def __post_init__(self) -> None:
         if self.n_models < 2:

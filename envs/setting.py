@@ -29,6 +29,7 @@ class Setting:
         tolls: prices and costs.
         show_tolls: whether observations end in the tolls (`Tolls.shown`).
         n_signals: ``D``, the numbers that a verification shows.
+        n_pre: ``P``, the numbers that are seen before the first call, if any are.
         observation_space: of one environment.
         action_space: of one environment.
     """
@@ -39,6 +40,7 @@ class Setting:
     tolls: Tolls
     show_tolls: bool
     n_signals: int
+    n_pre: int
     observation_space: gym.Space[NDArray[np.float64]]
     action_space: gym.spaces.Discrete
 
@@ -83,6 +85,11 @@ class Setting:
                 raise ValueError("the answer rule 'best' needs a problem with its Bayes filter")
         if rules.n_models != n_models:
             raise ValueError(f"source has {n_models} models, the rules {rules.n_models}")
+        before = np.empty((1, 0))
+        if rules.pre_query:
+            before = _pre_signals(source)
+            if ratio is not None:
+                raise ValueError("a cost ratio replaces all costs but the pre-query signal's")
         tolls = Tolls(price, ratio, costs, n_envs)
         show_tolls = show_tolls or tolls.vary
 
@@ -95,10 +102,22 @@ class Setting:
         low, high = np.minimum(seen.min((0, 1)), 0), np.maximum(seen.max((0, 1)), 0)
         largest = tolls.largest() if show_tolls else np.empty(0)
         bottom = np.concatenate(
-            [[-1.0], np.zeros(2 * n_models), np.tile(low, n_models), np.zeros_like(largest)]
+            [
+                [-1.0],
+                np.zeros(2 * n_models),
+                np.tile(low, n_models),
+                before.min(axis=0),
+                np.zeros_like(largest),
+            ]
         )
         top = np.concatenate(
-            [[n_models - 1.0], np.ones(2 * n_models), np.tile(high, n_models), largest]
+            [
+                [n_models - 1.0],
+                np.ones(2 * n_models),
+                np.tile(high, n_models),
+                before.max(axis=0),
+                largest,
+            ]
         )
         return cls(
             source=source,
@@ -107,6 +126,7 @@ class Setting:
             tolls=tolls,
             show_tolls=show_tolls,
             n_signals=seen.shape[2],
+            n_pre=before.shape[1],
             # Gymnasium warns of an empty range, which a constant signal of 0 would have.
             observation_space=gym.spaces.Box(
                 bottom, np.where(top > bottom, top, bottom + 1), dtype=np.float64
@@ -121,7 +141,7 @@ class Setting:
     @property
     def history_width(self) -> int:
         """How many numbers of an observation are the history; the tolls follow."""
-        return 1 + (2 + self.n_signals) * self.n_models
+        return 1 + (2 + self.n_signals) * self.n_models + self.n_pre
 
     @property
     def width(self) -> int:
@@ -136,6 +156,14 @@ class Setting:
         if isinstance(self.source, Replay):
             return self.source, rng.integers(len(self.source), size=n)
         return self.source.sample(n, rng), np.arange(n)
+
+
+def _pre_signals(source: Replay | RoutingPOMDP) -> NDArray[np.float64]:
+    """Signals ``(m, P)`` as they are seen before the first call."""
+    if isinstance(source, Replay):
+        return source.require_pre_signal()
+    assert source.pre is not None
+    return source.pre.representative
 
 
 def _embedded_replay() -> Replay:

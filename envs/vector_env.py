@@ -93,6 +93,8 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         self._mode = AutoresetMode(autoreset_mode)
         self.metadata = {"autoreset_mode": self._mode, "render_modes": []}
         setting = Setting.of(source, problem, rules, price, ratio, show_tolls, num_envs)
+        if setting.rules.pre_query:
+            raise ValueError("RoutingVectorEnv has no pre-query signals: use RoutingEnv")
         self.setting, self.problem, self.rules = setting, setting.problem, setting.rules
         self.single_observation_space = setting.observation_space
         self.single_action_space = setting.action_space

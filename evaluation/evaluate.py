@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,11 @@ def model_value(policy: Policy, problem: RoutingPOMDP | None = None) -> float:
     """
     if problem is None:
         problem = policy.problem
+    if policy.problem.rules.pre_query:
+        told = zip(problem.branches(), _told(policy), strict=True)
+        return sum(share * model_value(after, left) for (share, left), after in told) - (
+            problem.pre_price
+        )
     rules, answers = policy.problem.rules, policy.problem.best_answer
     call, verify = problem.call_price, problem.verify_price
     weight, symbols = problem.weights, np.arange(1, 1 + problem.n_symbols)
@@ -141,6 +146,34 @@ def model_value(policy: Policy, problem: RoutingPOMDP | None = None) -> float:
             )
         code = np.concatenate(following)
     return float(total)
+
+
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """What is left of a policy once the pre-query signal was seen.
+
+    Attributes:
+        problem: the policy's, given the symbol.
+        policy: that looks at it.
+        seen: ``(P,)`` the signal.
+    """
+
+    problem: RoutingPOMDP
+    policy: Policy
+    seen: FloatArray
+
+    def act(self, history: History) -> IntArray:
+        pre = np.broadcast_to(self.seen, (len(history), len(self.seen)))
+        return self.policy.act(replace(history, pre=pre))
+
+
+def _told(policy: Policy) -> list[_Told]:
+    problem = policy.problem
+    assert problem.pre is not None
+    return [
+        _Told(problem.given(symbol), policy, seen)
+        for symbol, seen in enumerate(problem.pre.representative)
+    ]
 
 
 def returns(outcome: Outcome, problem: RoutingPOMDP) -> FloatArray:

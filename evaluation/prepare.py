@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from envs import CostModel, Replay, Rollouts, RoutingPOMDP, Rules, sources
 from evaluation.build import build, plain
-from verifiers import fitted, make_replay, paid
+from verifiers import fitted, make_replay, paid, seen_before
 
 
 def load_logs(rollouts: DictConfig) -> list[Rollouts]:
@@ -64,13 +64,22 @@ def prepare(
         make_replay(rollouts.where(split), verifier, cost_model, costs)
         for split in ("train", "validation", "test")
     )
+    before, seen = config.pre_query.verifier, None
+    if before is not None:
+        ahead = fitted(build(before, "pre_query.verifier"), train_log)
+        seen = build(config.pre_query.observation, "pre_query.observation")
+        unit = 0.0 if train_log.cost is None else costs.unit / float(train_log.cost[:, -1].mean())
+        train_set, validation, test = (
+            seen_before(replay, ahead, unit) for replay in (train_set, validation, test)
+        )
     env = plain(config.env)
     levels = env.pop("levels")
     problem = RoutingPOMDP.fit(
         train_set,
         build(config.observation, "observation"),
         costs,
-        Rules(len(rollouts.models), **env),
+        Rules(len(rollouts.models), pre_query=seen is not None, **env),
         levels=levels,
+        pre=seen,
     )
     return problem, train_set, validation, test

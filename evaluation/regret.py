@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from envs import RoutingPOMDP
@@ -79,7 +81,7 @@ def regret_figure(
         raise ValueError("regret figure: no curve; expected at least one for each problem")
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
-    figure = Figure(figsize=(2.7 * columns + 0.5, 2.3 * rows + 1.0), layout="constrained")
+    figure = Figure(figsize=(2.7 * columns + 2.0, 2.3 * rows + 0.6), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     looks = styles(curve.label for panel in curves.values() for curve in panel)
     most = max(float(curve.regret.max()) for panel in curves.values() for curve in panel)
@@ -94,10 +96,9 @@ def regret_figure(
         lowest.tick_params(labelbottom=True)
     figure.supxlabel("simulations a plan", fontsize=10)
     figure.supylabel("regret to exact, in score", fontsize=10)
-    handles = [look.handle(f"{label}, mean and worst price") for label, look in looks.items()]
-    figure.legend(
-        handles=handles, loc="outside upper right", frameon=False, fontsize=8, ncols=len(handles)
-    )
+    handles: list[Artist] = [look.handle(label) for label, look in looks.items()]
+    handles.append(Patch(color="#B0B0B0", alpha=0.4, lw=0, label="up to the worst price"))
+    figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     return figure
 
@@ -118,7 +119,7 @@ def _draw(
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=_SMALLEST, linscale=0.5)
     axes.set_ylim(0, 1.5 * most)
-    axes.yaxis.set_major_locator(FixedLocator([0, 1e-4, 1e-3, 1e-2, 1e-1]))
+    axes.yaxis.set_major_locator(FixedLocator([0, 1e-4, 1e-3, target, 1e-2, 1e-1]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     places = sorted({n for curve in panel for n in curve.simulations})

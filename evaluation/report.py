@@ -180,7 +180,13 @@ def _optimal_values(problem: RoutingPOMDP, prices: Sequence[float]) -> list[floa
     exact = Exact()
     if problem.n_histories > exact.max_histories:
         return None
-    return [policy.value for policy in exact.solve_frontier(problem, prices)]
+    values = np.zeros(len(prices))
+    for share, left in problem.branches():
+        values += share * np.array([p.value for p in exact.solve_frontier(left, prices)])
+    return [
+        float(value) - problem.at(price).pre_price
+        for value, price in zip(values, prices, strict=True)
+    ]
 
 
 def _number(value: float) -> float | None:

@@ -101,6 +101,7 @@ def without_verifier(problem: RoutingPOMDP) -> RoutingPOMDP:
     return replace(
         problem,
         likelihood=np.ones((n - 1, vectors, 1)),
+        shown=None,
         costs=Costs(problem.costs.call, np.zeros(n)),
         rules=replace(problem.rules, verify=False),
         observation=None,

@@ -44,7 +44,7 @@ def make_plan(config: DictConfig, choices: dict[str, str]) -> Plan:
     """
     from evaluation.build import build, plain
     from evaluation.tracker import masked
-    from verifiers import LiveVerifier
+    from verifiers import live_parts
     from verifiers.collection import AnswerPrompt, Plan, load_models, load_prices, load_questions
 
     for key in ("questions", "models"):
@@ -63,14 +63,14 @@ def make_plan(config: DictConfig, choices: dict[str, str]) -> Plan:
     named |= {
         str(name): build(node, f"verifiers.{name}") for name, node in config.verifiers.items()
     }
-    parts = [part for name, verifier in named.items() for part in _parts(name, verifier)]
+    live = [part for verifier in named.values() for part in live_parts(verifier).values()]
     settings = {str(key): value for key, value in plain(config).items() if key not in _ELSEWHERE}
     return Plan(
         questions=load_questions(config.questions, limit),
         models=load_models(config.models, prices),
         judges=load_models(config.judges, prices) if config.judges else (),
-        verifiers=tuple(part for _, part in parts if isinstance(part, LiveVerifier)),
-        offline={name: part for name, part in parts if not isinstance(part, LiveVerifier)},
+        verifiers=tuple(live),
+        offline={name: verifier for name, verifier in named.items() if _judges_logs(verifier)},
         scoring=build(scoring, "scoring"),
         policy=build(config.policy, "policy"),
         prompt=AnswerPrompt.read(config.prompt),
@@ -101,21 +101,15 @@ def _number(value: Any, key: str, low: int, whole: bool = True) -> Any:
     return value
 
 
-def _parts(name: str, verifier: Verifier) -> Iterator[tuple[str, Verifier]]:
-    """What of a verifier is to be collected: the parts of one that combines others.
+def _judges_logs(verifier: Verifier) -> bool:
+    """Whether a verifier's signals are to be computed from the collected log.
 
-    Signals that a log already has cannot be, and what is learned from a log's scores comes later.
+    Signals that a log already has are not, and what is learned from a log's scores comes later.
     """
-    from verifiers import AffordableFirst, LoggedColumn, LoggedSignal, NoSignal
+    from verifiers import LiveVerifier, LoggedColumn, LoggedSignal, NoSignal
 
-    combined: dict[str, Any] = dict(getattr(verifier, "verifiers", {}))
-    if isinstance(verifier, AffordableFirst):
-        combined = {"first": verifier.first, "then": verifier.then}
-    if combined:
-        for part, inner in combined.items():
-            yield from _parts(part, inner)
-    elif not isinstance(verifier, LoggedSignal | LoggedColumn | NoSignal):
-        yield name, verifier
+    read = LiveVerifier | LoggedSignal | LoggedColumn | NoSignal
+    return not isinstance(verifier, read) and not tuple(verifier.parts())
 
 
 def _found(config: DictConfig) -> Any:

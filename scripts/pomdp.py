@@ -31,13 +31,14 @@ def main() -> None:
     show.add_argument("--figure", type=Path, help="PNG or SVG of the alpha vectors, if it has any")
 
     regret = commands.add_parser(
-        "regret", help="regret of POMCP and POMCPOW to exact on every shipped profile"
+        "regret", help="regret of POMCP and POMCPOW to exact on the shipped profiles"
     )
     regret.add_argument("--figure", type=Path, help="PNG or SVG of the curves")
     regret.add_argument(
         "--simulations", type=int, nargs="+", default=[10, 30, 100, 300, 1000], help="a plan"
     )
     regret.add_argument("--prices", type=float, nargs="+", default=[0.05, 0.2, 0.5], help="λ")
+    regret.add_argument("--profiles", nargs="+", help="only these (default: all)")
     regret.add_argument("--cells", type=int, default=10, help="that POMCPOW is judged in")
 
     for command in (export, show, regret):
@@ -119,7 +120,7 @@ def _regret(arguments: argparse.Namespace) -> None:
     for price in prices:
         _check_price("--prices", price)
     given, curves = arguments.overrides, {}
-    for name in shipped_profiles():
+    for name in arguments.profiles or shipped_profiles():
         arguments.overrides = ["env=full", f"rollouts.profile={name}", *given]
         _, problem, _, _ = _fitted(arguments)
         search = partial(_searched, POMCP, problem)

@@ -64,6 +64,7 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
     from evaluation.report import report
     from evaluation.tracker import masked
     from solvers import Training
+    from solvers.by_symbol import BySymbol
 
     started = time.perf_counter()
     check_prices(config.evaluation.prices)
@@ -88,6 +89,7 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
         "verifier": choices["verifier"],
         "observation": choices["observation"],
         "env": choices["env"],
+        "pre_query": choices["pre_query"],
         "seed": config.seed,
         "sweep": config.sweep,
         "commit": runs.git_commit(),
@@ -108,6 +110,8 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
         prices, chosen = list(config.evaluation.prices), config.evaluation
         if config.force:  # trained anew, too
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        if problem.rules.pre_query:
+            solver = BySymbol(solver)
         solver = solver.with_training(
             Training(
                 log=partial(tracked.log, "train"),

@@ -34,7 +34,7 @@ def read_alpha(path: str | Path) -> AlphaVectors:
     """Reads either format, told apart by what the file begins with.
 
     Raises:
-        ValueError: malformed, with the file and the reason.
+        ValueError: malformed, with the file, the reason, and in a text the line.
     """
     path = Path(path)
     text = path.read_text(encoding="utf-8")
@@ -54,10 +54,29 @@ def read_alpha(path: str | Path) -> AlphaVectors:
 
 
 def _from_text(text: str) -> list[tuple[str, list[str]]]:
-    lines = [line.split() for line in text.splitlines() if line.strip()]
-    if len(lines) % 2 or any(len(action) != 1 for action in lines[::2]):
-        raise ValueError("expected pairs of lines: an action, then the numbers of its vector")
-    return [(action[0], row) for action, row in zip(lines[::2], lines[1::2], strict=True)]
+    rows = [(n, line.split()) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if len(rows) % 2:
+        raise ValueError(
+            f"line {rows[-1][0]}: expected pairs of lines, an action and then its vector"
+        )
+    for (place, action), (below, row) in zip(rows[::2], rows[1::2], strict=True):
+        if len(action) != 1 or not action[0].isdigit():
+            raise ValueError(f"line {place}: expected an action from 0, found {' '.join(action)!r}")
+        if len(row) != len(rows[1][1]):
+            raise ValueError(
+                f"line {below}: a vector of length {len(row)}, those before have {len(rows[1][1])}"
+            )
+        for number in row:
+            if not _finite(number):
+                raise ValueError(f"line {below}: expected a finite number, found {number!r}")
+    return [(action[0], row) for (_, action), (_, row) in zip(rows[::2], rows[1::2], strict=True)]
+
+
+def _finite(text: str) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False
 
 
 def _from_xml(text: str) -> list[tuple[str, list[str]]]:

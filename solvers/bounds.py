@@ -98,6 +98,13 @@ class Bounds:
 
     @classmethod
     def of(cls, problem: RoutingPOMDP) -> Bounds:
+        """The bounds; under a pre-query signal their mean over what it can show."""
+        shares, found = zip(*((p, cls._of(left)) for p, left in problem.branches()), strict=True)
+        mean = np.array(shares) @ [[b.blind, b.fib, b.qmdp] for b in found] - problem.pre_price
+        return cls(*mean.tolist())
+
+    @classmethod
+    def _of(cls, problem: RoutingPOMDP) -> Bounds:
         graph = DecisionGraph.of(problem)
         blind = np.empty(len(graph.nodes))
         for i in reversed(range(len(graph.nodes))):
@@ -139,8 +146,10 @@ def _iterate(
     """Backs up ``horizon`` times, or with None until it moves by less than 1e-12 a step.
 
     Raises:
-        ValueError: no horizon and no discount.
+        ValueError: a horizon below 1, or no horizon and no discount.
     """
+    if horizon is not None and horizon < 1:
+        raise ValueError(f"the horizon is {horizon}: expected at least 1")
     if horizon is None and pomdp.discount == 1:
         raise ValueError("an infinite horizon needs a discount below 1: set a horizon")
     # A bound from above stays one however early the iteration stops.

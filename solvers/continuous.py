@@ -58,7 +58,7 @@ class ContinuousPOMDP(RoutingPOMDP):
     def evidence(self, history: History) -> tuple[FloatArray, NDArray[np.bool_]]:
         """Posteriors ``(n, S)``, and which histories ``(n,)`` have density 0 given every score
         vector; those get the prior, as `RoutingPOMDP.belief` gives it."""
-        joint = np.tile(self.prior, (len(history), 1))
+        joint = self.first_belief(history)
         for model in range(self.n_models - 1):
             rows = np.flatnonzero(history.verified[:, model])
             if len(rows):

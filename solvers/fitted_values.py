@@ -26,6 +26,7 @@ from solvers.value_net import NormalScores
 
 FloatArray = NDArray[np.float64]
 Network = TypeVar("Network", bound=nn.Module)
+P = TypeVar("P", bound=Policy)
 
 
 class Board:
@@ -154,13 +155,14 @@ class Lesson(NamedTuple):
 def fit(
     network: Network,
     loss_of: Callable[[Lesson, Returns], Tensor],
-    policies_of: Callable[[Network], Sequence[Policy]],
+    policies_of: Callable[[Network], Sequence[P]],
     settings: Settings,
     problem: RoutingPOMDP,
     train: Replay,
     seen: NormalScores,
     terms: Terms,
     told: Mapping[str, Any],
+    report: Callable[[Sequence[P], Replay], Mapping[str, float]] = lambda policies, replay: {},
 ) -> None:
     """Trains a network on simulated queries, then on the log; the best by validation is kept.
 
@@ -174,6 +176,7 @@ def fit(
         seen: scales the signals.
         terms: to draw tolls from.
         told: what checkpoints say of themselves.
+        report: more for the training curve, from policies and validation queries.
     """
     device, places = next(network.parameters()).device, Places.of(problem.rules)
     validation = settings.training.validation
@@ -182,9 +185,10 @@ def fit(
         if validation is None:
             loop.log()
         else:
-            found = mean_return(policies_of(copy.deepcopy(network).double().cpu()), validation)
+            policies = policies_of(copy.deepcopy(network).double().cpu())
+            found = mean_return(policies, validation)
             loop.judge(found)
-            loop.log(validation=found)
+            loop.log(validation=found, **report(policies, validation))
 
     def learn(loop: Loop, queries: Replay, fold: Tensor | None, judged: bool) -> None:
         x = torch.as_tensor(seen(queries.signal), dtype=torch.float32, device=device)

@@ -9,13 +9,14 @@ multiplied by the density of its signal. That is PFT-DPW's filter and what POMCP
 become with visits. There are few actions: every one is expanded.
 
 pomdp-py has no such search, and on continuous signals nearly every query has histories of its own,
-each of which needs a plan. So all histories of a batch are searched in step, as arrays: a plan
-costs tens of milliseconds by itself and about one in a large batch. Everything random comes from a
-counter hashed with the history and the seed: a decision depends on nothing else.
+each of which needs a plan. So all histories of a batch are searched in step, as arrays: 300
+simulations take 85 ms by themselves and 1.5 ms a history in a large batch. Everything random comes
+from a counter hashed with the history and the seed: a decision depends on nothing else.
 
-As in `pomcp`, the search is informed: actions start from an upper bound, new nodes are worth the
-middle of their bounds, actions that cannot be the best are left out, and in the end a backup of
-what was reached decides. A new node's signal is the next of a low-discrepancy sequence.
+As in `pomcp`, the search is informed: actions start from an upper bound, those that cannot be the
+best are left out, and in the end a backup of what was reached decides. A new node is worth the
+middle of its bounds, whose mean over signals is known from small cells of them: nodes stand for
+what they differ from it (a control variate). Signals of new nodes are a low-discrepancy sequence.
 """
 
 from __future__ import annotations
@@ -183,7 +184,8 @@ class Search:
         visited: ``(B, M)`` whether anything was.
         count: ``(B, M, C)`` visits of each choice, and those that its bound counts for.
         mean: ``(B, M, C)`` of the returns; -inf for a choice that is left out.
-        children: ``(B, M, C)`` how many nodes follow it.
+        ahead: ``(B, M, C)`` the mean of `guess` over the nodes that can follow it.
+        children: ``(B, M, C)`` how many do so far.
         turn: ``(B, M, C)`` the one of them that was met last.
     """
 

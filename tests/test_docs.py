@@ -49,6 +49,7 @@ QUICK = "evaluation.prices=[0, 0.1, 1]"
 
 def test_a_solver_works_from_its_own_files_alone(tmp_path):
     (code,), (config,) = blocks("solver.md", "python"), blocks("solver.md", "yaml")
+    assert len(code.splitlines()) < 40
     (tmp_path / re.search(r"^# (\w+\.py)", code)[1]).write_text(code)
     folder = tmp_path / "solver"
     folder.mkdir()

@@ -2,6 +2,7 @@
 
 from verifiers.agreement import Agreement
 from verifiers.answer_logprob import AnswerLogprob
+from verifiers.before import seen_before, signal_of_query
 from verifiers.beta import Beta
 from verifiers.combinators import AffordableFirst, CalibratedMerge, SideBySide
 from verifiers.entailment import Entailment
@@ -14,6 +15,7 @@ from verifiers.mixture import GaussianMixture
 from verifiers.p_true import PTrue
 from verifiers.pre_query import PreQuery
 from verifiers.product import Product
+from verifiers.prompt_ease import PromptEase
 from verifiers.self_consistency import SelfConsistency
 from verifiers.self_verification import SelfVerification
 from verifiers.serving import judged, live_parts, live_signals, row_of
@@ -50,6 +52,7 @@ __all__ = [
     "PTrue",
     "PreQuery",
     "Product",
+    "PromptEase",
     "SelfConsistency",
     "SelfVerification",
     "SideBySide",
@@ -65,4 +68,6 @@ __all__ = [
     "make_replay",
     "paid",
     "row_of",
+    "seen_before",
+    "signal_of_query",
 ]

@@ -6,7 +6,7 @@ import unicodedata
 from typing import Literal
 
 from verifiers.live import Query
-from verifiers.normalise import extract_choice, extract_number, normalise_text
+from verifiers.normalise import extract_answer, extract_choice, extract_number, normalise_text
 
 Kind = Literal["auto", "choice", "number", "text"]
 """What an answer is compared as: a choice's letter, a number, or a short text without case,
@@ -14,8 +14,11 @@ punctuation and articles. "auto" is "choice" where the query has choices, else "
 
 
 def canonical(text: str, query: Query, kind: Kind) -> str:
-    """An answer in the form in which equal ones are equal; "" if there is none in the text."""
-    text = unicodedata.normalize("NFKC", text)
+    """An answer in the form in which equal ones are equal; "" if there is none in the text.
+
+    The answer is found in the text as it is in one that is collected.
+    """
+    text = extract_answer(unicodedata.normalize("NFKC", text))
     if kind == "number":
         number = extract_number(text)
         return "" if number is None else f"{number:.12g}"

@@ -150,8 +150,8 @@ class Signal:
 
     Attributes:
         value: the signal; NaN where it says nothing.
-        notes: what is worth keeping beside it, such as how many samples were unparsable; each
-            becomes a column ``signal_NAME_NOTE`` of the log.
+        notes: what is worth keeping beside it, such as how many samples were unparsable; a
+            collection keeps each as a column.
     """
 
     value: float

@@ -22,6 +22,8 @@ _NUMBER = re.compile(
     r"(?:\s?/\s?(\d+(?:\.\d+)?)(?![\d/]))?",
     re.IGNORECASE,
 )
+_MARKED = re.compile(r"(?:^|\n)[ \t*#>]*(?:final )?answer[ \t*]*:[ \t*]*(.*)", re.IGNORECASE)
+_THOUGHTS = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|$)", re.DOTALL)
 _FRACTION = re.compile(r"([-+−]?)\\[dt]?frac\{(\d+(?:\.\d+)?)\}\{(\d+(?:\.\d+)?)\}")
 
 
@@ -29,6 +31,16 @@ def normalise_text(text: str) -> str:
     """Lower case without punctuation, English articles and repeated spaces: SQuAD's definition."""
     words = _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION))
     return " ".join(words.split())
+
+
+def extract_answer(text: str) -> str:
+    """The answer in a model's text: behind its last "Answer:", or else all of it.
+
+    What a model thought aloud between ``<think>`` tags is no answer.
+    """
+    said = _THOUGHTS.sub("", text).strip()
+    marked = [found for found in _MARKED.findall(said) if found.strip()]
+    return (marked[-1] if marked else said).strip(" \t\n*")
 
 
 def extract_choice(text: str, choices: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from typing import get_args
 from verifiers.answer_logprob import check_one_of
 from verifiers.canonical import Kind, canonical
 from verifiers.live import Case, LiveVerifier, Signal
+from verifiers.normalise import extract_answer
 from verifiers.sampling import check_sampling
 
 
@@ -51,7 +52,8 @@ class SelfConsistency(LiveVerifier):
             temperature=self.temperature,
             max_tokens=self.max_tokens,
         )
-        votes = Counter(canonical(c.text, case.query, self.kind) for c in completions)
+        samples = (extract_answer(completion.text) for completion in completions)
+        votes = Counter(canonical(sample, case.query, self.kind) for sample in samples)
         unparsable = votes.pop("", 0)
         returned = votes.pop(canonical(case.answer.text, case.query, self.kind), 0)
         return Signal(

@@ -130,5 +130,5 @@ def row_of(case: Case, signals: Sequence[Mapping[str, Signal]], models: Sequence
         tokens_in=spread([c.tokens_in for c in completions]),
         tokens_out=spread([c.tokens_out for c in completions]),
         latency=spread([c.latency_ms for c in completions]),
-        prompt=np.array([case.query.prompt]),
+        prompt=np.array([case.query.prompt], dtype=object),
     )

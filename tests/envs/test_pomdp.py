@@ -380,6 +380,11 @@ def _valid(**changes) -> RoutingPOMDP:
         ({"prior": np.array([1.5, -0.5])}, "prior must be non-negative and sum to one"),
         ({"likelihood": np.full((2, 2, 2), 0.4)}, "likelihood must be non-negative and sum"),
         ({"likelihood": np.full((2, 2, 2), np.nan)}, "likelihood must be non-negative and sum"),
+        ({"prior": np.array([np.nan, 1.0])}, "prior must be non-negative and sum to one"),
+        (
+            {"score": np.array([[0.0, np.nan, 1], [1, 0, 1]])},
+            "score has values that are not finite",
+        ),
         ({"price": -0.1}, r"price is -0\.1: expected a finite number >= 0"),
         ({"price": np.nan}, "price is nan"),
         ({"price": np.inf}, "price is inf"),

@@ -221,8 +221,12 @@ def test_a_figure_is_kept(offline: Path) -> None:
 
 def test_nothing_is_written_outside_the_run_folder(offline: Path) -> None:
     assert not list((offline / "home").iterdir())
-    given = {"frontier.png", "policy.pt"}
-    assert {path.name for path in offline.iterdir()} == {"home", "runs"} | given
+    assert {path.name for path in offline.iterdir()} == {
+        "home",
+        "runs",
+        "frontier.png",
+        "policy.pt",
+    }
     assert {path.name for path in run_folder(offline).iterdir()} == {"wandb"}
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import fields
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from urllib.request import urlopen
@@ -22,7 +23,7 @@ from hydra.core.global_hydra import GlobalHydra
 from envs.calls_table import read_calls
 from tests.collecting import lines, sums, write_questions
 from tests.loopback import Loopback
-from verifiers.collection import collect
+from verifiers.collection import ModelSpec, Price, collect, load_models, load_questions
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -218,11 +219,18 @@ def test_a_verifier_made_of_others_is_collected_in_parts(tmp_path):
 @pytest.mark.slow
 def test_three_commands_lead_from_questions_to_a_routed_frontier(tmp_path):
     with server_process() as url:
-        given = [*files(tmp_path, url, 240), *VOTES, *NUMBERS, f"out={tmp_path}/collected"]
-        run(*given)
+        given = [*files(tmp_path, url, 240), "verifier=p_true", *NUMBERS]
+        run(*given, f"out={tmp_path}/collected")
     train = [sys.executable, str(ROOT / "scripts" / "train.py"), "-m", "solver=exact,threshold"]
     train += ["rollouts=calls_table", f"rollouts.path={tmp_path}/collected/calls.parquet"]
-    train += ["costs=logged", "evaluation.prices=[0,0.1,1]", f"out={tmp_path}", "sweep=mine"]
+    train += [
+        "costs=logged",
+        "verifier=p_true",
+        "env=full",
+        "evaluation.prices=[0,0.1,1]",
+        f"out={tmp_path}",
+        "sweep=mine",
+    ]
     compared = [sys.executable, str(ROOT / "scripts" / "compare.py"), f"{tmp_path}/mine"]
     for each in (train, compared):
         done = subprocess.run(each, capture_output=True, text=True, env=environment())
@@ -255,6 +263,23 @@ def test_bad_input_is_named(arguments, message, tmp_path):
 def test_bad_input_gets_one_line(tmp_path):
     done = run(f"models={tmp_path}/m.yaml", f"out={tmp_path}/out", code=1)
     assert done.stderr.strip() == "error: questions is not set: give questions=FILE"
+
+
+def test_the_documented_files_are_read(tmp_path):
+    page = (ROOT / "docs" / "collect.md").read_text()
+    (question,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    (models,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "questions.jsonl").write_text(question)
+    (tmp_path / "models.yaml").write_text(models)
+    (asked,) = load_questions(tmp_path / "questions.jsonl")
+    assert asked.references == ("Jane Austen", "Austen")
+    small, large = load_models(tmp_path / "models.yaml")
+    assert (small.price, large.model) == (Price(0.05, 0.10), "vendor/large-1")
+    spec = ModelSpec("x", "http://x")
+    assert f"| {spec.concurrency}, {spec.timeout:g} s, {spec.attempts} |" in page
+    documented = set(re.findall(r"`(\w+)`", page)) | {"name", "base_url", "model"}
+    documented |= {"api_key_env", "price"}
+    assert {each.name for each in fields(ModelSpec)} <= documented
 
 
 def test_help_answers_at_once_and_explains_everything():

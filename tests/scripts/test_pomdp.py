@@ -39,6 +39,28 @@ def test_a_problem_is_exported_solved_and_valued_alike(tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
+def test_regret_of_searches_is_drawn(tmp_path):
+    few = [
+        "--profiles",
+        "gsm8k",
+        "--simulations",
+        10,
+        "--prices",
+        0.2,
+        "--cells",
+        3,
+        "--figure",
+        "r.png",
+    ]
+    small = ["rollouts.models=[llama3.2-1b,llama3.1-8b,llama3.1-70b]", "rollouts.queries.train=100"]
+    done = _run("regret", *few, *small, "observation.bins=3", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for search in ("pomcp, 3 bins", "pomcpow, raw signals"):
+        assert _number(f"gsm8k, {search}, worst price:", done.stdout) < 0.1
+    assert (tmp_path / "r.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -49,6 +71,7 @@ def test_a_problem_is_exported_solved_and_valued_alike(tmp_path):
         (["show", "solver=pregeneration"], "pregeneration"),
         (["show", *SMALL, "--figure", "x.png"], "choose solver=alpha_vectors"),
         (["export", "x.pomdp", "--price", "-1"], "--price is -1"),
+        (["regret", "--prices", "-1"], "--prices is -1"),
         (["export", "x.pomdp", "--discount", "2"], "discount is 2"),
     ],
 )

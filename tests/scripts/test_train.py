@@ -66,8 +66,9 @@ def test_every_option_of_every_group_composes(group):
 CONFIDENCE = ["verifier.transform=exp"]
 PAIR = [*CONFIDENCE, "solver.models=[0,4]"]
 NEEDS = {
+    "belief_fqi": ["solver.pretraining=20", "solver.simulations=500"],
+    "history_net": ["solver.pretraining=20", "solver.simulations=500"],
     "belief_dqn": ["solver.steps=20", "solver.episodes=200"],
-    "belief_fqi": ["solver.pretraining=30", "solver.simulations=500"],
     "belief_ppo": ["solver.updates=2", "solver.episodes=64"],
     "pomcp": ["solver.simulations=10"],
     "pomcpow": ["observation=kernel", "solver.simulations=10"],

@@ -90,6 +90,13 @@ def test_random_problems_lie_below_both(seed, horizon):
         assert tree_value(pomdp, list(belief), horizon) <= (fib @ belief).max() + 1e-10
 
 
+@pytest.mark.parametrize("bound", [qmdp_bound, fib_bound])
+def test_a_horizon_of_nothing_is_refused(bound):
+    pomdp = random_pomdp(np.random.default_rng(0))
+    with pytest.raises(ValueError, match="the horizon is 0: expected at least 1"):
+        bound(pomdp, 0)
+
+
 def test_tiger(tmp_path):
     """QMDP opens the right door for ever: 10 / (1 - 0.95)."""
     (tmp_path / "tiger.pomdp").write_text(TIGER)

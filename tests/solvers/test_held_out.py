@@ -14,14 +14,15 @@ from evaluation.build import build
 from evaluation.evaluate import evaluate
 from solvers import Policy, Unbound
 from tests.texts import log_with_texts
-from verifiers import Histogram
 
 CONF = Path(__file__).parents[2] / "conf"
 QUICK = {
     "belief_dqn": ["solver.steps=30", "solver.episodes=200"],
     "belief_ppo": ["solver.updates=3", "solver.episodes=64"],
     "belief_fqi": ["solver.pretraining=30", "solver.simulations=500"],
+    "history_net": ["solver.pretraining=30", "solver.simulations=500"],
     "pomcp": ["solver.simulations=50"],
+    "pomcpow": ["observation=kernel", "solver.simulations=50"],
     "pickllm": ["solver.rounds=200"],
     "c2mab_v": ["solver.rounds=200"],
     "automix_simple": ["solver.models=[0,2]"],
@@ -61,7 +62,7 @@ def solved(name: str, rules: Rules):
         config = compose("train", [f"solver={name}", *QUICK.get(name, [])])
     train, test = (telling(log_with_texts(120, seed, answer_tells=True)) for seed in (0, 1))
     costs = Costs(train.call_cost[0], train.verify_cost[0])
-    problem = RoutingPOMDP.fit(train, Histogram(), costs, rules)
+    problem = RoutingPOMDP.fit(train, build(config.observation, "observation"), costs, rules)
     policies = build(config.solver, "solver").solve_frontier(problem, [0.02, 0.3], train)
     return policies, test
 

@@ -46,6 +46,21 @@ def test_the_vote_share_of_a_short_text_by_hand():
     assert signal.notes == {"unparsable": 1.0, "distinct": 2.0, "lead": 1.0}
 
 
+def test_a_sample_is_what_it_gives_for_its_answer_whatever_it_says_before():
+    said = [
+        "<think>Rome?</think>I think so.\nAnswer: Paris",
+        "**Final answer:** The Paris.",
+        "Paris",
+        "Answer: Rome\nNo.\nAnswer: paris",
+        "Answer:\nParis",
+        "<think>Paris",
+    ]
+    signal = signal_of(SelfConsistency(samples=6), case_of(Scripted(said), "Paris", query=OPEN))
+    # "Answer:" with nothing behind it is read as it stands.
+    assert signal.value == 4 / 6
+    assert signal.notes["unparsable"] == 1.0
+
+
 def test_a_returned_answer_that_ties_or_loses_has_its_own_share_all_the_same():
     tie = signal_of(SelfConsistency(samples=4), case_of(Scripted(["x", "y", "y", "x"]), "x"))
     assert (tie.value, tie.notes["lead"]) == (0.5, 0.0)

@@ -1,6 +1,6 @@
 """Collecting logs from live endpoints: answers, verifications and scores, nothing paid twice."""
 
-from verifiers.collection.answers import AnswerPrompt, extract_answer
+from verifiers.collection.answers import AnswerPrompt
 from verifiers.collection.call_log import CallLog, LogError
 from verifiers.collection.models import ConfigError, ModelSpec, Price, load_models, load_prices
 from verifiers.collection.policy import AskAll, AskBelow, AskSome, CollectionPolicy
@@ -36,7 +36,6 @@ __all__ = [
     "Scoring",
     "StoppedError",
     "collect",
-    "extract_answer",
     "load_models",
     "load_prices",
     "load_questions",

@@ -1,4 +1,4 @@
-"""Asking a question, and finding the answer in what a model says."""
+"""`AnswerPrompt`: how a model is asked a question."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ $choices
 Answer as briefly as you can$form. End with a line "Answer: ..." that holds nothing but the answer.
 """
 _PLACES = {"context", "question", "choices", "form"}
-_MARKED = re.compile(r"(?:^|\n)[ \t*#>]*(?:final )?answer[ \t*]*:[ \t*]*(.*)", re.IGNORECASE)
-_THOUGHTS = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|$)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -77,13 +75,3 @@ class AnswerPrompt:
             {"role": "user", "content": re.sub(r"\n{3,}", "\n\n", text).strip()}
         ]
         return ({"role": "system", "content": system}, *asked) if system else tuple(asked)
-
-
-def extract_answer(text: str) -> str:
-    """The answer in a model's text: behind its last "Answer:", or else all of it.
-
-    What a model thought aloud between ``<think>`` tags is no answer.
-    """
-    said = _THOUGHTS.sub("", text).strip()
-    marked = [found for found in _MARKED.findall(said) if found.strip()]
-    return (marked[-1] if marked else said).strip(" \t\n*")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from verifiers.collection.answers import AnswerPrompt, extract_answer
+from verifiers.collection.answers import AnswerPrompt
 from verifiers.collection.client import BoundClient, Ledger, Meter, ModelClient
 from verifiers.collection.policy import CollectionPolicy
 from verifiers.collection.queries import Question
@@ -17,6 +17,7 @@ from verifiers.collection.rows import Row, Verified
 from verifiers.collection.scoring import Scoring
 from verifiers.collection.stops import CallError, StoppedError
 from verifiers.live import Answer, Case, LiveVerifier, Signal
+from verifiers.normalise import extract_answer
 
 
 @dataclass

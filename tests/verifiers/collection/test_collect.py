@@ -1,37 +1,20 @@
 """Whole collections over real HTTP: faults, resumption, missing cells, the table."""
 
-import asyncio
 import json
-import sys
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from envs.calls_table import read_calls
-from tests.collecting import Broken, Length, Votes, lines, run, specs, sums
+from tests.collecting import Length, Votes, lines, run, specs, sums
 from tests.loopback import Loopback
-from verifiers import LiveVerifier, Verifier
 from verifiers.collection import (
     AskBelow,
     AskSome,
-    BudgetExhaustedError,
     ConfigError,
-    EndpointRefusedError,
 )
-from verifiers.collection import endpoint as endpoints
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch):
-    monkeypatch.setattr(endpoints, "_FIRST", 0.05)
-    # Server and collector are threads here, and hand each other every message.
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(2e-4)
-    yield
-    sys.setswitchinterval(interval)
-
 
 FAULTS = {
     "malformed": 0.01,
@@ -168,105 +151,6 @@ def test_a_new_price_corrects_the_whole_table_and_costs_nothing(tmp_path):
     np.testing.assert_allclose(after[:, 0], 2 * before[:, 0])
 
 
-# Plug-ins
-
-
-def test_a_verifier_that_fails_costs_only_its_own_column(tmp_path):
-    bad = (float("inf"), None, "0.7", {"value": 1})
-    with Loopback() as server:
-        done = run(tmp_path, server, 24, [Broken(), Broken("odd", bad), Votes(), Length()])
-    assert not done.outcome.incomplete
-    log = read_calls(tmp_path / "calls.parquet")
-    missing = np.arange(24) % 3 == 0
-    for name in ("broken", "odd"):
-        assert (np.isnan(log.signals[name][:, 0]) == missing).all()
-        assert done.outcome.verifiers[name].count == 8
-    assert "my mistake" in done.outcome.verifiers["broken"].first
-    assert "query 'q" in done.outcome.verifiers["broken"].first
-    assert not np.isnan(log.signals["votes"][:, 0]).any()
-
-
-def test_a_verifier_that_says_nothing_is_counted_and_is_no_failure(tmp_path):
-    with Loopback() as server:
-        done = run(tmp_path, server, 6, [Broken("shy", (float("nan"),))])
-    assert done.outcome.silent == {"shy": 2}
-    assert not done.outcome.verifiers
-
-
-def test_a_verifier_that_never_speaks_has_an_empty_column(tmp_path):
-    with Loopback() as server:
-        nothing = AlwaysNothing()
-        run(tmp_path, server, 3, [nothing])
-    assert np.isnan(read_calls(tmp_path / "calls.parquet").signals["nothing"]).all()
-
-
-@dataclass(frozen=True)
-class AlwaysNothing(LiveVerifier):
-    name: str = "nothing"
-
-    async def verify(self, case):
-        return float("nan")
-
-
-@dataclass(frozen=True)
-class Swallows(Votes):
-    """Takes a failed call for a verdict."""
-
-    name: str = "swallows"
-
-    async def verify(self, case):
-        try:
-            return await super().verify(case)
-        except Exception:
-            return 0.0
-
-
-def test_a_verifier_cannot_take_a_failed_call_for_a_signal(tmp_path):
-    with Loopback(script=[""] + ["error"] * 4) as server:
-        done = run(tmp_path, specs(server.url, attempts=2, concurrency=1), 1, [Swallows()])
-    assert np.isnan(read_calls(tmp_path / "calls.parquet").signals["swallows"][0, 0])
-    assert done.outcome.calls.count == 1
-    assert not done.outcome.verifiers
-    assert done.outcome.incomplete == {0}
-
-
-class Brevity(Verifier):
-    def signal(self, rollouts):
-        return -rollouts.tokens_out
-
-
-class Wrong(Verifier):
-    def signal(self, rollouts):
-        return np.zeros(3)
-
-
-def test_verifiers_without_calls_are_computed_when_the_table_is_written(tmp_path):
-    with Loopback() as server:
-        done = run(tmp_path, server, 5, offline={"brevity": Brevity(), "wrong": Wrong()})
-    log = read_calls(tmp_path / "calls.parquet")
-    np.testing.assert_array_equal(log.signals["brevity"], -log.tokens_out)
-    assert list(log.signals) == ["brevity"]
-    assert list(done.failed) == ["wrong"]
-    assert "shape (3,)" in done.failed["wrong"]
-
-
-def test_an_answer_that_cannot_be_scored_costs_its_cell_alone(tmp_path):
-    def fussy(answer, references, query):
-        if query.query_id == "q1":
-            raise KeyError("no")
-        return 2.0 if query.query_id == "q2" else 1.0
-
-    with Loopback() as server:
-        done = run(tmp_path, server, 4, scoring=fussy)
-        assert done.outcome.scoring.count == 4
-        assert done.outcome.incomplete == {1, 2}
-        assert read_calls(tmp_path / "calls.parquet").query_id.tolist() == ["q0", "q3"]
-        assert run(tmp_path, server, 4).ledger.made == 0  # all answers were kept
-
-
-# Missing cells
-
-
 def test_a_sampled_policy_leaves_cells_missing_and_the_same_ones_every_time(tmp_path):
     tables = []
     with Loopback() as server:
@@ -285,90 +169,6 @@ def test_a_threshold_policy_asks_the_next_model_where_the_signal_is_low(tmp_path
     log = read_calls(tmp_path / "calls.parquet")
     assert not done.outcome.incomplete
     assert (np.isnan(log.score[:, 1]) == (log.signals["votes"][:, 0] >= 0.5)).all()
-
-
-# What ends a collection
-
-
-@pytest.mark.parametrize(
-    ("status", "error", "told"),
-    [
-        (401, {"message": "bad key"}, "check the key"),
-        (403, {"message": "no"}, "may not use this model"),
-        (404, {"message": "no such model"}, "check base_url and model"),
-        (400, {"message": "unknown field temperature"}, "see omit"),
-        (429, {"message": "quota", "code": "insufficient_quota"}, "no money left"),
-    ],
-)
-def test_an_endpoint_that_refuses_stops_the_run_without_retries(status, error, told, tmp_path):
-    with Loopback(refuse={"large": (status, error)}, latency=0.02) as server:
-        models = specs(server.url, concurrency=2)
-        done = run(tmp_path, models, 12, at_once=2)
-        assert isinstance(done.stopped, EndpointRefusedError)
-        assert "model 'large' at http://127.0.0.1" in str(done.stopped)
-        assert told in str(done.stopped)
-        assert server.seen.requests < 10  # the rest is not tried
-        # What was paid for is kept, and gone on with once the endpoint takes calls.
-        server.refuse.clear()
-        kept = len(lines(tmp_path))
-        again = run(tmp_path, models, 12)
-    assert again.ledger.found == kept > 0
-    assert not again.outcome.incomplete
-
-
-def test_a_prompt_that_is_too_long_costs_only_its_query(tmp_path):
-    long = replace(sums(1)[0], query=replace(sums(1)[0].query, query_id="long", context="x" * 3000))
-    with Loopback(limit=1000) as server:
-        done = run(tmp_path, server, questions=[*sums(4), long])
-    assert done.outcome.incomplete == {4}
-    assert "context" in done.outcome.calls.first
-    assert done.stopped is None
-    assert len(read_calls(tmp_path / "calls.parquet")) == 4
-
-
-def test_an_endpoint_that_only_fails_is_given_up(tmp_path):
-    with Loopback({"error": 1.0}) as server:
-        done = run(tmp_path, specs(server.url, attempts=1), 100)
-        assert isinstance(done.stopped, EndpointRefusedError)
-        assert "20 calls in a row" in str(done.stopped)
-        assert server.seen.requests < 100
-    assert done.table is None
-
-
-def test_where_nobody_listens_no_money_is_thought_lost(tmp_path):
-    with Loopback() as server:
-        pass
-    done = run(tmp_path, specs(server.url, attempts=2), 3)
-    assert done.outcome.incomplete == {0, 1, 2}
-    assert done.ledger.budget.lost.tokens == 0
-
-
-@pytest.mark.parametrize("faults", [{}, {"truncated": 0.1, "malformed": 0.1, "error": 0.1}])
-def test_the_budget_is_never_overshot(faults, tmp_path):
-    with Loopback(faults, seed=2) as server:
-        done = run(tmp_path, specs(server.url), 100, [Votes()], tokens=4000)
-        assert isinstance(done.stopped, BudgetExhaustedError)
-        # All that the server made, the lost too.
-        assert 1500 < server.seen.tokens <= 4000
-        requests = server.seen.requests
-        again = run(tmp_path, specs(server.url), 100, [Votes()], tokens=4000)
-        assert isinstance(again.stopped, BudgetExhaustedError)
-        assert server.seen.tokens <= 4000
-        assert server.seen.requests - requests <= 8
-        assert done.table.exists()
-        more = run(tmp_path, specs(server.url), 20, [Votes()], tokens=10**6)
-    assert not more.outcome.incomplete
-
-
-def test_a_budget_in_dollars_holds_and_only_complete_queries_can_be_kept(tmp_path):
-    with Loopback() as server:
-        done = run(tmp_path, server, 100, [Votes()], usd=0.03, only_complete=True)
-    spent = sum(record["cost"] for record in lines(tmp_path))
-    assert 0.015 < spent <= 0.03
-    assert done.ledger.budget.spent.usd == pytest.approx(spent)
-    log = read_calls(done.table)
-    assert len(log) == 100 - len(done.outcome.incomplete) > 0
-    assert not np.isnan(log.score).any()
 
 
 def test_models_on_one_endpoint_share_its_bound(tmp_path):
@@ -394,43 +194,3 @@ def test_another_setting_that_changes_answers_is_refused_by_name(tmp_path):
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert [each["status"] for each in manifest["runs"]] == ["complete", "complete"]
     assert manifest["versions"]["openai"]
-
-
-def test_a_judge_behind_another_endpoint_is_charged_to_the_verification(tmp_path):
-    with Loopback() as server, Loopback() as other:
-        judge = specs(other.url, ("medium",))
-        run(tmp_path, server, 4, [AsksJudge()], judges=judge)
-        assert other.seen.requests == 4
-        assert server.seen.requests == 8
-    assert (read_calls(tmp_path / "calls.parquet").signal_costs["judged"][:, 0] > 0).all()
-
-
-@dataclass(frozen=True)
-class AsksJudge(LiveVerifier):
-    name: str = "judged"
-
-    async def verify(self, case):
-        asked = [{"role": "user", "content": f"{case.query.prompt} Verdict {case.answer.text}"}]
-        (said,) = await case.judges["medium"].complete(asked)
-        return float(said.text == "Verdict: correct")
-
-
-def test_equal_requests_are_different_samples_and_found_again_as_such(tmp_path):
-    with Loopback() as server:
-        run(tmp_path, server, 2, [AsksTwice()])
-        first = read_calls(tmp_path / "calls.parquet").signals["twice"]
-        assert run(tmp_path, server, 2, [AsksTwice()]).ledger.made == 0
-    np.testing.assert_array_equal(read_calls(tmp_path / "calls.parquet").signals["twice"], first)
-    samples = [r["sample"] for r in lines(tmp_path) if r["purpose"] != "answer"]
-    assert sorted(samples) == [0, 0, 1, 1, 2, 2, 3, 3]
-
-
-@dataclass(frozen=True)
-class AsksTwice(LiveVerifier):
-    name: str = "twice"
-
-    async def verify(self, case):
-        asked = [{"role": "user", "content": f"{case.query.prompt} Verdict {case.answer.text}"}]
-        twice = [case.client.complete(asked, samples=2, temperature=1.0) for _ in range(2)]
-        verdicts = [said for both in await asyncio.gather(*twice) for said in both]
-        return sum(said.text == "Verdict: correct" for said in verdicts) / len(verdicts)

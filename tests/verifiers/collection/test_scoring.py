@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifiers.collection import AnswerPrompt, AskBelow, AskSome, ConfigError, extract_answer
+from verifiers.collection import AnswerPrompt, AskBelow, AskSome, ConfigError
 from verifiers.collection.scoring import (
     ExactMatch,
     MultipleChoice,
@@ -13,6 +13,7 @@ from verifiers.collection.scoring import (
     TokenF1,
 )
 from verifiers.live import Query
+from verifiers.normalise import extract_answer
 
 QUERY = Query("q", "Which?", choices=("Paris", "London", "Rome"))
 

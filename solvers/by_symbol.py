@@ -1,0 +1,134 @@
+"""`BySymbol`: any solver for problems that begin with a pre-query signal.
+
+The signal comes before every decision and is then never seen again. What is left once it showed a
+symbol is a routing problem of the usual kind with another prior, so a policy is one policy a
+symbol, and the value their mean. No solver needs to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+
+from envs import History, PreSignal, Replay, RoutingPOMDP
+from solvers.solver import (
+    Actions,
+    Clairvoyant,
+    FrontierSolver,
+    Log,
+    Policy,
+    Solver,
+    Training,
+    Unbound,
+)
+
+
+@dataclass(frozen=True)
+class BySymbol(FrontierSolver):
+    """Solves what is left of the problem after each symbol; an exact solver stays exact.
+
+    A solver that learns from queries gets those that showed the symbol; where there are none, all.
+
+    Attributes:
+        solver: any.
+        training: what the run offers; each symbol's solver gets its part of it, with its own
+            curves and checkpoints.
+    """
+
+    solver: Solver
+    training: Training = field(default_factory=Training, repr=False)
+
+    def with_training(self, training: Training) -> BySymbol:
+        return replace(self, training=training)
+
+    def solve_frontier(
+        self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
+    ) -> Sequence[Policy | Unbound]:
+        if not problem.rules.pre_query:
+            return self.solver.with_training(self.training).solve_frontier(problem, prices, train)
+        assert problem.pre is not None
+        found = []
+        for symbol in range(problem.pre.n_symbols):
+            solver = self.solver.with_training(self._training_of(symbol, problem.pre))
+            shown = _showing(train, symbol, problem.pre)
+            found.append(solver.solve_frontier(problem.given(symbol), prices, shown))
+        return [
+            _joined(problem.at(price), parts)
+            for price, parts in zip(prices, zip(*found, strict=True), strict=True)
+        ]
+
+    def _training_of(self, symbol: int, pre: PreSignal) -> Training:
+        log, validation, folder = self.training.log, self.training.validation, self.training.folder
+        return replace(
+            self.training,
+            log=None if log is None else partial(_log_of, log, symbol),
+            validation=None if validation is None else _showing(validation, symbol, pre),
+            folder=None if folder is None else folder / f"symbol-{symbol}",
+        )
+
+
+def _log_of(log: Log, symbol: int, row: Mapping[str, float]) -> None:
+    log({k if k == "step" else f"symbol_{symbol}_{k}": value for k, value in row.items()})
+
+
+def _showing(replay: Replay, symbol: int, pre: PreSignal) -> Replay:
+    """The queries that showed a symbol; all if none did."""
+    rows = pre.symbols(replay.require_pre_signal()) == symbol
+    return replay.take(rows) if rows.any() else replay
+
+
+def _joined(problem: RoutingPOMDP, parts: Sequence[Policy | Unbound]) -> Policy | Unbound:
+    """One policy from one a symbol."""
+    if isinstance(parts[0], Clairvoyant):
+        return parts[0]  # it has seen everything already
+    # A policy may bring rules of its own, but it has seen the signal, so it has paid for it; and a
+    # filter of its own, of the same score vectors or of others that the signal tells nothing of.
+    own = parts[0].problem
+    base = own if own.score is problem.score else problem
+    rules = replace(own.rules, pre_query=True)
+    problem = replace(base, prior=problem.prior, pre=problem.pre, rules=rules)
+    if any(isinstance(part, Unbound) for part in parts):
+        return _UnboundBySymbol(problem, parts)
+    return PolicyBySymbol(problem, [part for part in parts if not isinstance(part, Unbound)])
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyBySymbol:
+    """A policy for each symbol of the pre-query signal.
+
+    Attributes:
+        problem: with that signal.
+        parts: one policy a symbol, each for what is left of the problem.
+    """
+
+    problem: RoutingPOMDP
+    parts: Sequence[Policy]
+
+    @property
+    def value(self) -> float:
+        """Expected return inside the model, where all the parts know theirs."""
+        values = [getattr(part, "value", float("nan")) for part in self.parts]
+        shares = [share for share, _ in self.problem.branches()]
+        return float(np.dot(shares, values)) - self.problem.pre_price
+
+    def act(self, history: History) -> Actions:
+        symbol, action = self.problem.pre_symbols(history), np.empty(len(history), dtype=np.int64)
+        for k in np.unique(symbol):
+            rows = np.flatnonzero(symbol == k)
+            action[rows] = self.parts[k].act(replace(history.take(rows), pre=None))
+        return action
+
+
+@dataclass(frozen=True, eq=False)
+class _UnboundBySymbol(Unbound):
+    problem: RoutingPOMDP
+    parts: Sequence[Policy | Unbound]
+
+    def bind(self, replay: Replay) -> Policy:
+        return PolicyBySymbol(
+            self.problem,
+            [part.bind(replay) if isinstance(part, Unbound) else part for part in self.parts],
+        )

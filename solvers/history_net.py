@@ -1,0 +1,352 @@
+"""A network that sees raw signals, learns its own belief, and what to do with it.
+
+Two heads of one network, both ensembles of ``K`` members:
+
+- the **belief** says of every model how likely its answer is right, from the signals seen so far:
+  several at once, those not seen left out. It is taught by the logarithmic score at every place of
+  every query, which rewards honest probabilities alone, and can be inspected and checked for
+  calibration (`HistoryNetPolicy.belief`, `calibration`).
+- the **values** start where that belief would lead whoever gets no further signal (`open_loop`);
+  what further signals add to actions that leave something to decide is learned by fitted Q as in
+  `solvers.belief_fqi`, from the belief, the place and the tolls. Values teach the belief nothing.
+
+It is trained as `belief_fqi` is: on simulated queries first, then a little on the log, where no
+member is taught the fold that it decides for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from envs import STAY, History, Replay, RoutingPOMDP
+from solvers.checkpoint import about, save
+from solvers.fitted_values import (
+    Board,
+    Lesson,
+    check_queries,
+    check_settings,
+    choose,
+    fit,
+    grouped,
+    packed,
+    pick_device,
+    plain_settings,
+    unpacked,
+)
+from solvers.places import Places, Returns, open_loop
+from solvers.solver import Actions, FrontierSolver, Training
+from solvers.tolls import Terms, tolls_of
+from solvers.value_net import FrozenValues, NormalScores, ValueNet
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class HistoryNet(FrontierSolver):
+    """See the module; settings without a word here are those of `BeliefFQI`.
+
+    Attributes:
+        hidden: features of each member of the values.
+        belief_hidden: features of each member of the belief.
+        belief_weight: of the logarithmic score beside the values' squared error.
+    """
+
+    hidden: int = 16
+    belief_hidden: int = 16
+    belief_weight: float = 1.0
+    members: int = 4
+    simulations: int = 8000
+    resamples: int = 6
+    pretraining: int = 600
+    steps: int = 200
+    patience: int = 5
+    batch: int = 32
+    tolls: int = 3
+    learning_rate: float = 5e-3
+    tuning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    price_range: tuple[float, float] | None = None
+    cost_ratios: tuple[float, float] | None = None
+    device: str = "auto"
+    seed: int = 0
+    training: Training = field(default_factory=Training, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_settings(self, {"hidden": 1, "belief_hidden": 1})
+        if not 0 < self.belief_weight < math.inf:
+            raise ValueError(f"solver.belief_weight is {self.belief_weight}: expected above 0")
+
+    def with_training(self, training: Training) -> HistoryNet:
+        return replace(self, training=training)
+
+    def solve_frontier(
+        self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
+    ) -> list[HistoryNetPolicy]:
+        """One policy a price; all share one network, trained once.
+
+        Raises:
+            ValueError: fewer training queries than members, or a validation split that is empty.
+            TrainingError: the loss is no finite number.
+        """
+        check_queries("history_net", self, train)
+        terms = Terms.of(problem, prices, self.price_range, self.cost_ratios)
+        told = about("history_net", plain_settings(self), problem, self.training)
+        seen, device = NormalScores.of(train), pick_device(self.device)
+        places = Places.of(problem.rules)
+        board = Board(places, train.n_signals, device)
+        right = (train.score.sum(axis=0) + 0.5) / (len(train) + 1)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = _network(plain_settings(self), len(seen.known), places)
+        network.log_odds.copy_(torch.as_tensor(np.log(right / (1 - right))))
+        network.to(device)
+
+        def loss_of(lesson: Lesson, returns: Returns) -> Tensor:
+            log_odds = network.belief(lesson.x * board.verified)
+            surprise = nn.functional.binary_cross_entropy_with_logits(
+                log_odds, lesson.score.expand_as(log_odds), reduction="none"
+            )
+            if lesson.fold is not None:
+                taught = torch.arange(self.members, device=device)[:, None] != lesson.fold
+                share = self.members / (self.members - 1)
+                surprise = surprise * taught[:, None, :, None] * share
+            believed = log_odds.detach()
+            values = network.values(believed, lesson.tolls)
+            values = values + board.open_loop(torch.sigmoid(believed), lesson.tolls)
+            error = board.loss(values, lesson.tolls, returns, lesson.rows, lesson.fold)
+            return error + self.belief_weight * surprise.mean()
+
+        def policies_of(network: HistoryNetwork) -> list[HistoryNetPolicy]:
+            return _policies(problem, prices, network, seen)
+
+        def report(policies: Sequence[HistoryNetPolicy], validation: Replay) -> dict[str, float]:
+            found = calibration(policies[0], validation)
+            return {"belief_error": found.error.mean(), "belief_log_loss": found.log_loss.mean()}
+
+        fit(network, loss_of, policies_of, self, problem, train, seen, terms, told, report)
+        saved = {
+            "about": told,
+            "terms": packed(terms),
+            "known": [torch.as_tensor(known) for known in seen.known],
+            "network": network.double().cpu().state_dict(),
+        }
+        if self.training.folder:
+            save(self.training.folder / "policy.pt", saved)
+        return self.restored(problem, prices, saved)
+
+    @classmethod
+    def restored(
+        cls, problem: RoutingPOMDP, prices: Sequence[float], saved: Mapping[str, Any]
+    ) -> list[HistoryNetPolicy]:
+        """One policy a price, from a checkpoint's content."""
+        terms, places = unpacked(saved["terms"]), Places.of(problem.rules)
+        seen = NormalScores(tuple(known.numpy() for known in saved["known"]))
+        network = _network(saved["about"]["settings"], len(seen.known), places).double()
+        network.load_state_dict(saved["network"])
+        policies = _policies(problem, prices, network, seen)
+        for policy in policies:
+            terms.check(policy.problem)
+        return policies
+
+
+class HistoryNetwork(nn.Module):
+    """Both heads.
+
+    Args:
+        members: ``K``.
+        width: of what is seen, ``(N - 1) · D``.
+        belief_hidden: features of each member of the belief.
+        hidden: features of each member of the values.
+        places: ``P`` of them.
+
+    Attributes:
+        log_odds: ``(N,)`` of every model's answer before anything was seen: where the belief
+            starts.
+    """
+
+    log_odds: Tensor
+    code: Tensor
+    goes_on: Tensor
+
+    def __init__(
+        self, members: int, width: int, belief_hidden: int, hidden: int, places: Places
+    ) -> None:
+        super().__init__()
+        n = places.rules.n_models
+        self.register_buffer("log_odds", torch.zeros(n))
+        code = torch.as_tensor(places.code, dtype=torch.get_default_dtype())
+        self.register_buffer("code", code, persistent=False)
+        # What an ending is worth is what is believed of the answer, where that is the last one's.
+        known = (places.following < 0) & (places.rules.answer == "last")
+        self.register_buffer("goes_on", torch.as_tensor(~known), persistent=False)
+        scale = min(1.0, 2 / math.sqrt(width))
+        self.encoder = nn.Parameter(torch.randn(members, width, belief_hidden) * scale)
+        self.where = nn.Parameter(torch.randn(members, code.shape[1], belief_hidden) * 0.5)
+        self.odds = nn.Parameter(torch.zeros(members, belief_hidden, n))
+        self.shift = nn.Parameter(torch.zeros(members, 1, n))
+        self.worth = ValueNet(members, n, hidden, places)
+
+    def belief(self, x: Tensor) -> Tensor:
+        """Log-odds of each model's answer, ``(K, P, B, N)``, from ``x (P, B, width)``."""
+        members, n_places, n = len(self.encoder), *x.shape[:2]
+        features = torch.matmul(x.flatten(0, 1), self.encoder).unflatten(1, (n_places, n))
+        features = torch.relu(features + (self.code @ self.where)[:, :, None])
+        found = torch.baddbmm(self.shift, features.flatten(1, 2), self.odds)
+        return self.log_odds + found.view(members, n_places, n, -1)
+
+    def values(self, log_odds: Tensor, tolls: Tensor) -> Tensor:
+        """What further signals add, ``(K, P, B, m, n_actions)``."""
+        added = self.worth(log_odds - self.log_odds, tolls)
+        return added * self.goes_on[:, None, None]
+
+
+@dataclass(frozen=True, eq=False)
+class HistoryNetPolicy:
+    """The action of the largest value.
+
+    Attributes:
+        problem: at the policy's price.
+        places: of its rules.
+        seen: scales the signals.
+        odds: every member's log-odds less those of the start, side by side, at each place.
+        values: what further signals add, less tolls, from all of these.
+        log_odds: ``(N,)`` before anything was seen.
+    """
+
+    problem: RoutingPOMDP
+    places: Places
+    seen: NormalScores
+    odds: FrozenValues
+    values: FrozenValues
+    log_odds: FloatArray
+
+    def belief(self, history: History) -> FloatArray:
+        """``(n, N)`` how likely every model's answer is right; for graded scores, its score."""
+        place, x = self.places.index(history), self.seen(history.signal)
+        belief = np.empty((len(place), len(self.log_odds)))
+        for at, rows in grouped(place):
+            belief[rows] = self._believed(self.odds(at, x[rows]))
+        return belief
+
+    def act(self, history: History) -> Actions:
+        place, x = self.places.index(history), self.seen(history.signal)
+        action, tolls = np.empty(len(place), dtype=np.int64), tolls_of(self.problem)
+        for at, rows in grouped(place):
+            odds = self.odds(at, x[rows])
+            belief, values = self._believed(odds), self.values(at, odds)
+            worth = open_loop(self.places.rules, belief, tolls)
+            for choice in np.flatnonzero(self.places.legal[at]):
+                target = self.places.target[at, choice]
+                values[:, choice] += belief[:, target] if choice == STAY else worth[target]
+            action[rows] = choose(values, self.places.legal[at])
+        return action
+
+    def belief_at(self, place: int, x: FloatArray) -> FloatArray:
+        """The same at one place, from scaled signals ``(n, (N - 1) · D)``, 0 where unseen."""
+        return self._believed(self.odds(place, x))
+
+    def _believed(self, odds: FloatArray) -> FloatArray:
+        """``(n, N)`` the members' mean probabilities."""
+        n_models = len(self.log_odds)
+        members = [
+            1 / (1 + np.exp(-self.log_odds - odds[:, begin : begin + n_models]))
+            for begin in range(0, odds.shape[1], n_models)
+        ]
+        belief: FloatArray = sum(members[1:], members[0]) / len(members)
+        return belief
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """How honest a belief is, over all places of some queries.
+
+    Attributes:
+        error: ``(N,)`` expected calibration error of what is believed of each model, ten bins of
+            equal width.
+        log_loss: ``(N,)`` mean logarithmic loss in nats.
+        believed: ``(10,)`` mean belief in each bin, over all models; NaN where a bin is empty.
+        found: ``(10,)`` mean score there.
+        share: ``(10,)`` of all beliefs.
+    """
+
+    error: FloatArray
+    log_loss: FloatArray
+    believed: FloatArray
+    found: FloatArray
+    share: FloatArray
+
+
+def calibration(policy: HistoryNetPolicy, replay: Replay) -> Calibration:
+    """Compares what is believed at every place with the scores, models not called included."""
+    places = policy.places
+    x = policy.seen(replay.signal)
+    seen = np.repeat(places.verified, replay.n_signals, axis=1)
+    belief = np.stack([policy.belief_at(at, x * seen[at]) for at in range(len(places))])
+    score = np.broadcast_to(replay.score, belief.shape)
+    n_models = belief.shape[2]
+    error = [_bins(belief[..., i], score[..., i]) for i in range(n_models)]
+    sure = np.clip(belief, 1e-12, 1 - 1e-12)
+    loss = -(score * np.log(sure) + (1 - score) * np.log(1 - sure))
+    believed, found, share = _bins(belief, score)
+    return Calibration(
+        np.array([np.nansum(s * np.abs(b - f)) for b, f, s in error]),
+        loss.mean(axis=(0, 1)),
+        believed,
+        found,
+        share,
+    )
+
+
+def _bins(belief: FloatArray, score: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    at = np.minimum((belief.ravel() * 10).astype(np.int64), 9)
+    count = np.bincount(at, minlength=10)
+    total = np.where(count > 0, count, np.nan)
+    believed = np.bincount(at, belief.ravel(), minlength=10) / total
+    found = np.bincount(at, score.ravel(), minlength=10) / total
+    return believed, found, count / count.sum()
+
+
+def _network(settings: Mapping[str, Any], width: int, places: Places) -> HistoryNetwork:
+    sizes = settings["members"], width, settings["belief_hidden"], settings["hidden"]
+    return HistoryNetwork(*sizes, places)
+
+
+@torch.no_grad()
+def _policies(
+    problem: RoutingPOMDP, prices: Sequence[float], network: HistoryNetwork, seen: NormalScores
+) -> list[HistoryNetPolicy]:
+    """One policy a price from a network in double precision."""
+    places = Places.of(problem.rules)
+    board = Board(places, 1, torch.device("cpu"))
+    n_places = len(places)
+    # All members side by side: what one tells its own values is a block of a matrix.
+    heads = torch.block_diag(*network.odds).expand(n_places, -1, -1)
+    odds = FrozenValues(
+        network.encoder.permute(1, 0, 2).flatten(1).numpy(),
+        (network.code @ network.where).transpose(0, 1).flatten(1).numpy(),
+        heads.numpy(),
+        network.shift.flatten().expand(n_places, -1).numpy(),
+    )
+    apart = torch.block_diag(*network.worth.encoder).numpy()
+    policies = []
+    for price in prices:
+        tolls = tolls_of(problem.at(price))
+        told = torch.as_tensor(tolls)[None]
+        added, goes_on = network.worth.frozen(tolls), network.goes_on.numpy()
+        values = FrozenValues(
+            apart,
+            added.bias,
+            added.heads * goes_on[:, None],
+            added.constant * goes_on - board.tolls(told)[:, 0].numpy(),
+        )
+        log_odds = network.log_odds.numpy()
+        policies.append(HistoryNetPolicy(problem.at(price), places, seen, odds, values, log_odds))
+    return policies

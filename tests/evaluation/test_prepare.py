@@ -1,0 +1,108 @@
+"""From configuration and log to the problem: the pre-query signal."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from envs import CostModel
+from envs.calls_table import write_calls
+from evaluation.build import build
+from evaluation.evaluate import evaluate
+from evaluation.prepare import prepare
+from solvers import Exact
+from solvers.by_symbol import BySymbol
+from tests.scripts.test_train import CONF, folders, run
+from tests.texts import log_with_texts
+from verifiers import VerifierError
+
+LOG = log_with_texts(400, 0, prompt_tells=True).rollouts
+
+
+def prepared(log, *arguments):
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", ["env=full", "costs=logged", *arguments])
+    return prepare(config, log, build(config.costs, "costs"))
+
+
+def played(problem, train, test, price=0.1):
+    policy = BySymbol(Exact()).solve(problem.at(price), train)
+    return policy, evaluate(policy, test)
+
+
+def test_a_prompt_that_tells_all_routes_as_signals_of_answers_cannot():
+    _, outcome = played(*without_validation(prepared(LOG)))
+    assert outcome.cost.mean() > 0.9
+    problem, train, test = without_validation(prepared(LOG, "pre_query=prompt"))
+    _, outcome = played(problem, train, test)
+    assert outcome.score.mean() > 0.99
+    # One of four bins may hold both kinds; the others tell.
+    hard = test.score[:, 0] == 0
+    assert (outcome.cost[hard] == 1.0).mean() > 0.99
+    assert (outcome.cost[~hard] == 0.01).mean() > 0.7
+    # As good on training queries as on new ones: what they show was not learned from themselves.
+    assert np.ptp(train.pre_signal) > 0.3
+
+
+@pytest.mark.parametrize(
+    ("costs", "expected"), [("costs=logged", 0.03), ("costs.ratio=50", 0.03 * 50)]
+)
+def test_a_logged_signal_is_paid_for_in_the_unit_of_the_dearest_call(costs, expected):
+    nothing = np.full(LOG.score.shape, np.nan)
+    signal, cost = nothing.copy(), nothing.copy()
+    signal[:, 0], cost[:, 0] = LOG.score[:, 0], 0.03
+    log = replace(
+        LOG, signals=LOG.signals | {"pre_query": signal}, signal_costs={"pre_query": cost}
+    )
+    problem, train, test = without_validation(
+        prepared(log, "pre_query=logged", "verifier.name=confidence", costs)
+    )
+    assert problem.pre.cost == pytest.approx(expected)
+    assert problem.at(0.2).pre_price == pytest.approx(0.2 * 0.03)
+    _, outcome = played(problem, train, test)
+    assert outcome.score.mean() == 1
+    assert outcome.cost.min() == pytest.approx(expected + problem.costs.call[0])
+
+
+def test_nothing_is_seen_before_the_first_call_unless_it_is_asked_for():
+    problem, train, validation, test = prepared(LOG)
+    assert problem.pre is None
+    assert not problem.rules.pre_query
+    assert all(replay.pre_signal is None for replay in (train, validation, test))
+
+
+def test_a_log_without_prompts_is_refused_by_name():
+    message = "verifier PromptEase: it reads prompts, the log has none"
+    with pytest.raises(VerifierError, match=re.escape(message)):
+        prepared(replace(LOG, prompt=None), "pre_query=prompt")
+
+
+@pytest.mark.slow
+def test_the_command_line_has_it(tmp_path):
+    write_calls(LOG.take(np.arange(200)), tmp_path / "calls.parquet")
+    done = run(
+        "rollouts=calls_table",
+        f"rollouts.path={tmp_path}/calls.parquet",
+        "pre_query=prompt",
+        "evaluation.prices=[0.1]",
+        "evaluation.resamples=50",
+        f"out={tmp_path}/runs",
+    )
+    assert re.search(r"model_regret_max +0\.0000", done.stdout)
+    assert folders(tmp_path / "runs")
+
+
+def without_validation(found):
+    problem, train, _, test = found
+    return problem, train, test
+
+
+def test_a_ladder_without_logged_costs_leaves_the_signal_free():
+    log = replace(LOG, cost=None)
+    found = prepared(log, "pre_query=prompt", "costs=ratio")
+    assert found[0].pre.cost == 0
+    assert CostModel(ratio=50).fit(log).unit == 50

@@ -1,0 +1,57 @@
+"""Verifiers of queries instead of answers: what is seen before the first call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs import Replay, Rollouts
+from verifiers.verifier import Verifier, VerifierError, emitted, paid
+
+FloatArray = NDArray[np.float64]
+
+
+def signal_of_query(verifier: Verifier, rollouts: Rollouts) -> tuple[FloatArray, FloatArray | None]:
+    """A verifier's signal of each query, ``(n, D)``, and what it cost, ``(n,)``; None if nothing.
+
+    A log has a column for it like for every other signal. It may stand with the answer that it was
+    asked with or with all of them, but it must be the same.
+
+    Raises:
+        VerifierError: as `emitted`; or a query without a signal, or with several.
+    """
+    signal = emitted(verifier, rollouts)
+    there: NDArray[np.bool_] = ~np.isnan(signal.sum(axis=2))
+    name, rows = type(verifier).__name__, np.arange(len(signal))
+    if not there.any(axis=1).all():
+        query = rollouts.query_id[int(there.any(axis=1).argmin())]
+        raise VerifierError(
+            f"verifier {name} has no finite signal of query {str(query)!r}: as a pre-query signal "
+            "it needs one for every query"
+        )
+    first = signal[rows, there.argmax(axis=1)]
+    apart = np.abs(signal - first[:, None]).sum(axis=2)
+    if (differs := np.any(there & (apart > 0), axis=1)).any():
+        query = rollouts.query_id[int(differs.argmax())]
+        raise VerifierError(
+            f"verifier {name} says different things of the answers to query {str(query)!r}: a "
+            "pre-query signal is seen before there is any answer, so it is the same for all"
+        )
+    cost = paid(verifier, rollouts)
+    # It is asked once, with whatever answer it is logged.
+    return first, None if cost is None else np.nan_to_num(cost).max(axis=1)
+
+
+def seen_before(replay: Replay, verifier: Verifier, unit: float) -> Replay:
+    """A replay with a pre-query signal.
+
+    Args:
+        replay: of a log.
+        verifier: fitted.
+        unit: what one unit of the log's costs is in those of the replay.
+    """
+    assert replay.rollouts is not None
+    signal, cost = signal_of_query(verifier, replay.rollouts)
+    return replace(replay, pre_signal=signal, pre_cost=None if cost is None else unit * cost)
