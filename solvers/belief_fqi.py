@@ -35,14 +35,12 @@ from solvers.fitted_values import (
     choose,
     fit,
     grouped,
-    packed,
-    pick_device,
     plain_settings,
-    unpacked,
 )
 from solvers.places import Places, Returns
 from solvers.solver import Actions, FrontierSolver, Training
-from solvers.tolls import Terms, tolls_of
+from solvers.tolls import Terms, packed, tolls_of, unpacked
+from solvers.training import device_of
 from solvers.value_net import FrozenValues, NormalScores, ValueNet
 
 FloatArray = NDArray[np.float64]
@@ -111,7 +109,7 @@ class BeliefFQI(FrontierSolver):
         terms = Terms.of(problem, prices, self.price_range, self.cost_ratios)
         told = about("belief_fqi", plain_settings(self), problem, self.training)
         seen, mean = NormalScores.of(train), train.score.mean(axis=0)
-        device, places = pick_device(self.device), Places.of(problem.rules)
+        device, places = device_of(self.device), Places.of(problem.rules)
         board = Board(places, train.n_signals, device)
         means = torch.as_tensor(mean, dtype=torch.float32, device=device)
         with torch.random.fork_rng(devices=[]):

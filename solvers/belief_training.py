@@ -15,10 +15,9 @@ from torch import nn
 from envs import RoutingPOMDP
 from solvers.belief_mdp import BeliefMDP, BeliefPolicy
 from solvers.checkpoint import about, save
-from solvers.fitted_values import packed, unpacked
 from solvers.solver import Solver, Training
-from solvers.tolls import Terms
-from solvers.training import Loop, mean_return
+from solvers.tolls import Terms, packed, unpacked
+from solvers.training import Loop, device_of, mean_return
 
 POLICY = "policy.pt"  # in the folder of checkpoints: the network as it is used
 
@@ -134,20 +133,3 @@ def warn_if_unjudged(training: Training, patience: int | None) -> None:
             "(evaluation.validation): training goes to its end, and the last network is kept",
             stacklevel=3,
         )
-
-
-def device_of(name: str) -> torch.device:
-    """ "auto" for CUDA where it is there, or a torch device.
-
-    Raises:
-        ValueError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"solver.device is {name!r}, which cannot be used: {reason}") from error
-    return device

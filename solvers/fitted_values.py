@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -286,25 +286,6 @@ def grouped(place: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]
     for end in ends[: len(place)].tolist():
         yield int(sorted_places[begin]), order[begin:end]
         begin = end
-
-
-def pick_device(device: str) -> torch.device:
-    """A torch device; "auto" is CUDA where it is there."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
-
-
-def packed(terms: Terms) -> dict[str, Any]:
-    """Terms as a checkpoint holds them: plain values."""
-    plain = asdict(terms)
-    return plain | {key: plain[key].tolist() for key in ("call", "verify")}
-
-
-def unpacked(saved: Mapping[str, Any]) -> Terms:
-    """The inverse of `packed`."""
-    arrays = {key: np.array(saved[key]) for key in ("call", "verify")}
-    return Terms(tuple(saved["prices"]), saved["ratios"] and tuple(saved["ratios"]), **arrays)
 
 
 _LEAST = {

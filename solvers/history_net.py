@@ -36,14 +36,12 @@ from solvers.fitted_values import (
     choose,
     fit,
     grouped,
-    packed,
-    pick_device,
     plain_settings,
-    unpacked,
 )
 from solvers.places import Places, Returns, open_loop
 from solvers.solver import Actions, FrontierSolver, Training
-from solvers.tolls import Terms, tolls_of
+from solvers.tolls import Terms, packed, tolls_of, unpacked
+from solvers.training import device_of
 from solvers.value_net import FrozenValues, NormalScores, ValueNet
 
 FloatArray = NDArray[np.float64]
@@ -99,7 +97,7 @@ class HistoryNet(FrontierSolver):
         check_queries("history_net", self, train)
         terms = Terms.of(problem, prices, self.price_range, self.cost_ratios)
         told = about("history_net", plain_settings(self), problem, self.training)
-        seen, device = NormalScores.of(train), pick_device(self.device)
+        seen, device = NormalScores.of(train), device_of(self.device)
         places = Places.of(problem.rules)
         board = Board(places, train.n_signals, device)
         right = (train.score.sum(axis=0) + 0.5) / (len(train) + 1)

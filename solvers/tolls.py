@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -115,6 +115,18 @@ class Terms:
                 f"verifications cost {_shown(verify / call[:-1])} of a call, trained for "
                 f"{_shown(self.verify[:-1])}"
             )
+
+
+def packed(terms: Terms) -> dict[str, Any]:
+    """Terms as a checkpoint holds them: plain values."""
+    plain = asdict(terms)
+    return plain | {key: plain[key].tolist() for key in ("call", "verify")}
+
+
+def unpacked(saved: Mapping[str, Any]) -> Terms:
+    """The inverse of `packed`."""
+    arrays = {key: np.array(saved[key]) for key in ("call", "verify")}
+    return Terms(tuple(saved["prices"]), saved["ratios"] and tuple(saved["ratios"]), **arrays)
 
 
 def tolls_of(problem: RoutingPOMDP) -> FloatArray:

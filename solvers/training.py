@@ -190,6 +190,23 @@ class Loop:
         self._saved_at = self._step
 
 
+def device_of(name: str) -> torch.device:
+    """A torch device by name: "auto" for CUDA where it is there, or a torch device.
+
+    Raises:
+        ValueError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"solver.device is {name!r}, which cannot be used: {reason}") from error
+    return device
+
+
 def mean_return(policies: Sequence[Policy], replay: Replay) -> float:
     """Mean return over queries, and over policies each at its own price (DESIGN §1)."""
     total = 0.0
