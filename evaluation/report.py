@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import Replay, RoutingPOMDP
+from evaluation.belief_quality import BeliefQuality, belief_quality
 from evaluation.bootstrap import intervals
 from evaluation.evaluate import evaluate, model_value, returns
 from evaluation.families import FamilyOutcomes
 from evaluation.measures import measure
 from evaluation.operating_points import Chooser
 from evaluation.policy_map import watch
-from solvers import Exact, Oracle, Policy, Unbound
+from solvers import Believing, Exact, Oracle, Policy, Unbound
 from solvers.bounds import Bounds
 
 _IN_MODEL = ("model_regret", "blind_value", "exact_value", "fib_bound", "qmdp_bound")
@@ -36,6 +37,8 @@ class Report:
         maps: ``(M, N, K + 1, N + 1)`` the policy map of each price on test.
         models: the single models on the test split, cheapest first.
         test: outcomes query by query.
+        beliefs: what the policies believe, judged beside the fitted problem's belief; None for
+            policies that do not say what they believe.
     """
 
     measures: dict[str, float | int | None]
@@ -45,6 +48,7 @@ class Report:
     chosen: list[dict[str, Any]]
     maps: NDArray[np.int64]
     test: FamilyOutcomes
+    beliefs: BeliefQuality | None = None
 
 
 def report(
@@ -127,6 +131,16 @@ def report(
             measures["model_regret_max"] = float(np.max(known)) if known else None
     for key in ("impossible_decisions", "unseen_decisions"):
         measures[key] = sum(int(point[key] or 0) for point in points)
+    between = intervals(
+        families["test"], families["validation"], resamples=resamples, level=level, seed=seed
+    )
+    beliefs = None
+    if isinstance(policies[0], Believing):  # one network for all prices has one belief
+        beliefs = belief_quality(
+            policies[0], problem, test, model_names, resamples=resamples, level=level, seed=seed
+        )
+        measures |= beliefs.measures
+        between |= beliefs.intervals
     chooser = Chooser(families["test"], families["validation"], resamples, level, seed)
     cheapest = validation.call_cost[:, 0].mean() / validation.call_cost[:, -1].mean()
     chosen = [chooser.at_price(prices, price) for price in prices]
@@ -136,16 +150,7 @@ def report(
         measures=measures,
         chosen=[choice.as_dict() for choice in chosen],
         maps=maps["test"],
-        intervals={
-            name: (_number(low), _number(high))
-            for name, (low, high) in intervals(
-                families["test"],
-                families["validation"],
-                resamples=resamples,
-                level=level,
-                seed=seed,
-            ).items()
-        },
+        intervals={name: (_number(low), _number(high)) for name, (low, high) in between.items()},
         points=points,
         models=[
             {"name": name, "cost": float(cost), "score": float(score)}
@@ -154,6 +159,7 @@ def report(
             )
         ],
         test=families["test"],
+        beliefs=beliefs,
     )
 
 

@@ -43,6 +43,7 @@ class Run:
         points: as in `Report`.
         models: as in `Report`.
         chosen: as in `Report`.
+        beliefs: ``rows`` and ``diagrams`` as in `BeliefQuality`; None where none were judged.
     """
 
     folder: Path
@@ -52,6 +53,7 @@ class Run:
     points: list[dict[str, Any]]
     models: list[dict[str, Any]]
     chosen: list[dict[str, Any]] = field(default_factory=list)
+    beliefs: dict[str, Any] | None = None
 
     def outcomes(self) -> FamilyOutcomes:
         """Its outcomes query by query on the test split."""
@@ -128,6 +130,8 @@ def save(folder: Path, about: Mapping[str, Any], report: Report) -> None:
         "models": report.models,
         "chosen": report.chosen,
     }
+    if report.beliefs is not None:
+        metrics["beliefs"] = {"rows": report.beliefs.rows, "diagrams": report.beliefs.diagrams}
     partial = folder / f".{_METRICS}.{os.getpid()}"
     partial.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     partial.replace(folder / _METRICS)

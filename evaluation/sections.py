@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from tabulate import tabulate
 
+from evaluation.belief_quality import ALL
 from evaluation.comparison import Setting, natural, places, show
 from evaluation.families import FamilyOutcomes
 from evaluation.runs import Run
@@ -223,6 +224,34 @@ def chosen_section(settings: Settings) -> Section:
         ],
         rows,
     )  # fmt: skip
+
+
+def belief_section(settings: Settings) -> Section | None:
+    """How honest learned beliefs are; None where no policy holds one."""
+    rows = []
+    for setting, runs in settings.items():
+        for label, run in runs.items():
+            for row in run.beliefs["rows"] if run.beliefs else ():
+                if row["model"] != ALL:
+                    continue
+                cells = [
+                    f"{show(row[key], '{:.4f}')} "
+                    f"[{show(row[f'{key}_low'], '{:.4f}')}, {show(row[f'{key}_high'], '{:.4f}')}]"
+                    for key in ("error", "log_loss", "brier")
+                ]
+                chance = show(row["error_chance"], "{:.4f}")
+                rows.append([name_of(setting), label, row["belief"], *cells, chance])
+    if not rows:
+        return None
+    return Section(
+        "belief_calibration",
+        "How honest beliefs are",
+        "Of every model's answer at every place of the test queries, means over models: expected "
+        "calibration error, what an honest belief would show of it by chance, logarithmic loss in "
+        "nats, Brier score. Fitted is the posterior of the fitted model.",
+        ["setting", "solver", "belief", "error", "log loss", "Brier", "error by chance"],
+        rows,
+    )
 
 
 def seed_section(runs: Sequence[Run]) -> Section | None:

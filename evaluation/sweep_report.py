@@ -16,6 +16,7 @@ from evaluation.policy_map import PolicyMap
 from evaluation.runs import Run
 from evaluation.sections import (
     Section,
+    belief_section,
     chosen_section,
     difference_section,
     measure_sections,
@@ -99,8 +100,8 @@ def sweep_report(
             win_section(resampled, labels),
         ]
     sections += [region_section(settings), chosen_section(settings)]
-    seeds = seed_section(runs)
-    sections += [seeds] if seeds else []
+    for section in (belief_section(settings), seed_section(runs)):
+        sections += [section] if section else []
     return SweepReport(sections, _figures(runs, settings, folder, log_cost))
 
 

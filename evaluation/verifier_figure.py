@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from evaluation.figures import COLOURS
+from evaluation.reliability_figure import draw_diagonal, draw_plain, draw_reliability
 from evaluation.verifier_study import Appraisal, Judgement
 
 # More rows than these would not be read: those that are worth most are drawn.
@@ -85,7 +86,7 @@ def _most_worth(judgements: Sequence[Judgement]) -> list[str]:
 
 
 def _draw_reliability(axes: Axes, judged: Judgement) -> None:
-    axes.plot([0, 1], [0, 1], color=_GREY, lw=0.9, ls="--", zorder=1)
+    draw_diagonal(axes)
     stands = any(quality and quality.as_it_stands for quality in judged.quality)
     for model, quality in enumerate(judged.quality):
         if quality is None:
@@ -93,27 +94,18 @@ def _draw_reliability(axes: Axes, judged: Judgement) -> None:
         diagram = quality.as_it_stands if stands else quality.calibrated
         if diagram is None:
             continue
-        colour = COLOURS[model % len(COLOURS)]
-        axes.plot(
-            diagram.confidence, diagram.score, color=colour, lw=1.3, marker="o", markersize=3.2,
-            markeredgecolor="white", markeredgewidth=0.3, zorder=3,
-        )  # fmt: skip
         # Two standard errors of a bin's share, were it true.
         spread = 2 * np.sqrt(diagram.score * (1 - diagram.score) / diagram.count)
-        axes.vlines(
-            diagram.confidence, np.maximum(diagram.score - spread, 0),
-            np.minimum(diagram.score + spread, 1), color=colour, lw=0.6, alpha=0.35, zorder=2,
+        draw_reliability(
+            axes, diagram.confidence, diagram.score, np.maximum(diagram.score - spread, 0),
+            np.minimum(diagram.score + spread, 1), color=COLOURS[model % len(COLOURS)],
         )  # fmt: skip
-    axes.set_xlim(-0.03, 1.03)
-    axes.set_ylim(-0.03, 1.03)
-    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     axes.set_xlabel("signal as a probability" if stands else "calibrated signal", fontsize=8)
-    _plain(axes)
 
 
 def _draw_value(axes: Axes, appraisal: Appraisal | None) -> tuple[float, float] | None:
     """Draws it; returns the span of scores that has to be shown."""
-    _plain(axes)
+    draw_plain(axes)
     if appraisal is None:
         axes.text(0.5, 0.5, "no value:\na signal is missing", ha="center", va="center",
                   transform=axes.transAxes, fontsize=8, color=_GREY)  # fmt: skip
@@ -150,13 +142,6 @@ def _draw_value(axes: Axes, appraisal: Appraisal | None) -> tuple[float, float] 
     margin = 0.08 * max(float(np.ptp(shown)), 0.1)
     axes.set_xlabel("price λ", fontsize=8)
     return float(shown.min()) - margin, float(shown.max()) + margin
-
-
-def _plain(axes: Axes) -> None:
-    axes.grid(color="#E6E6E6", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _legend(models: Sequence[str]) -> list[Artist]:

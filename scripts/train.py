@@ -146,24 +146,28 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
         OmegaConf.save(OmegaConf.create(masked(plain(config))), folder / "config.yaml")
         finished = runs.load(folder)
         assert finished is not None
-        frontier, policies = draw(finished)
         tracked.frontier(sorted(found.points, key=lambda point: point["cost"] or 0.0))
         tracked.summary(found.measures)
-        tracked.figure("frontier", frontier)
-        tracked.figure("policies", policies)
-        if found.chosen:
-            rows = [list(choice.values()) for choice in found.chosen]
-            tracked.table("chosen", list(found.chosen[0]), rows)
+        for figure, path in draw(finished).items():
+            tracked.figure(figure, path)
+        tables = {"chosen": found.chosen}
+        if found.beliefs:
+            tables["belief_calibration"] = found.beliefs.rows
+        for table, rows in tables.items():
+            if rows:
+                tracked.table(table, list(rows[0]), [list(row.values()) for row in rows])
     return finished
 
 
-def draw(run: Run) -> tuple[Path, Path]:
-    """Draws a run's frontier and what its policies do into its folder; returns the PNGs."""
+def draw(run: Run) -> dict[str, Path]:
+    """Draws a run's frontier, what its policies do, and how honest their belief is if they hold
+    one, into its folder; returns the PNGs by name."""
     import numpy as np
 
     from evaluation.comparison import Setting, panel
     from evaluation.figures import frontier_figure, save_figure
     from evaluation.policy_figure import policy_figure
+    from evaluation.reliability_figure import belief_figure
 
     shown = panel(Setting(run.about["dataset"], run.about["costs"]), {run.about["solver"]: run})
     title = f"{run.about['dataset']}, costs {run.about['costs']}"
@@ -173,10 +177,16 @@ def draw(run: Run) -> tuple[Path, Path]:
     policies = policy_figure(
         {f"λ = {run.points[i]['price']:g}": maps[i] for i in some}, run.about["models"], title
     )
-    return (
-        save_figure(figure, run.folder / "frontier")[0],
-        save_figure(policies, run.folder / "policies")[0],
-    )
+    figures = {"frontier": figure, "policies": policies}
+    if run.beliefs is not None:
+        queries = run.about["queries"]["test"]
+        figures["beliefs"] = belief_figure(
+            run.beliefs["rows"],
+            run.beliefs["diagrams"],
+            run.about["models"],
+            f"{title}: beliefs at all places of {queries:,} test queries",
+        )
+    return {name: save_figure(figure, run.folder / name)[0] for name, figure in figures.items()}
 
 
 def one_line(run: Run) -> str:

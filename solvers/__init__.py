@@ -2,10 +2,11 @@
 
 from solvers.baselines import Oracle, RandomMix, Static
 from solvers.exact import Exact
-from solvers.solver import Clairvoyant, Policy, Solver, TablePolicy, Training, Unbound
+from solvers.solver import Believing, Clairvoyant, Policy, Solver, TablePolicy, Training, Unbound
 from solvers.threshold import Threshold
 
 __all__ = [
+    "Believing",
     "Clairvoyant",
     "Exact",
     "Oracle",

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from envs import History, PreSignal, Replay, RoutingPOMDP
 from solvers.solver import (
     Actions,
+    Believing,
     Clairvoyant,
     FrontierSolver,
     Log,
@@ -92,7 +94,10 @@ def _joined(problem: RoutingPOMDP, parts: Sequence[Policy | Unbound]) -> Policy 
     problem = replace(base, prior=problem.prior, pre=problem.pre, rules=rules)
     if any(isinstance(part, Unbound) for part in parts):
         return _UnboundBySymbol(problem, parts)
-    return PolicyBySymbol(problem, [part for part in parts if not isinstance(part, Unbound)])
+    bound = [part for part in parts if not isinstance(part, Unbound)]
+    if all(isinstance(part, Believing) for part in bound):
+        return BelievingBySymbol(problem, bound)
+    return PolicyBySymbol(problem, bound)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +125,20 @@ class PolicyBySymbol:
             rows = np.flatnonzero(symbol == k)
             action[rows] = self.parts[k].act(replace(history.take(rows), pre=None))
         return action
+
+
+class BelievingBySymbol(PolicyBySymbol):
+    """One whose parts say what they believe."""
+
+    def belief(self, history: History) -> NDArray[np.float64]:
+        """As of `Believing`."""
+        symbol = self.problem.pre_symbols(history)
+        belief = np.empty((len(history), history.n_models))
+        for k in np.unique(symbol):
+            rows, part = np.flatnonzero(symbol == k), self.parts[k]
+            assert isinstance(part, Believing)
+            belief[rows] = part.belief(replace(history.take(rows), pre=None))
+        return belief
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ Two heads of one network, both ensembles of ``K`` members:
 - the **belief** says of every model how likely its answer is right, from the signals seen so far:
   several at once, those not seen left out. It is taught by the logarithmic score at every place of
   every query, which rewards honest probabilities alone, and can be inspected and checked for
-  calibration (`HistoryNetPolicy.belief`, `calibration`).
+  calibration (`HistoryNetPolicy.belief`, `solvers.belief_calibration`).
 - the **values** start where that belief would lead whoever gets no further signal (`open_loop`);
   what further signals add to actions that leave something to decide is learned by fitted Q as in
   `solvers.belief_fqi`, from the belief, the place and the tolls. Values teach the belief nothing.
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from envs import STAY, History, Replay, RoutingPOMDP
+from solvers.belief_calibration import Beliefs, belief_figures
 from solvers.checkpoint import about, save
 from solvers.fitted_values import (
     Board,
@@ -126,8 +127,7 @@ class HistoryNet(FrontierSolver):
             return _policies(problem, prices, network, seen)
 
         def report(policies: Sequence[HistoryNetPolicy], validation: Replay) -> dict[str, float]:
-            found = calibration(policies[0], validation)
-            return {"belief_error": found.error.mean(), "belief_log_loss": found.log_loss.mean()}
+            return belief_figures(Beliefs.of(policies[0], problem.rules, validation))
 
         fit(network, loss_of, policies_of, self, problem, train, seen, terms, told, report)
         saved = {
@@ -247,10 +247,6 @@ class HistoryNetPolicy:
             action[rows] = choose(values, self.places.legal[at])
         return action
 
-    def belief_at(self, place: int, x: FloatArray) -> FloatArray:
-        """The same at one place, from scaled signals ``(n, (N - 1) · D)``, 0 where unseen."""
-        return self._believed(self.odds(place, x))
-
     def _believed(self, odds: FloatArray) -> FloatArray:
         """``(n, N)`` the members' mean probabilities."""
         n_models = len(self.log_odds)
@@ -260,56 +256,6 @@ class HistoryNetPolicy:
         ]
         belief: FloatArray = sum(members[1:], members[0]) / len(members)
         return belief
-
-
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """How honest a belief is, over all places of some queries.
-
-    Attributes:
-        error: ``(N,)`` expected calibration error of what is believed of each model, ten bins of
-            equal width.
-        log_loss: ``(N,)`` mean logarithmic loss in nats.
-        believed: ``(10,)`` mean belief in each bin, over all models; NaN where a bin is empty.
-        found: ``(10,)`` mean score there.
-        share: ``(10,)`` of all beliefs.
-    """
-
-    error: FloatArray
-    log_loss: FloatArray
-    believed: FloatArray
-    found: FloatArray
-    share: FloatArray
-
-
-def calibration(policy: HistoryNetPolicy, replay: Replay) -> Calibration:
-    """Compares what is believed at every place with the scores, models not called included."""
-    places = policy.places
-    x = policy.seen(replay.signal)
-    seen = np.repeat(places.verified, replay.n_signals, axis=1)
-    belief = np.stack([policy.belief_at(at, x * seen[at]) for at in range(len(places))])
-    score = np.broadcast_to(replay.score, belief.shape)
-    n_models = belief.shape[2]
-    error = [_bins(belief[..., i], score[..., i]) for i in range(n_models)]
-    sure = np.clip(belief, 1e-12, 1 - 1e-12)
-    loss = -(score * np.log(sure) + (1 - score) * np.log(1 - sure))
-    believed, found, share = _bins(belief, score)
-    return Calibration(
-        np.array([np.nansum(s * np.abs(b - f)) for b, f, s in error]),
-        loss.mean(axis=(0, 1)),
-        believed,
-        found,
-        share,
-    )
-
-
-def _bins(belief: FloatArray, score: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    at = np.minimum((belief.ravel() * 10).astype(np.int64), 9)
-    count = np.bincount(at, minlength=10)
-    total = np.where(count > 0, count, np.nan)
-    believed = np.bincount(at, belief.ravel(), minlength=10) / total
-    found = np.bincount(at, score.ravel(), minlength=10) / total
-    return believed, found, count / count.sum()
 
 
 def _network(settings: Mapping[str, Any], width: int, places: Places) -> HistoryNetwork:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,15 @@ class Policy(Protocol):
     def act(self, history: History) -> Actions:
         """Legal actions ``(n,)`` for ``n`` histories; the same history and seed, the same action,
         whatever else is in the batch."""
+
+
+@runtime_checkable
+class Believing(Protocol):
+    """Says what it believes: a policy that does has its calibration reported by every run."""
+
+    def belief(self, history: History) -> NDArray[np.float64]:
+        """``(n, N)`` how likely each model's answer is right, called or not, after each of ``n``
+        histories; for graded scores, the score that is expected."""
 
 
 class Unbound(ABC):

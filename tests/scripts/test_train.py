@@ -102,7 +102,8 @@ def test_every_solver_runs_and_leaves_the_numbers_that_it_prints(solver, env, tm
         shown = re.search(rf"^{name} +(\S+)", done.stdout, re.MULTILINE)[1]
         assert float(shown) == pytest.approx(metrics["measures"][name], abs=5e-5)
     assert len(metrics["points"]) == 3
-    assert {path.name for path in folder.iterdir()} - {"checkpoints"} == {
+    beliefs = {"beliefs.png", "beliefs.svg"} if solver == "history_net" else set()
+    assert {path.name for path in folder.iterdir()} - {"checkpoints"} == beliefs | {
         "config.yaml",
         "frontier.png",
         "frontier.svg",
@@ -112,6 +113,7 @@ def test_every_solver_runs_and_leaves_the_numbers_that_it_prints(solver, env, tm
         "policies.svg",
     }
     assert (folder / "checkpoints" / "policy.pt").is_file() == (solver in LEARNERS)
+    assert ("beliefs" in metrics) == ("belief_error" in metrics["measures"]) == bool(beliefs)
 
 
 def test_your_own_log_runs_from_one_command(tmp_path):

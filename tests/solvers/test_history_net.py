@@ -9,7 +9,7 @@ from envs import Episodes, Rules
 from evaluation.evaluate import evaluate, model_value
 from solvers import Exact, Static, Training
 from solvers.checkpoint import Restored
-from solvers.history_net import HistoryNet, calibration
+from solvers.history_net import HistoryNet
 from tests.problems import every_rules, name_of, random_problem, random_replay
 from tests.solvers.test_belief_fqi import height
 from tests.solvers.test_fitted_q import ordered
@@ -38,21 +38,6 @@ def test_its_belief_is_the_exact_posterior_mean_where_there_are_queries_enough()
         exact = problem.belief(problem.encode(history)) @ problem.score
         assert np.abs(policy.belief(history) - exact).mean() < 0.03
         episodes.step(np.full(len(episodes), action))
-
-
-def test_calibration_tells_an_honest_belief_from_one_too_sure():
-    problem = ordered(FULL)
-    policy = ON_THE_LOG.solve(problem, problem.sample(1500, np.random.default_rng(1)))
-    test = problem.sample(5000, np.random.default_rng(2))
-    honest = calibration(policy, test)
-    odds = replace(policy.odds, heads=4 * policy.odds.heads, constant=4 * policy.odds.constant)
-    sure = calibration(replace(policy, odds=odds), test)
-    assert honest.error.max() < 0.04
-    assert (sure.error > 2 * honest.error).all()
-    assert (sure.log_loss > honest.log_loss).all()
-    filled = honest.share > 0.01
-    np.testing.assert_allclose(honest.believed[filled], honest.found[filled], atol=0.06)
-    assert honest.share.sum() == pytest.approx(1)
 
 
 def test_untrained_it_believes_the_mean_scores_and_is_the_best_single_model():
@@ -98,7 +83,7 @@ def test_restored_it_believes_and_decides_the_same(tmp_path):
         np.testing.assert_array_equal(one.belief(history), other.belief(history))
         np.testing.assert_array_equal(evaluate(one, test).answer, evaluate(other, test).answer)
     told = [row for row in curve if "validation" in row]
-    assert {"belief_error", "belief_log_loss"} <= told[-1].keys()
+    assert {"belief_error", "belief_log_loss", "belief_brier"} <= told[-1].keys()
 
 
 def test_one_history_alone_is_decided_as_among_others():
