@@ -3,122 +3,37 @@
 from __future__ import annotations
 
 import base64
-import functools
 import json
 import os
-import pty
 import signal
-import subprocess
-import sys
 import time
-import warnings
 from pathlib import Path
-from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from evaluation import tracker
 from evaluation.build import build
-from evaluation.tracker import NoTracker, WandbTracker, masked
+from evaluation.tracker import NoTracker, WandbTracker
+from tests.tracked_runs import (
+    ABOUT,
+    CONFIG,
+    POINTS,
+    ROOT,
+    exit_code,
+    fail,
+    finished,
+    history,
+    kept,
+    python,
+    records,
+    summary,
+)
 
-ROOT = Path(__file__).parents[2]
-POINTS: list[dict[str, float | None]] = [
-    {"price": 0.2, "cost": 1.5, "score": 0.5, "model_regret": None},
-    {"price": 0.1, "cost": 2.0, "score": 0.6, "model_regret": float("nan")},
-    {"price": 0.0, "cost": 2.5, "score": 0.75, "model_regret": 0.125},
-]
-CONFIG = {
-    "solver": "exact",
-    "costs": "50",
-    "dataset": "mmlu",
-    "verifier": "logged",
-    "seed": 3,
-    "commit": "0123abc",
-    "config": {"client": {"api_key": "LEAKED", "model": "small"}},
-}
 # One grey pixel.
 PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 )
-ABOUT: dict[str, Any] = {"group": "first", "job_type": "exact", "config": CONFIG}
-
-
-def python(
-    code: str, home: Path, terminal: int | None = None, **environment: str
-) -> subprocess.Popen[str]:
-    """Runs code in a process that has an empty home folder, no account and, unless it is given
-    one, no terminal.
-    """
-    home.mkdir(exist_ok=True)
-    kept = {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith(("WANDB_", "XDG_")) and key != "NETRC"
-    }
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=home.parent,
-        env=kept | {"HOME": str(home), "PYTHONPATH": str(ROOT)} | environment,
-        stdin=terminal or subprocess.DEVNULL,
-        stdout=terminal or subprocess.PIPE,
-        stderr=terminal or subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def finished(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Its output and errors, once it has ended well."""
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    return out, err
-
-
-@functools.cache
-def read(folder: Path) -> list[dict[str, Any]]:
-    """All that W&B's own reader finds in the one offline run below a run's folder."""
-    (run,) = (folder / "wandb").glob("offline-run-*")
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run)]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return [json.loads(line) for line in printed.splitlines()]
-
-
-def records(folder: Path, kind: str) -> list[dict[str, Any]]:
-    return [record[kind] for record in read(folder) if record["type"] == kind]
-
-
-def history(folder: Path, curve: str) -> list[dict[str, Any]]:
-    """The rows of a curve, without its prefix and W&B's own fields."""
-    rows = [
-        {
-            key.removeprefix(f"{curve}/"): value
-            for key, value in record["item"].items()
-            if key.startswith(f"{curve}/")
-        }
-        for record in records(folder, "history")
-    ]
-    return [row for row in rows if row]
-
-
-def summary(folder: Path) -> dict[str, Any]:
-    """The summary that all updates together make."""
-    found: dict[str, Any] = {}
-    for record in records(folder, "summary"):
-        found |= record["update"]
-    return found
-
-
-def kept(folder: Path, kind: str) -> dict[str, Any]:
-    """The one artifact of a kind."""
-    (found,) = (artifact for artifact in records(folder, "artifact") if artifact["type"] == kind)
-    return found
-
-
-def exit_code(folder: Path) -> int:
-    (record,) = records(folder, "exit")
-    code: int = record["exit_code"]
-    return code
 
 
 @pytest.fixture(scope="module")
@@ -267,12 +182,6 @@ with WandbTracker().run(folder=Path("killed"), name="killed", **{ABOUT!r}) as ru
     assert [row["step"] for row in history(tmp_path / "copy", "train")] == [0, 1, 2, 3, 4]
 
 
-def fail(tracked_by: WandbTracker, folder: Path) -> None:
-    with tracked_by.run(folder=folder, name="failed", **ABOUT) as run:
-        run.log("train", {"step": 0, "loss": 1.0})
-        raise KeyError("mine")
-
-
 def test_an_exception_marks_the_run_as_failed_and_goes_on(tmp_path: Path) -> None:
     before = dict(os.environ)
     with pytest.raises(KeyError, match="mine"):
@@ -316,124 +225,6 @@ Parallel(n_jobs=2, backend="loky")(delayed(track)(i) for i in range(3))
         assert exit_code(tmp_path / f"run{i}") == 0
 
 
-ONLINE = f"""
-from pathlib import Path
-from evaluation import tracker
-tracker._REACH_SECONDS = 1.0
-for i in range(2):
-    with tracker.WandbTracker(mode="online").run(
-        folder=Path(f"run{{i}}"), name=f"run{{i}}", **{ABOUT!r}
-    ) as run:
-        run.log("train", {{"step": i, "loss": 1.0}})
-        run.frontier([{{"cost": 1.0, "score": i}}])
-        run.summary({{"aiq": 0.5}})
-"""
-NOBODY_LISTENS = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": 40 * "a"}
-
-
-@pytest.mark.parametrize(
-    ("environment", "reason"),
-    [
-        ({}, "wandb login"),
-        ({"WANDB_API_KEY": "short"}, "API key"),
-        (NOBODY_LISTENS, "connection refused"),
-    ],
-    ids=["no account", "malformed key", "no network"],
-)
-def test_online_falls_back_to_offline(
-    tmp_path: Path, environment: dict[str, str], reason: str
-) -> None:
-    _, err = finished(python(ONLINE, tmp_path / "home", None, **environment))
-    assert "wandb: " not in err  # W&B's own messages begin so
-    for i in range(2):
-        folder = tmp_path / f"run{i}"
-        (line,) = (line for line in err.splitlines() if str(folder) in line)
-        assert reason in line
-        assert line.endswith(f"send it later by: wandb sync {folder}/wandb/offline-run-*")
-        assert len(list(folder.glob("wandb/offline-run-*/run-*.wandb"))) == 1
-    assert history(folder, "train") == [{"step": i, "loss": 1}]
-    assert history(folder, "frontier") == [{"cost": 1, "score": i}]
-    assert summary(folder)["aiq"] == 0.5
-    assert exit_code(folder) == 0
-    assert not list((tmp_path / "home").iterdir())
-
-
-def test_online_asks_nothing_at_a_terminal(tmp_path: Path) -> None:
-    leader, follower = pty.openpty()
-    process = python(ONLINE, tmp_path / "home", follower, TERM="xterm")
-    try:
-        assert process.wait(timeout=60) == 0
-    finally:
-        process.kill()
-        os.close(follower)
-        os.close(leader)
-
-
-def test_whatever_online_raises_the_run_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import wandb
-
-    modes = []
-
-    def start(mode: str, about: Any) -> Any:
-        modes.append(mode)
-        if mode == "online":
-            raise RuntimeError("not one of W&B's own\nerrors")
-        return wandb.init(mode="disabled", dir=tmp_path)
-
-    monkeypatch.setattr(tracker, "_start", start)
-    with (
-        pytest.warns(UserWarning, match="not one of W&B's own errors"),
-        WandbTracker(mode="online").run(folder=tmp_path, name="run", **ABOUT),
-    ):
-        pass
-    assert modes == ["online", "offline"]
-
-
-class LostOnItsWay:
-    """A W&B run whose server is gone: what it takes it keeps, but no artifacts, nor an end."""
-
-    def __init__(self) -> None:
-        self.logged: list[dict[str, Any]] = []
-        self.summary: dict[str, Any] = {}
-        self.ended: list[int] = []
-
-    def define_metric(self, *_: Any, **__: Any) -> None:
-        pass
-
-    def log(self, row: dict[str, Any]) -> None:
-        if "operating_points" in row:
-            import wandb
-
-            raise wandb.errors.CommError("the server is gone")
-        self.logged.append(row)
-
-    def finish(self, exit_code: int) -> None:
-        self.ended.append(exit_code)
-        raise TimeoutError
-
-
-def test_a_run_outlives_the_loss_of_the_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lost = LostOnItsWay()
-    monkeypatch.setattr(tracker, "_start_online", lambda about: lost)
-    with warnings.catch_warnings(record=True) as caught:
-        with WandbTracker(mode="online").run(folder=tmp_path, name="lost", **ABOUT) as run:
-            run.frontier(POINTS)
-            run.summary({"aiq": 0.5})
-        with pytest.raises(KeyError, match="mine"):
-            fail(WandbTracker(mode="online"), tmp_path)
-    assert [row["frontier/cost"] for row in lost.logged[:3]] == [1.5, 2.0, 2.5]
-    assert lost.summary == {"aiq": 0.5}
-    assert lost.ended == [0, 1]
-    table, *ends = (str(warning.message) for warning in caught)
-    assert "the server is gone" in table
-    assert len(ends) == 2
-    assert all(f"wandb sync --include-online {tmp_path}/wandb/run-*" in end for end in ends)
-
-
 def test_no_tracking_needs_no_wandb(tmp_path: Path) -> None:
     code = f"""
 import sys
@@ -474,36 +265,3 @@ def test_an_unknown_mode_is_refused_by_name() -> None:
     misspelt.mode = "onlin"
     with pytest.raises(ValueError, match=expected):
         build(misspelt, "tracker")
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["api_key", "apiKey", "OPENAI_API_KEY", "x-api-key", "apikey", "password", "db_passwd"]
-    + ["token", "hf_token", "accessToken", "auth_tokens", "client_secret", "Authorization", "key"]
-    + ["credentials", "private-key", "pwd", "bearer"],
-)
-def test_secrets_are_masked_at_any_depth(name: str) -> None:
-    told = {"a": [{name: "LEAKED"}], "b": {name: {"user": "LEAKED"}}, name: ["LEAKED"]}
-    assert masked(told) == {"a": [{name: "***"}], "b": {name: "***"}, name: "***"}
-    assert told["a"] == [{name: "LEAKED"}]
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("tokens_in", "n_in"),
-        ("max_tokens", 512),
-        ("price_per_token", 0.5),
-        ("keyword", "a"),
-        ("monkey", "a"),
-        ("author", "a"),
-        ("api_key", None),
-        ("seed", 0),
-    ],
-)
-def test_what_only_resembles_a_secret_is_kept(name: str, value: Any) -> None:
-    assert masked({name: value}) == {name: value}
-
-
-def test_a_number_may_be_a_password() -> None:
-    assert masked({"password": 12345}) == {"password": "***"}
