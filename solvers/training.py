@@ -72,6 +72,7 @@ class Loop:
         self._steps, self._seed, self._clip, self._patience = steps, seed, clip, patience
         self._every = every or max(1, steps // 50)
         self._about, self._training = dict(about), training
+        self._name = name
         self._path = training.folder / f"{name}.pt" if training.folder else None
         self._step = self._stale = 0
         self._saved_at: int | None = None
@@ -120,12 +121,12 @@ class Loop:
             norm = nn.utils.clip_grad_norm_(parameters, self._clip).item()
         if not math.isfinite(self._loss) or not math.isfinite(norm):
             what = "gradient" if math.isfinite(self._loss) else "loss"
-            kept = "no checkpoint was kept"
+            kept = f"no checkpoint of its {self._name} was kept"
             if self._saved_at:
                 kept = f"the checkpoint of step {self._saved_at} stays in {self._path}"
             raise TrainingError(
                 f"{self._about.get('solver', 'training')}: the {what} is no finite number at step "
-                f"{self._step} of {self._steps}: {kept}; lower solver.learning_rate"
+                f"{self._step} of {self._steps}: {kept}; lower the solver's learning rate"
             )
         self._optimiser.step()
         if self._schedule is not None:

@@ -68,16 +68,17 @@ def fail(tracked_by: WandbTracker, folder: Path) -> None:
 
 
 @functools.cache
-def read(folder: Path) -> list[dict[str, Any]]:
-    """All that W&B's own reader finds in the one offline run below a run's folder."""
-    (run,) = (folder / "wandb").glob("offline-run-*")
+def read(run: Path) -> list[dict[str, Any]]:
+    """All that W&B's own reader finds in an offline run."""
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [json.loads(line) for line in printed.splitlines()]
 
 
 def records(folder: Path, kind: str) -> list[dict[str, Any]]:
-    return [record[kind] for record in read(folder) if record["type"] == kind]
+    """Those of a kind in the one offline run below a run's folder."""
+    (run,) = (folder / "wandb").glob("offline-run-*")
+    return [record[kind] for record in read(run) if record["type"] == kind]
 
 
 def history(folder: Path, curve: str) -> list[dict[str, Any]]:
@@ -108,6 +109,11 @@ def kept(folder: Path, kind: str) -> dict[str, Any]:
 
 
 def exit_code(folder: Path) -> int:
-    (record,) = records(folder, "exit")
-    code: int = record["exit_code"]
+    (code,) = exit_codes(folder)
     return code
+
+
+def exit_codes(folder: Path) -> list[int]:
+    """Of every time that a run was tracked, in order."""
+    runs = sorted((folder / "wandb").glob("offline-run-*"))
+    return [r["exit"]["exit_code"] for run in runs for r in read(run) if r["type"] == "exit"]

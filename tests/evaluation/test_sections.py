@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from evaluation.comparison import sort_runs
 from evaluation.report import Report
 from evaluation.runs import load, save
 from evaluation.sections import (
+    belief_section,
     chosen_section,
     difference_section,
     measure_sections,
@@ -183,3 +185,25 @@ def test_runs_from_before_choices_and_maps_still_load(tmp_path):
         kept = {name: arrays[name] for name in arrays if name != "policy_map"}
     np.savez_compressed(run.folder / "outcomes.npz", **kept)
     assert old.maps() == []
+
+
+def test_beliefs_have_a_table_where_any_run_judged_them(tmp_path):
+    runs = [finished(tmp_path / solver, solver, skill=1.0) for solver in ("exact", "net")]
+    assert belief_section(sort_runs(runs)) is None
+    figures = {
+        key: value
+        for name, mean in (("error", 0.03), ("log_loss", 0.5), ("brier", 0.2))
+        for key, value in ((name, mean), (f"{name}_low", mean / 2), (f"{name}_high", 2 * mean))
+    }
+    rows = [
+        {"belief": belief, "model": model, **figures, "error_chance": chance}
+        for belief, chance in (("learned", 0.01), ("learned - fitted", None))
+        for model in ("small", "all")
+    ]
+    judged = replace(runs[1], beliefs={"rows": rows, "diagrams": {}})
+    section = belief_section(sort_runs([runs[0], judged]))
+    shown = ["0.0300 [0.0150, 0.0600]", "0.5000 [0.2500, 1.0000]", "0.2000 [0.1000, 0.4000]"]
+    assert section.rows == [
+        ["toy · 1:10", "net", "learned", *shown, "0.0100"],
+        ["toy · 1:10", "net", "learned - fitted", *shown, "–"],
+    ]

@@ -1,0 +1,158 @@
+"""What a learner's run leaves in W&B, and what one whose training breaks does."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from evaluation.runs import load, load_all
+from solvers.checkpoint import load as load_checkpoint
+from tests.tracked_runs import exit_codes, history, kept, records, summary
+
+ROOT = Path(__file__).parents[2]
+QUICK = [
+    "rollouts.queries={train: 150, validation: 80, test: 150}",
+    "evaluation.prices=[0, 0.1, 1]",
+    "evaluation.resamples=100",
+    "env=full",
+    "tracker=wandb",
+    "sweep=s",
+]
+FEW = ["solver.pretraining=20", "solver.simulations=500", "solver.steps=20"]
+# Decay by 1e4 times the rate turns weights round and makes them nine times larger, step by step.
+BREAKS, WELL = "10000.0", "0"
+
+pytestmark = pytest.mark.slow
+
+
+def script(name, *arguments):
+    command = [sys.executable, str(ROOT / "scripts" / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def learn(out):
+    """A sweep of two trainings, the first of which breaks."""
+    decay = f"solver.weight_decay={BREAKS},{WELL}"
+    basic = "hydra/launcher=basic"
+    return script("train.py", "-m", "solver=history_net", decay, *QUICK, *FEW, f"out={out}", basic)
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs")
+    return out / "s", learn(out)
+
+
+@pytest.fixture(scope="module")
+def broken(learned):
+    """The folder of the run that broke."""
+    (folder,) = (path for path in learned[0].glob("history_net-*") if load(path) is None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def well(learned):
+    """The run that did not."""
+    (run,) = load_all(learned[0])
+    return run
+
+
+def test_a_training_that_breaks_says_so_and_the_sweep_goes_on(learned, broken, well):
+    _, done = learned
+    assert done.returncode != 0
+    said = (done.stdout + done.stderr).splitlines()
+    (failed,) = (line for line in said if "FAILED" in line)
+    assert f"solver.weight_decay={BREAKS}" in failed
+    assert "history_net: the " in failed
+    assert "is no finite number at step" in failed
+    assert str(broken / "checkpoints" / "tuning.pt") in failed
+    assert well.about["config"]["solver"]["weight_decay"] == float(WELL)
+
+
+def test_of_a_training_that_broke_the_last_good_checkpoint_stays(broken):
+    saved = load_checkpoint(broken / "checkpoints" / "tuning.pt")
+    assert 0 < saved["step"] < 20
+    assert math.isfinite(saved["loss"])
+    for state in (saved["modules"]["network"], saved["best"]["network"]):
+        assert all(torch.isfinite(tensor).all() for tensor in state.values())
+    assert not (broken / "checkpoints" / "policy.pt").exists()
+    assert not (broken / "metrics.json").exists()
+
+
+def test_in_wandb_it_failed_with_its_curve_so_far(broken, well):
+    assert exit_codes(broken) == [1]
+    assert exit_codes(well.folder) == [0]
+    rows = history(broken, "train")
+    assert rows
+    assert all(math.isfinite(row["loss"]) for row in rows if row["step"])
+    assert not history(broken, "frontier")
+
+
+def test_a_learners_curves_beliefs_policies_and_checkpoint_are_in_wandb(well):
+    folder = well.folder
+    metrics = records(folder, "metric")
+    steps = {metric.get("glob_name"): metric.get("step_metric") for metric in metrics}
+    assert steps["train/*"] == "train/step"
+    assert steps["frontier/*"] == "frontier/cost"
+    rows = history(folder, "train")
+    assert len([row for row in rows if "loss" in row]) >= 10
+    judged = [row for row in rows if "validation" in row]
+    assert {"belief_error", "belief_log_loss", "belief_brier"} <= judged[-1].keys()
+    assert len(judged) >= 2
+    assert len(history(folder, "frontier")) == 3
+    told = summary(folder)
+    for name in ("error", "log_loss", "brier"):
+        for key in (f"belief_{name}", f"fitted_belief_{name}"):
+            assert told[key] == pytest.approx(well.measures[key])
+    logged = {
+        key.removesuffix("._type"): value
+        for record in records(folder, "history")
+        for key, value in record["item"].items()
+        if key.endswith("._type")
+    }
+    assert logged == dict.fromkeys(
+        ("frontier", "policies", "beliefs"), "image-file"
+    ) | dict.fromkeys(("operating_points", "chosen", "belief_calibration"), "table-file")
+    media = folder / "wandb"
+    for figure in ("beliefs", "policies", "frontier"):
+        (picture,) = media.glob(f"offline-run-*/files/media/images/{figure}_*.png")
+        assert picture.read_bytes() == (folder / f"{figure}.png").read_bytes()
+    (path,) = media.glob("offline-run-*/files/media/table/belief_calibration_*.table.json")
+    table = json.loads(path.read_text())
+    assert table["columns"] == list(well.beliefs["rows"][0])
+    assert len(table["data"]) == 3 * (len(well.about["models"]) + 1)
+    (entry,) = kept(folder, "model")["manifest"]["contents"]
+    checkpoint = folder / "checkpoints" / "policy.pt"
+    assert Path(entry["local_path"]).read_bytes() == checkpoint.read_bytes()
+
+
+def test_started_again_what_broke_is_repeated_and_what_is_finished_is_not(learned, broken, well):
+    before = (well.folder / "metrics.json").stat().st_mtime_ns
+    again = learn(learned[0].parent)
+    assert again.returncode != 0
+    assert "is no finite number at step" in again.stderr
+    assert exit_codes(broken) == [1, 1]
+    assert not (broken / "metrics.json").exists()
+    assert (well.folder / "metrics.json").stat().st_mtime_ns == before
+    assert exit_codes(well.folder) == [0]
+
+
+def test_restored_it_reports_the_same_beliefs_and_all_are_compared(learned, well):
+    out = learned[0].parent
+    checkpoint = well.folder / "checkpoints" / "policy.pt"
+    for solver in (["checkpoint", f"solver.path={checkpoint}"], ["threshold"]):
+        done = script("train.py", f"solver={solver[0]}", *solver[1:], *QUICK, f"out={out}")
+        assert done.returncode == 0, done.stderr
+    runs = {run.about["solver"]: run for run in load_all(learned[0])}
+    assert runs["checkpoint"].beliefs == well.beliefs
+    assert (runs["checkpoint"].folder / "beliefs.png").is_file()
+    assert runs["threshold"].beliefs is None
+    assert not (runs["threshold"].folder / "beliefs.png").exists()
+    done = script("compare.py", learned[0])
+    assert done.returncode == 0, done.stderr
+    rows = (learned[0] / "tables" / "belief_calibration.csv").read_text().splitlines()
+    assert len(rows) == 1 + 2 * 3
