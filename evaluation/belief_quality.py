@@ -134,8 +134,10 @@ def _diagrams(held: Beliefs, draws: FloatArray, level: float) -> list[dict[str, 
     count, believed, score = (part[:, 0] for part in held.reliability(np.ones((1, len(held)))))
     diagrams = []
     for model, used in enumerate(count > 0):
-        # A resample may leave out every query of a bin, where a bin has few.
-        ends = np.nanquantile(draws[:, model, used], [(1 - level) / 2, (1 + level) / 2], axis=0)
+        # Where a bin has few queries, a resample may leave out all of them: the sample itself is
+        # one draw more, so that no bin is without.
+        drawn = np.concatenate([score[None, model, used], draws[:, model, used]])
+        ends = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
         columns = {
             "believed": believed[model, used],
             "score": score[model, used],

@@ -103,7 +103,8 @@ class Beliefs:
     def chance(self, draws: int, rng: np.random.Generator) -> FloatArray:
         """``(N,)`` the mean error of this belief were it true: right answers still do not come in
         those very shares (consistency resampling, Bröcker & Smith 2007). A query is as lucky at
-        one place as at the others."""
+        one place as at the others. Scores are taken to be 0 or 1: for graded ones, which vary
+        less, this is too much."""
         n_places, n, n_models = self.believed.shape
         error = np.zeros(n_models)
         cell = BINS * np.arange(n_models) + self.bins

@@ -124,3 +124,10 @@ def test_the_figure_has_a_panel_a_model_with_both_beliefs(setting):
             np.testing.assert_array_equal(line.get_ydata(), found.diagrams[belief][i]["score"])
         shown = [text.get_text() for text in axes.texts]
         assert shown[0] == f"error {row_of(found, LEARNED, NAMES[i])['error']:.3f}"
+
+
+def test_a_single_query_and_resample_still_give_plain_numbers(setting):
+    problem, test = setting
+    alone = test.take(np.array([0]))
+    found = belief_quality(Believer(problem), problem, alone, NAMES, resamples=1)
+    json.dumps([found.rows, found.diagrams, found.measures], allow_nan=False)
