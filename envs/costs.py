@@ -30,6 +30,17 @@ class Costs:
         """What one dearest-model call costs: the unit of the price."""
         return float(self.call[-1])
 
+    @property
+    def share(self) -> FloatArray:
+        """``(N,)`` cost of a verification as a share of the same model's call. A model whose calls
+        are free has no share to keep: its verification counts as free."""
+        return np.divide(self.verify, self.call, out=np.zeros(len(self.call)), where=self.call > 0)
+
+
+def ladder(ratio: float | FloatArray, n_models: int) -> FloatArray:
+    """``(..., N)`` costs of calls that rise geometrically from 1 to ``ratio`` ``(...)``."""
+    return np.asarray(ratio, dtype=np.float64)[..., None] ** (np.arange(n_models) / (n_models - 1))
+
 
 @dataclass(frozen=True)
 class CostModel:
@@ -70,15 +81,15 @@ class CostModel:
                 nothing (the price counts its calls).
         """
         if self.ratio is not None:
-            call = self.ratio ** np.linspace(0, 1, len(rollouts.models))
+            call = ladder(self.ratio, len(rollouts.models))
             return Costs(call, self._share(rollouts, verification) * call)
-        call, verify = (cost.mean(axis=0) for cost in self._logged(rollouts, verification))
-        if call[-1] <= 0:
+        costs = self._means(rollouts, verification)
+        if costs.unit <= 0:
             raise ValueError(
                 f"the dearest model {rollouts.models[-1]!r} costs nothing in this log, but the "
                 "price counts its calls: log its cost, or set costs.ratio"
             )
-        return Costs(call, verify)
+        return costs
 
     def apply(
         self, rollouts: Rollouts, verification: FloatArray | None, fitted: Costs
@@ -102,12 +113,14 @@ class CostModel:
         # A verification that was never made was never charged.
         return rollouts.cost, np.nan_to_num(verification)
 
+    def _means(self, rollouts: Rollouts, verification: FloatArray | None) -> Costs:
+        call, verify = self._logged(rollouts, verification)
+        return Costs(call.mean(axis=0), verify.mean(axis=0))
+
     def _share(self, rollouts: Rollouts, verification: FloatArray | None) -> FloatArray | float:
         """Cost of a verification as a share of the same model's answer, under a ladder."""
         if self.verifier != "logged":
             return float(self.verifier)
         if rollouts.cost is None or verification is None:
             return 0.0
-        call, verify = (cost.mean(axis=0) for cost in self._logged(rollouts, verification))
-        # A model whose answers are free has no share to keep: its verification counts as free.
-        return np.divide(verify, call, out=np.zeros_like(call), where=call > 0)
+        return self._means(rollouts, verification).share

@@ -1,4 +1,4 @@
-"""`Observation`: how signals become symbols."""
+"""`Observation`: how signals become symbols, and how symbols are drawn."""
 
 from __future__ import annotations
 
@@ -32,3 +32,13 @@ class Observation(Protocol):
     @property
     def representative(self) -> FloatArray:
         """``(N - 1, K, D)``: a typical signal of each symbol."""
+
+
+def draw_symbols(likelihood: FloatArray, vector: IntArray, rng: np.random.Generator) -> IntArray:
+    """Symbols ``(n,)`` of queries with these score vectors ``(n,)``, by likelihoods ``(S, K)``."""
+    draw, symbol = rng.random(len(vector)), np.zeros(len(vector), dtype=np.int64)
+    # The last edge is 1 up to rounding: a draw above it would fall off, so it is left out.
+    # An edge at a time: several times faster than gathering all edges of every query.
+    for edge in np.ascontiguousarray(likelihood.cumsum(axis=1)[:, :-1].T):
+        symbol += draw >= edge.take(vector)
+    return symbol

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from envs.costs import Costs
 from envs.history import History
 from envs.levels import discretise, smoothed_prior
-from envs.observation import Observation
+from envs.observation import Observation, draw_symbols
 from envs.pre_signal import PreSignal
 from envs.replay import Replay
 from envs.rules import Rules
@@ -413,12 +413,7 @@ class RoutingPOMDP:
         vector = rng.choice(len(self.prior), size=n, p=self.prior)
         signal = np.full((n, self.n_models, self.representative.shape[2]), np.nan)
         for model in range(self.n_models - 1):
-            edges = self.likelihood[model].cumsum(axis=1)
-            draw, symbol = rng.random(n), np.zeros(n, dtype=np.int64)
-            # The last edge is 1 up to rounding: a draw above it would fall off, so it is left out.
-            # An edge at a time: several times faster than gathering all edges of every query.
-            for edge in np.ascontiguousarray(edges[:, :-1].T):
-                symbol += draw >= edge.take(vector)
+            symbol = draw_symbols(self.likelihood[model], vector, rng)
             signal[:, model] = self.representative[model, symbol]
         score = self.score[vector]
         replay = Replay(

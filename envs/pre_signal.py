@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.observation import Observation
+from envs.observation import Observation, draw_symbols
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -92,9 +92,7 @@ class PreSignal:
     def sample(self, vector: IntArray, rng: np.random.Generator) -> FloatArray:
         """Signals ``(n, D)`` drawn for queries with these score vectors ``(n,)``, each symbol shown
         as its representative."""
-        # The last edge is 1 up to rounding: a draw above it would fall off, so it is left out.
-        edges = self.likelihood.cumsum(axis=1)[vector, :-1]
-        return self.representative[(rng.random((len(vector), 1)) >= edges).sum(axis=1)]
+        return self.representative[draw_symbols(self.likelihood, vector, rng)]
 
     @property
     def representative(self) -> FloatArray:

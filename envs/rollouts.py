@@ -141,6 +141,20 @@ class Rollouts:
             raise RolloutsError(f"the log has no split {split!r}: it has {present}")
         return self.take(rows)
 
+    def of_dataset(self, name: str | None) -> Self:
+        """The queries of one data set, or all for None.
+
+        Raises:
+            RolloutsError: there are none.
+        """
+        if name is None:
+            return self
+        rows = self.dataset == name
+        if not rows.any():
+            present = np.unique(self.dataset).tolist()
+            raise RolloutsError(f"rollouts.dataset is {name!r}: it has {present}")
+        return self.take(rows)
+
     def select(self, models: Sequence[str] | None) -> Self:
         """Some models by name, in the order given; None for all.
 

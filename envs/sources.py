@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from envs.calls_table import align, in_unit_interval, read_calls
 from envs.profiles import load_profile, simulate
 from envs.rollouts import Rollouts, RolloutsError, concatenate
-from envs.table_files import column, numbers, read_table, texts
+from envs.table_files import column, numbers, read_table, row_names, texts
 
 _SPLITS = ("train", "validation", "test")
 
@@ -218,7 +218,7 @@ def automix(
     try:
         rollouts = Rollouts(
             models=(small, large),
-            query_id=_identity(table, file),
+            query_id=row_names(table, ("id", "pid"), file),
             score=np.column_stack(scores),
             cost=None,
             signals={"confidence": np.column_stack([signal, np.full(n, np.nan)])},
@@ -228,22 +228,7 @@ def automix(
             if set(answers) <= set(names)
             else None,
             prompt=prompt,
-        )
+        ).of_dataset(dataset)
     except RolloutsError as error:
         raise RolloutsError(f"{file}: {error}") from error
-    if dataset is not None:
-        chosen = rollouts.dataset == dataset
-        if not chosen.any():
-            present = np.unique(rollouts.dataset).tolist()
-            raise RolloutsError(f"{file}: rollouts.dataset is {dataset!r}: it has {present}")
-        rollouts = rollouts.take(chosen)
     return rollouts.select(models)
-
-
-def _identity(table: pa.Table, file: Path) -> NDArray[np.str_]:
-    for name in ("id", "pid"):
-        if name in table.column_names:
-            ids = texts(table, name, file).astype(str)
-            if "" not in ids and len(np.unique(ids)) == len(ids):
-                return ids
-    return np.array([f"row-{row}" for row in range(1, table.num_rows + 1)])

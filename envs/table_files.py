@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +208,17 @@ def texts(
     if rows is not None:
         values = values.take(pa.array(rows))
     return pc.fill_null(values, "").to_numpy(zero_copy_only=False)
+
+
+def row_names(table: pa.Table, columns: Sequence[str], path: Path) -> NDArray[np.str_]:
+    """A name ``(n,)`` for each row: those of the first of these columns that is there and tells
+    all rows apart, else by the rows' numbers."""
+    for name in columns:
+        if name in table.column_names:
+            names = texts(table, name, path).astype(str)
+            if "" not in names and len(np.unique(names)) == len(names):
+                return names
+    return np.array([f"row-{row}" for row in range(1, table.num_rows + 1)])
 
 
 def _as_text(table: pa.Table, name: str, path: Path) -> pa.ChunkedArray:

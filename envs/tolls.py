@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.costs import Costs
+from envs.costs import Costs, ladder
 
 FloatArray = NDArray[np.float64]
 
@@ -53,12 +54,9 @@ class Tolls:
     """
 
     def __init__(self, price: Choice, ratio: Choice | None, costs: Costs, n_envs: int = 1) -> None:
-        self._costs = costs
+        self._costs, self._share = costs, costs.share
         self._price = _checked("price", price, 0.0, n_envs)
         self._ratio = None if ratio is None else _checked("ratio", ratio, 1.0, n_envs)
-        self._rungs = np.linspace(0, 1, len(costs.call))
-        free = costs.call <= 0
-        self._share = np.where(free, 0.0, costs.verify / np.where(free, 1.0, costs.call))
         self.drawn = isinstance(price, tuple) or isinstance(ratio, tuple)
         self.vary = self.drawn or isinstance(price, np.ndarray) or isinstance(ratio, np.ndarray)
         self.ladder = ratio is not None
@@ -90,8 +88,14 @@ class Tolls:
     def _terms(self, price: FloatArray, ratio: FloatArray | None) -> Terms:
         if ratio is None:
             return Terms(price, price / self._costs.unit)
-        call = ratio[:, None] ** self._rungs
+        call = ladder(ratio, len(self._costs.call))
         return Terms(price, price / ratio, call, self._share * call)
+
+
+def log_uniform(low: float, high: float, n: int, rng: np.random.Generator) -> FloatArray:
+    """``(n,)`` numbers drawn evenly over the logarithm from ``low`` to ``high``."""
+    # The ends are met exactly, whatever rounding makes of the exponential.
+    return np.clip(np.exp(rng.uniform(math.log(low), math.log(high), size=n)), low, high)
 
 
 def _checked(name: str, choice: Choice, least: float, n_envs: int) -> Choice:
@@ -115,9 +119,7 @@ def _checked(name: str, choice: Choice, least: float, n_envs: int) -> Choice:
 
 def _drawn(choice: Choice, rows: NDArray[np.int64], rng: np.random.Generator) -> FloatArray:
     if isinstance(choice, tuple):
-        low, high = choice
-        # The ends are met exactly, whatever rounding makes of the power.
-        return np.clip(low * (high / low) ** rng.random(len(rows)), low, high)
+        return log_uniform(*choice, len(rows), rng)
     if isinstance(choice, np.ndarray):
         return choice[rows]
     return np.full(len(rows), choice)

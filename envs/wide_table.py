@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from envs.calls_table import align, in_unit_interval, signal_columns
 from envs.rollouts import FloatArray, Rollouts, RolloutsError
-from envs.table_files import column, numbers, read_table, texts
+from envs.table_files import column, numbers, read_table, row_names, texts
 
 _ANSWER, _COST = "|model_response", "|total_cost"
 _PICKLES = (".pkl", ".pickle")
@@ -60,7 +60,7 @@ def routerbench(
     try:
         log = Rollouts(
             models=tuple(found[i] for i in order),
-            query_id=_sample_ids(table, file),
+            query_id=row_names(table, ("sample_id",), file),
             score=np.column_stack([score[i] for i in order]),
             cost=np.column_stack([cost[i] for i in order]),
             signals={},
@@ -68,15 +68,9 @@ def routerbench(
             dataset=texts(table, "eval_name", file).astype(str),
             answer=answer,
             prompt=texts(table, "prompt", file),
-        )
+        ).of_dataset(dataset)
     except RolloutsError as error:
         raise RolloutsError(f"{file}: {error}") from error
-    if dataset is not None:
-        rows = log.dataset == dataset
-        if not rows.any():
-            present = np.unique(log.dataset).tolist()
-            raise RolloutsError(f"{file}: rollouts.dataset is {dataset!r}: it has {present}")
-        log = log.take(rows)
     return log.select(models)
 
 
@@ -89,14 +83,6 @@ def refuse_pickle(file: Path) -> None:
             f"python scripts/convert_pickle.py {file} {file.with_name(target)} "
             "(reads tables, and refuses everything else)"
         )
-
-
-def _sample_ids(table: pa.Table, file: Path) -> NDArray[np.str_]:
-    if "sample_id" in table.column_names:
-        ids = texts(table, "sample_id", file).astype(str)
-        if "" not in ids and len(np.unique(ids)) == len(ids):
-            return ids
-    return np.array([f"row-{row}" for row in range(1, table.num_rows + 1)])
 
 
 def _chargeable(costs: FloatArray) -> NDArray[np.bool_]:

@@ -8,7 +8,7 @@ vectors alone, and a backup is a product with a likelihood, not with a matrix.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from envs import History, Replay, RoutingPOMDP
 from envs.decision_graph import Choice, DecisionGraph, Node
 from solvers.pruning import pruned_sum
+from solvers.settings import check_words
 from solvers.solver import Actions, Solver
 from solvers.value_iteration import AlphaVectors
 
@@ -42,10 +43,7 @@ class AlphaVectorIteration(Solver):
     max_histories: int = 2**20
 
     def __post_init__(self) -> None:
-        if self.region not in get_args(Region):
-            raise ValueError(
-                f"solver.region is {self.region!r}: expected one of {get_args(Region)}"
-            )
+        check_words(self, region=Region)
 
     def solve(self, problem: RoutingPOMDP, train: Replay | None = None) -> AlphaPolicy:
         """The optimal policy with its alpha vectors.

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from scipy.stats import rankdata
 
 from envs import Replay, RoutingPOMDP
 from solvers.exact import Exact
+from solvers.settings import check_least, check_words
 from solvers.solver import Solver, TablePolicy
 
 FloatArray = NDArray[np.float64]
@@ -57,13 +58,8 @@ class AutoMixPOMDP(Solver):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.particles < 1:
-            raise ValueError(f"solver.particles is {self.particles}: expected at least 1")
-        if self.conditioning not in get_args(Conditioning):
-            raise ValueError(
-                f"solver.conditioning is {self.conditioning!r}: expected one of "
-                f"{get_args(Conditioning)}"
-            )
+        check_least(self, particles=1)
+        check_words(self, conditioning=Conditioning)
         if not 0 < self.bandwidth < np.inf:
             raise ValueError(f"solver.bandwidth is {self.bandwidth}: expected a factor > 0")
 

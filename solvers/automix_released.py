@@ -27,6 +27,7 @@ from scipy.ndimage import gaussian_filter
 
 from envs import STAY, History, Replay, RoutingPOMDP, Rules
 from solvers.automix import require_confidence
+from solvers.settings import check_least
 from solvers.solver import Actions, Policy, Solver
 from solvers.threshold import require_one_signal
 
@@ -116,8 +117,7 @@ class Released(Solver):
                 f"solver.bins is {self.bins}: expected one of {_BINS}, the only ones at which the "
                 "release bins as it says"
             )
-        if self.regions < 1:
-            raise ValueError(f"solver.regions is {self.regions}: expected at least 1")
+        check_least(self, regions=1)
 
     @abstractmethod
     def candidates(self, train: PairReplay) -> Candidates:

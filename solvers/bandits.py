@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs import STAY, History, Replay, RoutingPOMDP, Rules
 from solvers.baselines import FixedChoice, uniform
+from solvers.settings import check_least, check_shares, check_words
 from solvers.solver import Actions, FrontierSolver, Log, Policy, Training
 
 FloatArray = NDArray[np.float64]
@@ -51,14 +52,9 @@ class PickLLM(FrontierSolver):
     log: Log | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if self.variant not in get_args(Variant):
-            raise ValueError(
-                f"solver.variant is {self.variant!r}: expected one of {get_args(Variant)}"
-            )
-        _check_rounds(self.rounds)
-        for key in ("learning_rate", "epsilon"):
-            if not 0 < getattr(self, key) <= 1:
-                raise ValueError(f"solver.{key} is {getattr(self, key)}: expected in (0, 1]")
+        check_words(self, variant=Variant)
+        check_least(self, rounds=1)
+        check_shares(self, "learning_rate", "epsilon")
 
     def with_training(self, training: Training) -> PickLLM:
         return replace(self, log=training.log)
@@ -144,11 +140,8 @@ class C2MABV(FrontierSolver):
     log: Log | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        _check_rounds(self.rounds)
-        if self.size < 1:
-            raise ValueError(f"solver.size is {self.size}: expected at least 1")
-        if not 0 < self.satisfied <= 1:
-            raise ValueError(f"solver.satisfied is {self.satisfied}: expected in (0, 1]")
+        check_least(self, rounds=1, size=1)
+        check_shares(self, "satisfied")
         if not 0 <= self.confidence < np.inf:
             raise ValueError(f"solver.confidence is {self.confidence}: expected a number >= 0")
         if self.budget is not None and not self.budget > 0:
@@ -334,8 +327,3 @@ def _draw(share: FloatArray, uniform: FloatArray) -> IntArray:
     """Which set each uniform number falls on; ``share`` is ``(B,)`` or ``(m, B)``."""
     below = uniform[:, None] >= share.cumsum(axis=-1)
     return np.minimum(below.sum(axis=1), share.shape[-1] - 1)
-
-
-def _check_rounds(rounds: int) -> None:
-    if rounds < 1:
-        raise ValueError(f"solver.rounds is {rounds}: expected at least 1")

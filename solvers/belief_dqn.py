@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from envs import Episodes, Replay, RoutingPOMDP
 from solvers.belief_mdp import BeliefMDP, BeliefPolicy, Positions, inputs, onward
-from solvers.belief_training import Course, require, restored, warn_if_unjudged
+from solvers.belief_training import Course, restored, warn_if_unjudged
+from solvers.settings import check_least, check_shares
 from solvers.solver import Solver, Training
 from solvers.training import Loop
 
@@ -66,8 +67,8 @@ class BeliefDQN(Solver):
     training: Training = field(default_factory=Training, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        counts, shares = ("hidden", "episodes", "steps", "batch"), ("learning_rate", "target_rate")
-        require(self, counts, shares)
+        check_least(self, hidden=1, episodes=1, steps=1, batch=1)
+        check_shares(self, "learning_rate", "target_rate")
 
     def with_training(self, training: Training) -> BeliefDQN:
         return replace(self, training=training)

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from envs import Episodes, Replay, RoutingPOMDP
 from solvers.belief_mdp import BeliefMDP, BeliefPolicy, Positions, inputs, within
-from solvers.belief_training import Course, require, restored, warn_if_unjudged
+from solvers.belief_training import Course, restored, warn_if_unjudged
+from solvers.settings import check_least, check_shares
 from solvers.solver import Solver, Training
 from solvers.training import Loop
 
@@ -79,11 +80,9 @@ class BeliefPPO(Solver):
     training: Training = field(default_factory=Training, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        counts = ("hidden", "updates", "episodes", "epochs", "minibatches")
-        require(self, counts, ("learning_rate", "clip", "gae_lambda", "max_gradient"))
-        for key in ("entropy", "value_weight"):
-            if not getattr(self, key) >= 0:
-                raise ValueError(f"solver.{key} is {getattr(self, key)}: expected at least 0")
+        check_least(self, hidden=1, updates=1, episodes=1, epochs=1, minibatches=1)
+        check_least(self, entropy=0, value_weight=0)
+        check_shares(self, "learning_rate", "clip", "gae_lambda", "max_gradient")
 
     def with_training(self, training: Training) -> BeliefPPO:
         return replace(self, training=training)

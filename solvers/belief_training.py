@@ -15,7 +15,7 @@ from torch import nn
 from envs import RoutingPOMDP
 from solvers.belief_mdp import BeliefMDP, BeliefPolicy
 from solvers.checkpoint import about, save
-from solvers.solver import Solver, Training
+from solvers.solver import Training
 from solvers.tolls import Terms, packed, unpacked
 from solvers.training import Loop, device_of, mean_return
 
@@ -113,16 +113,6 @@ def restored(
     for policy in found:
         terms.check(policy.problem)
     return found
-
-
-def require(solver: Solver, counts: Sequence[str], shares: Sequence[str]) -> None:
-    """Checks hyperparameters: ``counts`` are at least 1, ``shares`` in (0, 1]."""
-    for key in counts:
-        if getattr(solver, key) < 1:
-            raise ValueError(f"solver.{key} is {getattr(solver, key)}: expected at least 1")
-    for key in shares:
-        if not 0 < getattr(solver, key) <= 1:
-            raise ValueError(f"solver.{key} is {getattr(solver, key)}: expected in (0, 1]")
 
 
 def warn_if_unjudged(training: Training, patience: int | None) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from envs import STAY, History, Replay, RoutingPOMDP, Rules
 from solvers.baselines import uniform
 from solvers.budget import neighbours
+from solvers.settings import check_least
 from solvers.signal_regression import FittedRegression, SignalRegression
 from solvers.solver import Actions, FrontierSolver, Policy
 
@@ -46,8 +47,7 @@ class CascadeRouting(FrontierSolver):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.draws < 1:
-            raise ValueError(f"solver.draws is {self.draws}: expected at least 1")
+        check_least(self, draws=1)
         if self.budget is not None and not self.budget > 0:
             raise ValueError(f"solver.budget is {self.budget}: expected a share > 0, or null")
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import STAY, History, Replay, RoutingPOMDP, Rules
+from solvers.settings import check_least
 from solvers.signal_regression import FittedRegression, SignalRegression
 from solvers.solver import Actions, FrontierSolver, Policy
 
@@ -49,9 +50,7 @@ class FittedQ(FrontierSolver):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for key in ("knots", "folds"):
-            if getattr(self, key) < 2:
-                raise ValueError(f"solver.{key} is {getattr(self, key)}: expected at least 2")
+        check_least(self, knots=2, folds=2)
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from envs import Replay, RoutingPOMDP
 from solvers.places import Places, Returns, open_loop
+from solvers.settings import check_least, check_shares
 from solvers.simulated import simulated
 from solvers.solver import Policy, Training
 from solvers.tolls import Terms
@@ -237,14 +238,8 @@ def fit(
 
 def check_settings(settings: Settings, least: Mapping[str, int]) -> None:
     """Raise ValueError for settings out of range."""
-    for key, smallest in {**_LEAST, **least}.items():
-        if getattr(settings, key) < smallest:
-            raise ValueError(
-                f"solver.{key} is {getattr(settings, key)}: expected at least {smallest}"
-            )
-    for key in ("learning_rate", "tuning_rate"):
-        if not 0 < getattr(settings, key) <= 1:
-            raise ValueError(f"solver.{key} is {getattr(settings, key)}: expected in (0, 1]")
+    check_least(settings, **_LEAST, **least)
+    check_shares(settings, "learning_rate", "tuning_rate")
 
 
 def plain_settings(settings: Settings) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from envs import History, Replay, RoutingPOMDP, Rules
 from solvers.budget import neighbours
+from solvers.settings import check_least
 from solvers.solver import Actions, FrontierSolver, Policy, Unbound
 from solvers.text_models import FittedFeatures, Kind, ScoreModel, TextFeatures, logistic
 from solvers.threshold import ThresholdPolicy, best_chain, best_cut
@@ -48,8 +49,7 @@ class FrugalGPT(FrontierSolver):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.max_models < 1:
-            raise ValueError(f"solver.max_models is {self.max_models}: expected at least 1")
+        check_least(self, max_models=1)
         if self.budget is not None and not self.budget > 0:
             raise ValueError(f"solver.budget is {self.budget}: expected a share > 0, or null")
         TextFeatures(self.features)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import Replay, RoutingPOMDP
+from solvers.settings import check_least
 from solvers.solver import Policy, Solver
 from solvers.threshold import ThresholdPolicy, chains, require_one_signal
 
@@ -33,8 +34,7 @@ class Margin(Solver):
     thresholds: int = 256
 
     def __post_init__(self) -> None:
-        if self.thresholds < 1:
-            raise ValueError(f"solver.thresholds is {self.thresholds}: expected at least 1")
+        check_least(self, thresholds=1)
 
     def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy:
         """Fits chain and threshold on ``train``.

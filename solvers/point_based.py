@@ -19,6 +19,7 @@ from envs import History, Replay, RoutingPOMDP
 from envs.decision_graph import Choice, DecisionGraph, Node
 from solvers.alpha_vectors import best_at
 from solvers.bounds import informed, open_loop
+from solvers.settings import check_least
 from solvers.solver import Actions, Log, Solver, Training
 from solvers.value_iteration import AlphaVectors
 
@@ -44,8 +45,7 @@ class PointBased(Solver):
     def __post_init__(self) -> None:
         if not self.gap > 0:
             raise ValueError(f"solver.gap is {self.gap}: expected a number > 0")
-        if self.max_trials < 1:
-            raise ValueError(f"solver.max_trials is {self.max_trials}: expected at least 1")
+        check_least(self, max_trials=1)
 
     def with_training(self, training: Training) -> PointBased:
         return replace(self, log=training.log)

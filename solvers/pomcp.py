@@ -20,7 +20,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pomdp_py
@@ -38,6 +38,7 @@ from solvers.pomcp_model import (
     Rollout,
     TreePolicy,
 )
+from solvers.settings import check_least, check_words
 from solvers.solver import Actions, Solver
 
 Tree = Literal["pomcp", "pouct"]
@@ -79,20 +80,10 @@ class POMCP(Solver):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for key in ("simulations", "particles"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"solver.{key} is {getattr(self, key)}: expected at least 1")
-        for key, kind in (("rollout", Rollout), ("tree", Tree), ("decide", Decide)):
-            if getattr(self, key) not in get_args(kind):
-                raise ValueError(
-                    f"solver.{key} is {getattr(self, key)!r}: expected one of {get_args(kind)}"
-                )
+        check_least(self, simulations=1, particles=1, prior_visits=0, seed=0)
+        check_words(self, rollout=Rollout, tree=Tree, decide=Decide)
         if self.max_depth is not None and self.max_depth < 1:
             raise ValueError(f"solver.max_depth is {self.max_depth}: expected null or at least 1")
-        if self.prior_visits < 0:
-            raise ValueError(f"solver.prior_visits is {self.prior_visits}: expected at least 0")
-        if self.seed < 0:
-            raise ValueError(f"solver.seed is {self.seed}: expected at least 0")
         if not 0 <= self.exploration < np.inf:
             raise ValueError(f"solver.exploration is {self.exploration}: expected a number >= 0")
 

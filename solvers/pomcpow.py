@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from envs import History, Replay, RoutingPOMDP
 from solvers.continuous import ContinuousPOMDP
 from solvers.pomcpow_model import SearchTables, SignalPool
+from solvers.settings import check_least, check_shares, check_words
 from solvers.solver import Actions, Solver
 
 FloatArray = NDArray[np.float64]
@@ -69,25 +70,15 @@ class POMCPOW(Solver):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for key in ("simulations", "prior_visits"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"solver.{key} is {getattr(self, key)}: expected at least 1")
+        check_least(self, simulations=1, prior_visits=1, seed=0)
+        check_shares(self, "widening_power")
+        check_words(self, decide=Decide)
         if self.particles is not None and self.particles < 1:
             raise ValueError(f"solver.particles is {self.particles}: expected null or at least 1")
         if not 0 < self.widening < np.inf:
             raise ValueError(f"solver.widening is {self.widening}: expected a number > 0")
-        if not 0 < self.widening_power <= 1:
-            raise ValueError(
-                f"solver.widening_power is {self.widening_power}: expected a number in (0, 1]"
-            )
         if not 0 <= self.exploration < np.inf:
             raise ValueError(f"solver.exploration is {self.exploration}: expected a number >= 0")
-        if self.decide not in get_args(Decide):
-            raise ValueError(
-                f"solver.decide is {self.decide!r}: expected one of {get_args(Decide)}"
-            )
-        if self.seed < 0:
-            raise ValueError(f"solver.seed is {self.seed}: expected at least 0")
 
     def solve(self, problem: RoutingPOMDP, train: Replay | None = None) -> POMCPOWPolicy:
         """The policy at the problem's price; see `solve_frontier`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from envs import Replay, RoutingPOMDP
 from solvers.baselines import FixedChoice
+from solvers.settings import check_words
 from solvers.solver import FrontierSolver, Policy, Unbound
 from solvers.text_models import FittedFeatures, Kind, ScoreModel, TextFeatures, logistic
 from solvers.threshold import best_cut
@@ -48,10 +49,7 @@ class Pregeneration(FrontierSolver):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.estimator not in get_args(Estimator):
-            raise ValueError(
-                f"solver.estimator is {self.estimator!r}: expected one of {get_args(Estimator)}"
-            )
+        check_words(self, estimator=Estimator)
         if self.hybrid_tolerance is not None and not 0 <= self.hybrid_tolerance <= 1:
             raise ValueError(
                 f"solver.hybrid_tolerance is {self.hybrid_tolerance}: expected null or a "

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from envs import Replay, RoutingPOMDP
 from solvers.copula_chain import Calibration, CopulaChain, stretched
+from solvers.settings import check_least
 from solvers.solver import FrontierSolver, Policy
 from solvers.threshold import ThresholdPolicy, chains, require_one_signal
 
@@ -41,9 +42,7 @@ class RationalTuning(FrontierSolver):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for key, least in (("cells", 4), ("starts", 0)):
-            if getattr(self, key) < least:
-                raise ValueError(f"solver.{key} is {getattr(self, key)}: expected at least {least}")
+        check_least(self, cells=4, starts=0)
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay

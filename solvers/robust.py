@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from envs import Replay, RoutingPOMDP
 from solvers.exact import Exact, Tables, backward_induction
+from solvers.settings import check_least
 from solvers.solver import FrontierSolver, TablePolicy
 
 FloatArray = NDArray[np.float64]
@@ -39,12 +40,9 @@ class Bayes(FrontierSolver):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.draws < 1:
-            raise ValueError(f"solver.draws is {self.draws}: expected at least 1")
+        check_least(self, draws=1, seed=0)
         if not 0 < self.strength < np.inf:
             raise ValueError(f"solver.strength is {self.strength}: expected a number > 0")
-        if self.seed < 0:
-            raise ValueError(f"solver.seed is {self.seed}: expected at least 0")
 
     def posterior(self, problem: RoutingPOMDP, train: Replay) -> list[RoutingPOMDP]:
         """The drawn models."""

@@ -19,7 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from envs import RoutingPOMDP, Rules
+from envs import Costs, RoutingPOMDP, Rules
+from envs.costs import ladder
+from envs.tolls import log_uniform
 
 FloatArray = NDArray[np.float64]
 
@@ -72,19 +74,19 @@ class Terms:
         verify[-1] = 0
         if ratios is None:
             return cls((low, high), None, call / call[-1], verify / call[-1])
-        # A model whose calls are free has no share to keep (as in `CostModel`).
-        share = np.divide(verify, call, out=np.zeros_like(call), where=call > 0)
+        share = Costs(call, verify).share
         return cls((low, high), (ratios[0], ratios[1]), call / call[-1], share)
 
     def draw(self, m: int, rng: np.random.Generator) -> FloatArray:
         """Random tolls ``(m, 2N)``: prices evenly over the logarithm of their range, a few of them
         at its lower end, which may be 0; ratios evenly over the logarithm of theirs."""
-        price = _log_uniform(max(self.prices[0], _LEAST), self.prices[1], m, rng)
+        least = max(self.prices[0], _LEAST)
+        price = log_uniform(least, max(least, self.prices[1]), m, rng)
         price[rng.random(m) < 0.05] = self.prices[0]
         if self.ratios is None:
             return price[:, None] * np.concatenate([self.call, self.verify])
-        ratio = _log_uniform(*self.ratios, m, rng)
-        call = ratio[:, None] ** (np.linspace(0, 1, len(self.call)) - 1)
+        ratio = log_uniform(*self.ratios, m, rng)
+        call = ladder(ratio, len(self.call)) / ratio[:, None]
         return price[:, None] * np.concatenate([call, call * self.verify], axis=1)
 
     def check(self, problem: RoutingPOMDP) -> None:
@@ -102,13 +104,12 @@ class Terms:
                 )
             return
         ratio = call[-1] / call[0] if call[0] > 0 else math.inf
-        ladder = ratio ** (np.linspace(0, 1, len(call)) - 1) if math.isfinite(ratio) else call
         if not self.ratios[0] * 0.999 <= ratio <= self.ratios[1] * 1.001:
             _warn(
                 f"cost ratio {ratio:g} lies outside the trained range "
                 f"[{self.ratios[0]:g}, {self.ratios[1]:g}]"
             )
-        elif not np.allclose(call / call[-1], ladder, rtol=0.05):
+        elif not np.allclose(call / call[0], ladder(ratio, len(call)), rtol=0.05):
             _warn(f"costs {_shown(call / call[-1])} are no ladder from 1 to {ratio:g}, as trained")
         elif not np.allclose(verify / call[:-1], self.verify[:-1], rtol=0.05, atol=1e-9):
             _warn(
@@ -156,10 +157,6 @@ def toll_matrix(rules: Rules) -> FloatArray:
 def toll_features(tolls: Tensor) -> Tensor:
     """What a network sees of tolls ``(m, 2N)``: ``(m, 4N)``, a logarithm and a share of one."""
     return torch.cat([torch.log10(tolls + _LEAST) / 2, tolls / (1 + tolls)], dim=-1)
-
-
-def _log_uniform(low: float, high: float, m: int, rng: np.random.Generator) -> FloatArray:
-    return np.exp(rng.uniform(math.log(low), math.log(max(high, low)), size=m))
 
 
 def _warn(what: str) -> None:

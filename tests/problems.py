@@ -95,6 +95,16 @@ def random_replay(n: int, n_models: int, rng: np.random.Generator, signals: int 
     )
 
 
+def toy_replay() -> Replay:
+    """One query of three models, with numbers to reckon with by hand."""
+    return Replay(
+        score=np.array([[0.25, 0.5, 1.0]]),
+        call_cost=np.array([[1.0, 10.0, 100.0]]),
+        verify_cost=np.array([[0.5, 5.0, 50.0]]),
+        signal=np.array([[[-2.0], [0.75], [9.0]]]),
+    )
+
+
 def steps(
     replay: Replay, policy: TablePolicy, rows: slice = slice(None)
 ) -> Iterator[tuple[Episodes, np.ndarray]]:

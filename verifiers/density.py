@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Protocol, Self, get_args
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from verifiers.binning import Binning, inner_edges
-from verifiers.histogram import Conditioning, row_of
+from verifiers.histogram import Conditioning, check_settings, medians, row_of
 from verifiers.scale import LIMIT, LogitScale, Scale
 
 FloatArray = NDArray[np.float64]
@@ -76,18 +76,7 @@ class DensityObservation(ABC):
     representative: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.bins < 1:
-            raise ValueError(f"observation.bins is {self.bins}: expected at least 1")
-        for key, allowed in (
-            ("binning", get_args(Binning)),
-            ("conditioning", get_args(Conditioning)),
-            ("scale", get_args(Scale)),
-        ):
-            if (value := getattr(self, key)) not in allowed:
-                raise ValueError(f"observation.{key} is {value!r}: expected one of {allowed}")
-        for key in ("smoothing", "shrinkage"):
-            if not 0 < getattr(self, key) < np.inf:
-                raise ValueError(f"observation.{key} is {getattr(self, key)}: expected > 0")
+        check_settings(self, binning=Binning, conditioning=Conditioning, scale=Scale)
 
     @abstractmethod
     def _fit(self, z: FloatArray, weight: FloatArray) -> Densities:
@@ -172,9 +161,4 @@ class DensityObservation(ABC):
         middle = self.scale_[model].inverse((edges[:-1] + edges[1:]) / 2)
         fallback = np.full(self.bins, signal.max())
         fallback[1 : 1 + len(middle)] = middle
-        return np.array(
-            [
-                np.median(signal[symbol == k]) if (symbol == k).any() else fallback[k]
-                for k in range(self.bins)
-            ]
-        )
+        return medians(signal, symbol, fallback)

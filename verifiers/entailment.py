@@ -6,11 +6,10 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 from verifiers.live import Case, LiveVerifier, Signal, judge_of
-from verifiers.prompt import Prompt
-from verifiers.sampling import check_sampling
+from verifiers.prompt import prompt_of
+from verifiers.sampling import check_sampling, mean_of_read
 
 _WORDS = re.compile(r"(?:(\bnot|n't)\s+(?:\w+\s+){0,2}?)?\b(entail|contradict|neutral)")
 _WORTH = {"entail": 1.0, "neutral": 0.5, "contradict": 0.0}
@@ -43,14 +42,11 @@ class Entailment(LiveVerifier):
     temperature: float = 0.0
     max_tokens: int = 16
     prompt: str | None = None
+    _prompt = prompt_of("entailment")
 
     def __post_init__(self) -> None:
         check_sampling(self)
         _ = self._prompt
-
-    @cached_property
-    def _prompt(self) -> Prompt:
-        return Prompt.read(self.prompt, "entailment", ("context", "question", "answer"))
 
     def prompt_texts(self) -> Mapping[str, str]:
         return {self._prompt.source: self._prompt.text}
@@ -62,12 +58,7 @@ class Entailment(LiveVerifier):
             temperature=self.temperature,
             max_tokens=self.max_tokens,
         )
-        found = [judgement(completion.text) for completion in completions]
-        read = [worth for worth in found if worth is not None]
-        return Signal(
-            sum(read) / len(read) if read else 0.0,
-            {"unparsable": float(len(found) - len(read)), "no_verdict": float(not read)},
-        )
+        return mean_of_read([judgement(completion.text) for completion in completions])
 
 
 def judgement(text: str) -> float | None:

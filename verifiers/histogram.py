@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,17 +50,7 @@ class Histogram:
     representative: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.bins < 1:
-            raise ValueError(f"observation.bins is {self.bins}: expected at least 1")
-        for key, value, allowed in (
-            ("binning", self.binning, get_args(Binning)),
-            ("conditioning", self.conditioning, get_args(Conditioning)),
-        ):
-            if value not in allowed:
-                raise ValueError(f"observation.{key} is {value!r}: expected one of {allowed}")
-        for key in ("smoothing", "shrinkage"):
-            if not 0 < getattr(self, key) < np.inf:
-                raise ValueError(f"observation.{key} is {getattr(self, key)}: expected > 0")
+        check_settings(self, binning=Binning, conditioning=Conditioning)
 
     @property
     def n_symbols(self) -> int:
@@ -120,12 +110,31 @@ class Histogram:
         # has likelihood 0, by the largest signal.
         fallback = np.full(self.bins, signal.max())
         fallback[: len(edges) + 1] = np.concatenate([[signal.min()], edges])
-        return np.array(
-            [
-                np.median(signal[symbol == k]) if (symbol == k).any() else fallback[k]
-                for k in range(self.bins)
-            ]
-        )
+        return medians(signal, symbol, fallback)
+
+
+def check_settings(observation: Any, **literals: Any) -> None:
+    """Raise ValueError for ``bins``, ``smoothing`` or ``shrinkage`` out of range, and for a word
+    that is none of its ``Literal``; the message names the key."""
+    if observation.bins < 1:
+        raise ValueError(f"observation.bins is {observation.bins}: expected at least 1")
+    for key, literal in literals.items():
+        value, allowed = getattr(observation, key), get_args(literal)
+        if value not in allowed:
+            raise ValueError(f"observation.{key} is {value!r}: expected one of {allowed}")
+    for key in ("smoothing", "shrinkage"):
+        if not 0 < getattr(observation, key) < np.inf:
+            raise ValueError(f"observation.{key} is {getattr(observation, key)}: expected > 0")
+
+
+def medians(signal: FloatArray, symbol: IntArray, fallback: FloatArray) -> FloatArray:
+    """The median signal of each symbol, ``(K,)``, or ``fallback`` ``(K,)`` where there is none."""
+    return np.array(
+        [
+            np.median(signal[symbol == k]) if (symbol == k).any() else other
+            for k, other in enumerate(fallback)
+        ]
+    )
 
 
 def row_of(level: IntArray, score_vectors: IntArray) -> IntArray:

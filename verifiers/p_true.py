@@ -5,13 +5,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from scipy.special import expit, logsumexp
 
 from verifiers.live import Case, LiveVerifier, Signal, Token
-from verifiers.prompt import Prompt
+from verifiers.prompt import prompt_of
 from verifiers.sampling import check_sampling
 
 # What tokenisers write for a leading space, and what may stand around a word.
@@ -46,14 +45,11 @@ class PTrue(LiveVerifier):
     max_tokens: int = 1
     missing: float | None = 0.5
     prompt: str | None = None
+    _prompt = prompt_of("p_true")
 
     def __post_init__(self) -> None:
         check_sampling(self)
         _ = self._prompt
-
-    @cached_property
-    def _prompt(self) -> Prompt:
-        return Prompt.read(self.prompt, "p_true", ("context", "question", "answer"))
 
     def prompt_texts(self) -> Mapping[str, str]:
         return {self._prompt.source: self._prompt.text}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from envs import Rollouts
 from verifiers.live import Case, LiveVerifier, Signal, judge_of
 from verifiers.normalise import extract_number
-from verifiers.prompt import Prompt
+from verifiers.prompt import prompt_of
 from verifiers.sampling import check_sampling
 from verifiers.verifier import LoggedSignal
 
@@ -51,14 +50,11 @@ class PreQuery(LiveVerifier):
     max_tokens: int = 16
     missing: float | None = 0.5
     prompt: str | None = None
+    _prompt = prompt_of("pre_query", ("context", "question"))
 
     def __post_init__(self) -> None:
         check_sampling(self)
         _ = self._prompt
-
-    @cached_property
-    def _prompt(self) -> Prompt:
-        return Prompt.read(self.prompt, "pre_query", ("context", "question"))
 
     def prompt_texts(self) -> Mapping[str, str]:
         return {self._prompt.source: self._prompt.text}

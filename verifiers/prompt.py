@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -71,6 +72,14 @@ class Prompt:
             answer=case.answer.text.strip() or "(no answer)",
         )
         return [{"role": "user", "content": text.rstrip()}]
+
+
+def prompt_of(
+    shipped: str, places: Collection[str] = ("context", "question", "answer")
+) -> cached_property[Prompt]:
+    """A verifier's prompt, read when it is first asked for: that of its attribute ``prompt``; see
+    `Prompt.read`."""
+    return cached_property(lambda verifier: Prompt.read(verifier.prompt, shipped, places))
 
 
 def question_of(query: Query) -> str:

@@ -1,9 +1,12 @@
-"""What may be asked of an endpoint."""
+"""What may be asked of an endpoint, and what its samples say together."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
+
+from verifiers.live import Signal
 
 _LEAST = {"samples": 1, "max_tokens": 1, "temperature": 0, "top_logprobs": 1}
 
@@ -14,3 +17,15 @@ def check_sampling(verifier: Any) -> None:
         value = getattr(verifier, key, None)
         if value is not None and not least <= value < math.inf:
             raise ValueError(f"verifier.{key} is {value}: expected at least {least}")
+
+
+def mean_of_read(judgements: Sequence[float | None]) -> Signal:
+    """The mean of judgements; None stands for one that could not be read. 0 if none could.
+
+    Notes: ``unparsable``, how many could not be read; ``no_verdict``, 1 if none could.
+    """
+    read = [judgement for judgement in judgements if judgement is not None]
+    return Signal(
+        sum(read) / len(read) if read else 0.0,
+        {"unparsable": float(len(judgements) - len(read)), "no_verdict": float(not read)},
+    )

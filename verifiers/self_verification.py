@@ -6,11 +6,10 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 from verifiers.live import Case, LiveVerifier, Signal
-from verifiers.prompt import Prompt
-from verifiers.sampling import check_sampling
+from verifiers.prompt import prompt_of
+from verifiers.sampling import check_sampling, mean_of_read
 
 # "Verdict: correct or incorrect" repeats the question: it is no verdict.
 _VERDICT = re.compile(
@@ -47,14 +46,11 @@ class SelfVerification(LiveVerifier):
     temperature: float = 1.0
     max_tokens: int = 160
     prompt: str | None = None
+    _prompt = prompt_of("self_verification")
 
     def __post_init__(self) -> None:
         check_sampling(self)
         _ = self._prompt
-
-    @cached_property
-    def _prompt(self) -> Prompt:
-        return Prompt.read(self.prompt, "self_verification", ("context", "question", "answer"))
 
     def prompt_texts(self) -> Mapping[str, str]:
         return {self._prompt.source: self._prompt.text}
@@ -66,12 +62,7 @@ class SelfVerification(LiveVerifier):
             temperature=self.temperature,
             max_tokens=self.max_tokens,
         )
-        found = [verdict(completion.text) for completion in completions]
-        read = [says for says in found if says is not None]
-        return Signal(
-            sum(read) / len(read) if read else 0.0,
-            {"unparsable": float(len(found) - len(read)), "no_verdict": float(not read)},
-        )
+        return mean_of_read([verdict(completion.text) for completion in completions])
 
 
 def verdict(text: str) -> bool | None:

@@ -1,7 +1,5 @@
 """The calls table: what it means, that it keeps everything, and how it refuses bad input."""
 
-import gzip
-import json
 from dataclasses import fields
 from decimal import Decimal
 from pathlib import Path
@@ -17,29 +15,9 @@ from hypothesis import strategies as st
 from envs import Rollouts
 from envs.calls_table import read_calls, write_calls
 from envs.rollouts import RolloutsError
+from tests.calls import COLUMNS, refused, write
 
 SUFFIXES = [".parquet", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson"]
-COLUMNS: dict[str, list] = {
-    "query_id": ["a", "a", "b", "b"],
-    "model": ["small", "large", "small", "large"],
-    "score": [1.0, 0.5, 0.0, 1.0],
-    "cost": [1.0, 9.0, 2.0, 8.0],
-    "signal_vote": [0.5, 0.25, None, 0.75],
-    "signal_vote_cost": [0.1, 0.2, None, 0.3],
-}
-
-
-def _write(path: Path, **changed: list | None) -> Path:
-    """A file of the columns above, some of them changed, or left out where None."""
-    columns = {name: c for name, c in (COLUMNS | changed).items() if c is not None}
-    if path.suffix == ".parquet":
-        pyarrow.parquet.write_table(pa.table(columns), path)
-    elif path.suffix == ".csv":
-        pyarrow.csv.write_csv(pa.table(columns), path)
-    else:
-        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 @pytest.fixture(params=[".parquet", ".csv", ".jsonl"])
@@ -47,19 +25,11 @@ def path(request, tmp_path) -> Path:
     return tmp_path / f"calls{request.param}"
 
 
-def _refused(path: Path) -> str:
-    with pytest.raises(RolloutsError) as refused:
-        read_calls(path)
-    message = str(refused.value)
-    assert message.count(str(path)) == 1, f"names the file once: {message}"
-    return message
-
-
 # -- what a table means ---------------------------------------------------------------------------
 
 
 def test_rows_are_aligned_by_query_and_model(path):
-    log = read_calls(_write(path))
+    log = read_calls(write(path))
     assert log.models == ("small", "large")
     assert log.query_id.tolist() == ["a", "b"]
     np.testing.assert_array_equal(log.score, [[1, 0.5], [0, 1]])
@@ -69,40 +39,40 @@ def test_rows_are_aligned_by_query_and_model(path):
 
 
 def test_without_the_columns_all_is_training_data_named_after_the_file(path):
-    log = read_calls(_write(path))
+    log = read_calls(write(path))
     assert log.split.tolist() == ["train", "train"]
     assert log.dataset.tolist() == ["calls", "calls"]
     assert log.answer is log.prompt is log.latency is log.tokens_in is log.tokens_out is None
 
 
 def test_queries_come_in_the_order_of_first_appearance(path):
-    log = read_calls(_write(path, query_id=["z", "b", "b", "z"]))
+    log = read_calls(write(path, query_id=["z", "b", "b", "z"]))
     assert log.query_id.tolist() == ["z", "b"]
     np.testing.assert_array_equal(log.score, [[1, 1], [0, 0.5]])
 
 
 def test_a_row_that_is_not_there_was_never_called(path):
-    log = read_calls(_write(path, query_id=["a", "a", "b", "c"]))
+    log = read_calls(write(path, query_id=["a", "a", "b", "c"]))
     np.testing.assert_array_equal(log.score, [[1, 0.5], [0, np.nan], [np.nan, 1]])
 
 
 def test_models_are_ordered_by_rank_then_by_mean_cost_then_by_appearance(path):
     backward = [9.0, 1.0, 8.0, 2.0]
-    assert read_calls(_write(path, cost=backward)).models == ("large", "small")
-    assert read_calls(_write(path, cost=None)).models == ("small", "large")
-    ranked = read_calls(_write(path, model_rank=[7, 3, 7, 3]))
+    assert read_calls(write(path, cost=backward)).models == ("large", "small")
+    assert read_calls(write(path, cost=None)).models == ("small", "large")
+    ranked = read_calls(write(path, model_rank=[7, 3, 7, 3]))
     assert ranked.models == ("large", "small")
     np.testing.assert_array_equal(ranked.cost, [[9, 1], [8, 2]])
 
 
 def test_correctness_is_a_score(path):
-    log = read_calls(_write(path, score=None, correct=[True, False, False, True]))
+    log = read_calls(write(path, score=None, correct=[True, False, False, True]))
     np.testing.assert_array_equal(log.score, [[1, 0], [0, 1]])
 
 
 def test_every_further_column_is_kept(path):
     log = read_calls(
-        _write(
+        write(
             path,
             dataset=["m", "m", "n", "n"],
             split=["train", "train", "test", "test"],
@@ -125,24 +95,24 @@ def test_every_further_column_is_kept(path):
 
 @pytest.mark.parametrize("ids", [["007", "007", "7", "7"], ["NA", "NA", "null", "null"]])
 def test_ids_that_look_like_something_else_stay_text(path, ids):
-    assert read_calls(_write(path, query_id=ids)).query_id.tolist() == ids[::2]
+    assert read_calls(write(path, query_id=ids)).query_id.tolist() == ids[::2]
 
 
 @pytest.mark.parametrize("ids", [["2024-01-01"] * 2 + ["2024-01-02"] * 2, [3, 3, 4, 4]])
 def test_dates_and_whole_numbers_are_ids_as_they_are_written(path, ids):
-    log = read_calls(_write(path, query_id=ids, answer=["2024-01-01"] * 4))
+    log = read_calls(write(path, query_id=ids, answer=["2024-01-01"] * 4))
     assert log.query_id.tolist() == [str(ids[0]), str(ids[2])]
     assert log.answer[0, 0] == "2024-01-01"
 
 
 def test_a_signal_may_have_a_name_that_ends_like_a_cost(path):
-    log = read_calls(_write(path, signal_low_cost=[0.0, 1.0, 1.0, 0.0]))
+    log = read_calls(write(path, signal_low_cost=[0.0, 1.0, 1.0, 0.0]))
     assert set(log.signals) == {"vote", "low_cost"}
     assert set(log.signal_costs) == {"vote"}
 
 
 def test_signals_may_be_other_columns_named_by_the_caller(path):
-    _write(path, margin=[1.0, 2.0, 3.0, 4.0], usd=[0.0] * 4)
+    write(path, margin=[1.0, 2.0, 3.0, 4.0], usd=[0.0] * 4)
     log = read_calls(path, signals={"margin": "usd", "signal_vote": None})
     assert set(log.signals) == {"margin", "vote"}
     assert set(log.signal_costs) == {"margin"}
@@ -164,13 +134,13 @@ def test_categories_that_no_row_uses_are_no_models_or_queries(tmp_path):
 
 def test_decimals_are_numbers(tmp_path):
     costs = [Decimal("0.25"), Decimal("9.50")] * 2
-    log = read_calls(_write(tmp_path / "calls.parquet", cost=costs))
+    log = read_calls(write(tmp_path / "calls.parquet", cost=costs))
     np.testing.assert_array_equal(log.cost, [[0.25, 9.5]] * 2)
 
 
 def test_a_row_may_hold_a_long_document(path):
     document = "word " * 500_000
-    log = read_calls(_write(path, prompt=[document] * 4))
+    log = read_calls(write(path, prompt=[document] * 4))
     assert log.prompt.tolist() == [document] * 2
 
 
@@ -250,7 +220,7 @@ def test_what_is_written_is_read_back_exactly(tmp_path, suffix, log):
 
 
 def test_signals_whose_columns_would_clash_are_not_written(tmp_path):
-    log = read_calls(_write(tmp_path / "calls.parquet", signal_low=[0.0] * 4))
+    log = read_calls(write(tmp_path / "calls.parquet", signal_low=[0.0] * 4))
     clash = dict(log.signals) | {"low_cost": log.signals["low"]}
     clashing = Rollouts(**{f.name: getattr(log, f.name) for f in fields(log)} | {"signals": clash})
     with pytest.raises(RolloutsError, match=r"'low_cost' would be read as the cost of .*'low'"):
@@ -259,7 +229,7 @@ def test_signals_whose_columns_would_clash_are_not_written(tmp_path):
 
 
 def test_an_unknown_suffix_is_not_written(tmp_path):
-    log = read_calls(_write(tmp_path / "calls.csv"))
+    log = read_calls(write(tmp_path / "calls.csv"))
     for name in ("calls.xlsx", "calls", "calls.parquet.gz"):
         with pytest.raises(RolloutsError, match="unknown format"):
             write_calls(log, tmp_path / name)
@@ -271,168 +241,88 @@ def test_an_unknown_suffix_is_not_written(tmp_path):
 
 @pytest.mark.parametrize("name", ["query_id", "model", "score"])
 def test_a_missing_column_is_named_with_those_there_are(path, name):
-    message = _refused(_write(path, **{name: None}))
+    message = refused(write(path, **{name: None}))
     assert f"no column {name!r}: it has [" in message
 
 
 @pytest.mark.parametrize("value", [-0.5, 1.5, None])
 def test_a_score_that_is_missing_or_outside_the_unit_interval_is_refused(path, value):
     shown = "nan" if value is None else value
-    message = _refused(_write(path, score=[1.0, 0.5, value, 1.0]))
+    message = refused(write(path, score=[1.0, 0.5, value, 1.0]))
     assert f"column 'score' is {shown} in row 3, expected in [0, 1]" in message
 
 
 @pytest.mark.parametrize("value", [-0.5, None])
 def test_a_cost_that_is_missing_or_negative_is_refused(path, value):
     shown = "nan" if value is None else value
-    message = _refused(_write(path, cost=[1.0, value, 2.0, 8.0]))
+    message = refused(write(path, cost=[1.0, value, 2.0, 8.0]))
     assert f"column 'cost' is {shown} in row 2, expected >= 0" in message
 
 
 @pytest.mark.parametrize("value", [-0.5, None])
 def test_a_cost_of_a_signal_that_is_missing_or_negative_is_refused(path, value):
     shown = "nan" if value is None else value
-    message = _refused(_write(path, signal_vote_cost=[0.1, value, None, 0.3]))
+    message = refused(write(path, signal_vote_cost=[0.1, value, None, 0.3]))
     assert f"column 'signal_vote_cost' is {shown} in row 2, expected >= 0" in message
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
 def test_an_infinite_signal_is_refused(tmp_path, suffix):
     values = [0.5, 0.5, 0.5, -np.inf]
-    message = _refused(_write(tmp_path / f"calls{suffix}", signal_vote=values))
+    message = refused(write(tmp_path / f"calls{suffix}", signal_vote=values))
     assert "column 'signal_vote' is -inf in row 4, expected a finite number" in message
 
 
 def test_not_a_number_is_no_number_in_json(tmp_path):
-    message = _refused(_write(tmp_path / "calls.jsonl", score=[1.0, float("nan"), 0.0, 1.0]))
+    message = refused(write(tmp_path / "calls.jsonl", score=[1.0, float("nan"), 0.0, 1.0]))
     assert "column 'score' is nan in row 2" in message
 
 
 def test_a_call_that_is_there_twice_is_refused_with_both_rows(path):
-    message = _refused(_write(path, query_id=["b", "a", "b", "b"]))
+    message = refused(write(path, query_id=["b", "a", "b", "b"]))
     assert "query 'b' calls model 'small' in rows 1 and 3" in message
 
 
 @pytest.mark.parametrize("name", ["query_id", "model", "split", "dataset"])
 @pytest.mark.parametrize("empty", ["", None])
 def test_an_empty_name_is_refused(path, name, empty):
-    message = _refused(_write(path, **{name: ["a", empty, "a", "a"]}))
+    message = refused(write(path, **{name: ["a", empty, "a", "a"]}))
     assert f"column {name!r} is empty in row 2" in message
 
 
 @pytest.mark.parametrize("name", ["score", "cost", "signal_vote", "model_rank", "latency_ms"])
 @pytest.mark.parametrize("first", ["1", "", None])
 def test_text_among_numbers_is_refused(path, name, first):
-    message = _refused(_write(path, **{name: [first, "0.5", "many", "1"]}))
+    message = refused(write(path, **{name: [first, "0.5", "many", "1"]}))
     assert f"column {name!r} holds " in message
     assert "expected numbers: row 3 is 'many'" in message
 
 
 def test_what_is_neither_number_nor_text_is_refused(tmp_path):
     lists = [["x"]] * 4
-    message = _refused(_write(tmp_path / "calls.parquet", answer=lists))
+    message = refused(write(tmp_path / "calls.parquet", answer=lists))
     assert "column 'answer' holds list" in message
-    message = _refused(_write(tmp_path / "calls.parquet", score=lists))
+    message = refused(write(tmp_path / "calls.parquet", score=lists))
     assert "column 'score' holds list" in message
 
 
 @pytest.mark.parametrize("name", ["split", "dataset"])
 def test_what_is_one_value_a_query_may_not_change_within_one(path, name):
-    message = _refused(_write(path, **{name: ["x", "x", "x", "y"]}))
+    message = refused(write(path, **{name: ["x", "x", "x", "y"]}))
     assert f"column {name!r} changes within query 'b' in row 4" in message
 
 
 def test_ranks_must_tell_models_apart(path):
-    message = _refused(_write(path, model_rank=[0, 1, 0, 2]))
+    message = refused(write(path, model_rank=[0, 1, 0, 2]))
     assert "'model_rank' differs between rows of model 'large' (row 2)" in message
-    assert "two models have one model_rank" in _refused(_write(path, model_rank=[1, 1, 1, 1]))
+    assert "two models have one model_rank" in refused(write(path, model_rank=[1, 1, 1, 1]))
 
 
 def test_a_log_of_one_model_is_refused(path):
-    message = _refused(_write(path, query_id=["a", "b", "c", "d"], model=["small"] * 4))
+    message = refused(write(path, query_id=["a", "b", "c", "d"], model=["small"] * 4))
     assert "at least 2 models" in message
 
 
 def test_an_unknown_split_is_refused_with_those_there_are(path):
     with pytest.raises(RolloutsError, match=r"no split 'test'.*\['train'\]"):
-        read_calls(_write(path)).where("test")
-
-
-def test_a_file_without_a_byte_or_a_row_is_refused(path):
-    path.touch()
-    assert "is empty" in _refused(path)
-    if path.suffix == ".jsonl":
-        path.write_text("\n\n")
-    else:
-        _write(path, **{name: pa.array([], pa.float64()) for name in COLUMNS})
-    assert "has no rows" in _refused(path)
-
-
-def test_a_file_that_is_not_there_is_refused(path):
-    assert "there is no such file" in _refused(path)
-
-
-@pytest.mark.parametrize("name", ["calls.xlsx", "calls", "calls.gz", "calls.parquet.gz"])
-def test_an_unknown_format_is_refused(tmp_path, name):
-    (tmp_path / name).write_text("a")
-    assert "unknown format" in _refused(tmp_path / name)
-
-
-@pytest.mark.parametrize("kept", [0.3, 0.99])
-def test_a_truncated_parquet_is_refused(tmp_path, kept):
-    path = _write(tmp_path / "calls.parquet")
-    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
-    assert "cannot be read as parquet" in _refused(path)
-
-
-def test_a_truncated_archive_is_refused(tmp_path):
-    text = _write(tmp_path / "calls.csv").read_bytes()
-    (tmp_path / "calls.csv.gz").write_bytes(gzip.compress(text)[:-12])
-    assert "cannot be read as csv" in _refused(tmp_path / "calls.csv.gz")
-
-
-@pytest.fixture
-def small_blocks(monkeypatch):
-    """Files are parsed a few rows at a time: a row's number in its block is not its number."""
-    monkeypatch.setattr("envs.table_files._BLOCK", 2**12)
-
-
-@pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("before", [2, 500])
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ('{"query_id": "x", "mod', "is not a JSON object: Unterminated string"),
-        ("{query_id: 1}", "is not a JSON object: Expecting property name"),
-        ('["x", "small", 1]', "is not a JSON object: it is"),
-    ],
-)
-def test_a_bad_json_line_is_refused_with_its_row(tmp_path, before, line, expected):
-    path = tmp_path / "calls.jsonl"
-    good = '{"query_id": "q%d", "model": "small", "score": 1, "prompt": "' + "p" * 200 + '"}\n'
-    path.write_text("".join(good % i for i in range(before)) + "\n" + line + "\n" + good % before)
-    assert f"row {before + 1} {expected}" in _refused(path)
-
-
-def test_a_json_column_of_two_kinds_is_refused_with_its_row(tmp_path):
-    message = _refused(_write(tmp_path / "calls.jsonl", score=[1, 0.5, "high", 1]))
-    assert "column 'score' is 'high' in row 3, expected one kind of value" in message
-
-
-@pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("before", [2, 500])
-@pytest.mark.parametrize(("line", "columns"), [("x,small", 2), ("x,small,1,p,5", 5)])
-def test_a_ragged_csv_row_is_refused_with_its_number(tmp_path, before, line, columns):
-    path = tmp_path / "calls.csv"
-    # A row may span lines: rows are counted, not lines.
-    good = 'q%d,small,1,"' + "p" * 200 + '\nmore"\n'
-    rows = "".join(good % i for i in range(before)) + line + "\n" + good % before
-    path.write_text("query_id,model,score,prompt\n" + rows)
-    message = _refused(path)
-    assert f"row {before + 1} has {columns} columns, expected 4: {line!r}" in message
-
-
-def test_a_column_that_is_there_twice_is_refused(tmp_path):
-    path = tmp_path / "calls.csv"
-    path.write_text("query_id,model,score,score\na,small,1,1\na,large,1,1\n")
-    assert "column 'score' is there twice" in _refused(path)
+        read_calls(write(path)).where("test")

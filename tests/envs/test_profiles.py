@@ -11,20 +11,18 @@ from scipy.stats import multivariate_normal, norm, rankdata
 
 from envs.profiles import (
     Marginal,
-    Profile,
     describe,
     fit_marginal,
     fit_profile,
     load_profile,
-    save_profile,
     shipped_profiles,
     simulate,
 )
 from envs.profiles.copula import fit_correlation, uniforms
 from envs.rollouts import Rollouts
+from tests.profiles import SIGNAL, assert_equal, binary, known_profile
 
 LOGS = ("gsm8k", "medmcqa", "mmlu", "triviaqa", "truthfulqa")
-SIGNAL = "confidence_logprob"
 
 
 def read_train(folder: Path, dataset: str) -> Rollouts:
@@ -282,77 +280,6 @@ def test_correlations_that_no_variables_have_give_the_nearest_that_some_do():
     assert np.abs(drawn - target)[np.triu_indices(3, 1)] == pytest.approx([0.41] * 3, abs=0.03)
 
 
-def test_a_saved_profile_loads_as_it_was(tmp_path):
-    signals = known_profile().signals
-    for profile in (
-        known_profile(),
-        replace(known_profile(), answer_cost=None, signal_cost=None, latency=np.array([1, 2, 3.5])),
-        replace(
-            known_profile(),
-            signals=(signals[0], None, None),
-            signal_cost=np.array([0.1, np.nan, np.nan]),
-            correlation=known_profile().correlation[:4, :4],
-        ),
-    ):
-        save_profile(profile, tmp_path / "known.yaml")
-        assert_equal(load_profile(tmp_path / "known.yaml"), profile, within=0)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (("models:", "modells:"), "unknown key 'modells'"),
-        (("signal: confidence_logprob\n", ""), "lacks 'signal'"),
-        (("queries: 500", "queries: many"), "queries is 'many'"),
-        (("name: small\n", "name: medium\n"), "all distinct"),
-        (("answer_cost: 1.0\n", "answer_cost: -1\n"), "answer_cost of model 'small' is < 0"),
-        (("answer_cost: 1.0\n", "answer_cost: cheap\n"), r"models\[0\].answer_cost is 'cheap'"),
-        (("  answer_cost: 1.0\n", ""), r"models\[0\] has no answer_cost"),
-        (("levels: [0.0, 0.4, 0.4, 1.0]", "levels: [0.0, 0.5, 0.4, 1.0]"), "must not decrease"),
-        (("levels: [0.0, 0.4, 0.4, 1.0]", "levels: [0.0, 0.4, 1.0]"), r"models\[0\].score: .*one"),
-        (("levels: [0.0, 0.4, 0.4, 1.0]", "levels: [0.0, 0.4, 0.4, 0.9]"), "from 0 to 1"),
-        (("values: [0.0, 0.0, 1.0, 1.0]", "values: [0.0, 0.0, 1.0, 7.0]"), r"expected \[0, 1\]"),
-        (("- [1.0, 0.5,", "- [1.0, 0.4,"), "symmetric"),
-        (("- [1.0, 0.5,", "- [2.0, 0.5,"), "diagonal"),
-        (("- [1.0, 0.5,", "- [0.5,"), "correlation is .*expected numbers"),
-        (("correlation:", "correlation: [[1.0, 0.0], [0.0, 1.0]]\nother:"), "unknown key 'other'"),
-        (("name: known", "name: known/1"), "name is 'known/1'"),
-        (("name: known", "name: [known"), "is not YAML"),
-    ],
-)
-def test_a_bad_file_is_refused_by_key(tmp_path, change, message):
-    path = tmp_path / "known.yaml"
-    save_profile(known_profile(), path)
-    text = path.read_text()
-    assert change[0] in text
-    path.write_text(text.replace(*change, 1))
-    with pytest.raises(ValueError, match=message) as refused:
-        load_profile(path)
-    assert str(path) in str(refused.value)
-
-
-def test_a_matrix_of_another_size_or_of_no_variables_is_refused():
-    profile = known_profile()
-    with pytest.raises(ValueError, match=r"shape \(4, 4\): expected \(6, 6\)"):
-        replace(profile, correlation=np.eye(4))
-    impossible = np.full((6, 6), -0.9)
-    np.fill_diagonal(impossible, 1)
-    with pytest.raises(ValueError, match=r"eigenvalue -3\.5"):
-        replace(profile, correlation=impossible)
-
-
-def test_an_unknown_profile_is_refused_with_the_shipped_ones():
-    with pytest.raises(ValueError, match=r"no profile 'mmlux'.*gsm8k, medmcqa"):
-        load_profile("mmlux")
-
-
-def test_numbers_that_yaml_reads_as_text_count(tmp_path):
-    path = tmp_path / "known.yaml"
-    save_profile(known_profile(), path)
-    path.write_text(path.read_text().replace("answer_cost: 1.0\n", "answer_cost: 1e-5\n"))
-    assert load_profile(path).answer_cost[0] == 1e-5
-
-
 def test_a_log_that_cannot_be_fitted_says_why():
     log = simulate(known_profile(), 100, seed=0)
     with pytest.raises(ValueError, match="no signal 'votes' in the log: it has"):
@@ -386,57 +313,3 @@ def test_a_million_queries_of_five_models_take_seconds():
     start = time.perf_counter()
     simulate(profile, 10**6, seed=0)
     assert time.perf_counter() - start < 10  # 2 s on one idle core
-
-
-def binary(accuracy: float) -> Marginal:
-    return Marginal(np.array([0, 1 - accuracy, 1 - accuracy, 1]), np.array([0.0, 0, 1, 1]))
-
-
-def known_profile() -> Profile:
-    """Three models; a graded score, an atom at 0 with a heavy tail, a discrete signal."""
-    N = 3
-    base = np.array([0.9, 0.6, 0.5, 0.6, 0.3, 0.7])
-    correlation = np.round(np.outer(base, base), 4)
-    correlation[0, 1] = correlation[1, 0] = 0.5
-    correlation[0, 5] = correlation[5, 0] = -0.1
-    np.fill_diagonal(correlation, 1.0)
-    return Profile(
-        name="known",
-        dataset="made-up",
-        split="train",
-        queries=500,
-        source="made up",
-        models=("small", "medium", "large"),
-        signal=SIGNAL,
-        scores=(
-            binary(0.6),
-            binary(0.8),
-            Marginal(np.array([0, 0.2, 0.2, 0.5, 0.5, 1]), np.array([0, 0, 0.5, 0.5, 1, 1])),
-        ),
-        signals=(
-            Marginal(np.array([0, 0.05, 0.3, 0.7, 1]), np.array([-40.0, -10, -1, 0, 0])),
-            Marginal(np.array([0, 0.25, 0.25, 0.6, 0.6, 1]), np.array([0, 0, 0.5, 0.5, 1, 1])),
-            Marginal(np.array([0.0, 1]), np.array([0.0, 1])),
-        ),
-        correlation=correlation,
-        answer_cost=np.array([1.0, 2, 50]),
-        signal_cost=np.full(N, 0.5),
-    )
-
-
-def assert_equal(one: Profile, other: Profile, within: float) -> None:
-    for field in ("name", "dataset", "split", "queries", "source", "models", "signal"):
-        assert getattr(one, field) == getattr(other, field)
-    assert one.correlation == pytest.approx(other.correlation, abs=within)
-    for field in ("answer_cost", "signal_cost", "latency"):
-        if getattr(one, field) is None:
-            assert getattr(other, field) is None
-        else:
-            assert getattr(one, field) == pytest.approx(getattr(other, field), nan_ok=True)
-    marginals = zip(one.scores + one.signals, other.scores + other.signals, strict=True)
-    for ours, theirs in marginals:
-        if ours is None:
-            assert theirs is None
-        else:
-            assert ours.levels == pytest.approx(theirs.levels, abs=1e-9)
-            assert ours.values == pytest.approx(theirs.values, rel=1e-4, abs=1e-12)

@@ -13,13 +13,14 @@ from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs import ESCALATE, STAY, Costs, History, Replay, RoutingEnv, RoutingPOMDP, Rules
+from envs import ESCALATE, STAY, History, Replay, RoutingEnv, Rules
 from tests.problems import (
     every_rules,
     name_of,
     problems,
     random_problem,
     random_replay,
+    toy_replay,
     with_bands,
 )
 
@@ -45,15 +46,6 @@ def _same(a: object, b: object) -> bool:
     if isinstance(a, tuple | list) and isinstance(b, tuple | list):
         return len(a) == len(b) and all(map(_same, a, b))
     return np.array_equal(a, b)
-
-
-def _toy_replay() -> Replay:
-    return Replay(
-        score=np.array([[0.25, 0.5, 1.0]]),
-        call_cost=np.array([[1.0, 10.0, 100.0]]),
-        verify_cost=np.array([[0.5, 5.0, 50.0]]),
-        signal=np.array([[[-2.0], [0.75], [9.0]]]),
-    )
 
 
 # -- the contract -----------------------------------------------------------------------------
@@ -97,7 +89,7 @@ def test_every_observation_lies_in_its_space_and_is_the_history(problem, seed, s
 
 
 def test_a_constant_signal_still_has_a_space():
-    replay = replace(_toy_replay(), signal=np.zeros((1, 3, 1)))
+    replay = replace(toy_replay(), signal=np.zeros((1, 3, 1)))
     space = RoutingEnv(replay).observation_space
     assert (space.high > space.low).all()
 
@@ -117,7 +109,7 @@ def test_what_was_returned_is_never_changed_later():
 
 
 def test_a_step_after_the_end_needs_a_reset():
-    env = RoutingEnv(_toy_replay())
+    env = RoutingEnv(toy_replay())
     with pytest.raises(ResetNeeded):
         env.step(STAY)
     env.reset()
@@ -319,7 +311,7 @@ def test_an_illegal_action_is_played_as_the_lowest_legal_one(problem, seed):
 
 @pytest.mark.parametrize("action", [-1, 2, 100])
 def test_an_action_outside_of_the_space_is_refused(action):
-    env = RoutingEnv(_toy_replay())
+    env = RoutingEnv(toy_replay())
     env.reset()
     with pytest.raises(ValueError, match=f"action is {action}: expected 0 … 1"):
         env.step(action)
@@ -330,7 +322,7 @@ def test_an_action_outside_of_the_space_is_refused(action):
 
 def test_an_episode_by_hand():
     # Price .2 of a 100-unit call: .002 a unit. Calls 1, 10, 100, verifications .5 and 5.
-    env = RoutingEnv(_toy_replay(), rules=Rules(3, skip=True), price=0.2)
+    env = RoutingEnv(toy_replay(), rules=Rules(3, skip=True), price=0.2)
     observation, _ = env.reset()
     np.testing.assert_array_equal(observation, [0, 1, 0, 0, 1, 0, 0, -2, 0, 0])
     observation, reward, done, _, info = env.step(ESCALATE)
@@ -375,7 +367,7 @@ def test_without_a_problem_the_price_counts_the_replays_own_dearest_calls():
 
 def test_the_episode_reads_as_text():
     rules = Rules(3, verify=True)
-    env = RoutingEnv(_toy_replay(), rules=rules, render_mode="ansi")
+    env = RoutingEnv(toy_replay(), rules=rules, render_mode="ansi")
     env.reset()
     env.step(rules.verify_action)
     env.step(ESCALATE)
@@ -387,47 +379,4 @@ def test_the_episode_reads_as_text():
     )
     env.step(STAY)
     assert env.render().splitlines()[0] == "query 0, paid 11.5, done"
-    assert RoutingEnv(_toy_replay()).render() is None
-
-
-# -- bad arguments ----------------------------------------------------------------------------
-
-_PROBLEM = random_problem(Rules(3), np.random.default_rng(0))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"source": _PROBLEM, "problem": _PROBLEM}, "source is a RoutingPOMDP already"),
-        ({"source": _PROBLEM, "rules": Rules(3)}, "come from the problem"),
-        ({"source": _toy_replay(), "problem": _PROBLEM, "price": 0.1}, "come from the problem"),
-        ({"source": _toy_replay(), "render_mode": "human"}, "'human': expected None or 'ansi'"),
-        ({"source": _toy_replay(), "rules": Rules(3, answer="best")}, "'best' needs a problem"),
-        ({"source": _toy_replay(), "rules": Rules(4)}, "source has 3 models, the rules 4"),
-        ({"source": _toy_replay(), "price": -0.5}, r"price is -0\.5: expected a finite number"),
-        ({"source": _toy_replay(), "price": np.nan}, "price is nan"),
-        (
-            {"source": replace(_toy_replay(), call_cost=np.zeros((1, 3)))},
-            "dearest model costs nothing",
-        ),
-        (
-            {"source": Replay(*(np.empty((0, 3)) for _ in range(3)), np.empty((0, 3, 1)))},
-            "source has no queries",
-        ),
-    ],
-)
-def test_arguments_that_contradict_each_other_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        RoutingEnv(**arguments)
-
-
-def test_the_unit_of_cost_is_the_problems():
-    replay = _toy_replay()
-    costs = Costs(np.array([1.0, 2.0, 50.0]), np.zeros(3))
-    problem = RoutingPOMDP(
-        _PROBLEM.score, _PROBLEM.prior, _PROBLEM.likelihood, costs, 0.5, Rules(3, free_start=True)
-    )
-    env = RoutingEnv(replay, problem=problem)
-    env.reset()
-    _, reward, *_ = env.step(3)
-    assert reward == pytest.approx(1.0 - 0.5 * 100 / 50)
+    assert RoutingEnv(toy_replay()).render() is None
