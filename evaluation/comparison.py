@@ -23,6 +23,9 @@ from evaluation.runs import Run
 # More confidence bands than this hide each other.
 _BANDS = 3
 
+SEEDS = ("seed", "evaluation.train_seed")
+"""The keys in which repetitions of one experiment differ: they draw the same test queries."""
+
 _MIXING, _ORACLE = "(random mixing)", "(oracle)"
 
 # Column of the tables -> name of the measure and how it is shown.
@@ -65,15 +68,15 @@ def sort_runs(runs: Sequence[Run]) -> dict[Setting, dict[str, Run]]:
     }
 
 
-def places(runs: Sequence[Run], aside: str = "") -> list[tuple[Setting, str]]:
+def places(runs: Sequence[Run], *aside: str) -> list[tuple[Setting, str]]:
     """Each run's setting and its solver's label.
 
     Args:
         runs: of one sweep.
-        aside: a dotted config key that is left out of the settings, such as "costs.ratio".
+        aside: dotted config keys that are left out of the settings, such as "costs.ratio".
     """
     flat = [_flatten(run.about["config"]) for run in runs]
-    varying = varying_keys(runs) - {aside}
+    varying = varying_keys(runs).difference(aside)
     named = {"rollouts.dataset", "rollouts.profile", "rollouts.train_on", "costs.ratio"}
     outside = sorted(key for key in varying - named if not key.startswith(("solver.", "costs.")))
     found = []
@@ -88,7 +91,7 @@ def places(runs: Sequence[Run], aside: str = "") -> list[tuple[Setting, str]]:
         )
         label = " ".join([_solver(run), *(f"{_short(key)}={values.get(key)}" for key in own)])
         costs = [about["costs"] if about["costs"] == "logged" else f"1:{about['costs']}"]
-        if aside == "costs.ratio":
+        if "costs.ratio" in aside:
             costs = []
         costs += [
             f"{_short(key)}={values[key]}"

@@ -51,7 +51,7 @@ def measure_curves(
         measure: a name in a run's measures.
     """
     rows: dict[tuple[Setting, str], list[tuple[float, ...]]] = {}
-    for run, place in zip(runs, places(runs, aside=key), strict=True):
+    for run, place in zip(runs, places(runs, key), strict=True):
         if key == "costs.ratio" and run.about["costs"] == "logged":
             continue
         at = run.about["queries"]["train"] if key != "costs.ratio" else run.about["costs"]

@@ -45,11 +45,13 @@ def _load(node: dict[Any, Any]) -> Rollouts:
 
 def split_log(loaded: Rollouts, evaluation: DictConfig) -> Rollouts:
     """A complete log with training, validation and test queries, as ``evaluation`` asks."""
-    seed = evaluation.split_seed
+    seed = again = evaluation.split_seed
+    if evaluation.train_seed is not None:
+        again = evaluation.train_seed
     rollouts = loaded.require_complete()
     rollouts = rollouts.with_split("test", evaluation.test, seed)
-    rollouts = rollouts.with_split("validation", evaluation.validation, seed)
-    return rollouts.thinned("train", evaluation.train_size, seed)
+    rollouts = rollouts.with_split("validation", evaluation.validation, again)
+    return rollouts.thinned("train", evaluation.train_size, again)
 
 
 def prepare(

@@ -11,7 +11,7 @@ import numpy as np
 from tabulate import tabulate
 
 from evaluation.belief_quality import ALL
-from evaluation.comparison import Setting, natural, places, show
+from evaluation.comparison import SEEDS, Setting, natural, places, show
 from evaluation.families import FamilyOutcomes
 from evaluation.runs import Run
 from evaluation.significance import Resampled, across_seeds, resamples_for, win_tie_loss
@@ -257,7 +257,7 @@ def belief_section(settings: Settings) -> Section | None:
 def seed_section(runs: Sequence[Run]) -> Section | None:
     """Measures over runs that differ in their seed alone; None where none do."""
     groups: dict[tuple[Setting, str], list[Run]] = {}
-    for run, place in zip(runs, places(runs, aside="seed"), strict=True):
+    for run, place in zip(runs, places(runs, *SEEDS), strict=True):
         groups.setdefault(place, []).append(run)
     rows = []
     for (setting, label), same in sorted(groups.items(), key=lambda item: str(item[0])):
@@ -287,7 +287,7 @@ def resample(runs: Sequence[Run], measure: str = "gap_closed") -> dict[Setting, 
     groups: dict[Setting, dict[str, list[FamilyOutcomes]]] = {}
     apart: dict[Setting, dict[str, list[FamilyOutcomes]]] = {}
     for run, (setting, label), (own, _) in zip(
-        runs, places(runs, aside="seed"), places(runs), strict=True
+        runs, places(runs, *SEEDS), places(runs), strict=True
     ):
         outcomes = run.outcomes()
         groups.setdefault(setting, {}).setdefault(label, []).append(outcomes)

@@ -1,26 +1,29 @@
 """Simulated queries for training: more of what a small log says, with its own doubt about it.
 
 A log of two hundred queries says little of what signals are worth, and a network that learns from
-them alone learns their accidents. A Gaussian copula on the log's marginals (`envs.profiles`) has
-few parameters, and as many queries can be drawn from it as a network needs. It is fitted to
-bootstrap resamples of the log, each of which gives a share of the queries: a network then learns
-what to expect under all of these models together, which is less than any one of them promises
-(Rubin, Annals of Statistics 1981: the bootstrap as a posterior).
+them alone learns their accidents. Simulated queries are drawn from a smooth picture of it: scores
+are those of a logged query, all models' together; each model's signal is one that it gave on a
+query of like scores, blurred. Likeness and blur are Gaussian kernels of Scott's bandwidth, as in
+AutoMix's POMDP (arXiv 2310.12963, §3.3), whose model of signals this is: with few queries it
+promises less of a signal than the log itself would. It is fitted to bootstrap resamples of the log,
+each of which gives a share of the queries: a network then learns what to expect under all of these
+models together (Rubin, Annals of Statistics 1981: the bootstrap as a posterior).
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
 
 from envs import Replay
-from envs.profiles.copula import fit_correlation, uniforms
-from envs.profiles.marginal import fit_marginal
+from envs.profiles.marginal import FEW_VALUES, fit_marginal
+from envs.profiles.statistics import midranks
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
-# How far a simulated correlation may be from the log's, in the copula's least squares.
-_TOLERANCE = 0.05
+_CHUNK = 64  # score vectors whose kernels are in memory at once
 
 
 def simulated(replay: Replay, n: int, resamples: int, rng: np.random.Generator) -> Replay:
@@ -29,53 +32,64 @@ def simulated(replay: Replay, n: int, resamples: int, rng: np.random.Generator) 
     Args:
         replay: every model called on every query.
         n: how many queries to draw.
-        resamples: bootstrap resamples that a copula is fitted to; 0 for one copula, fitted to the
+        resamples: bootstrap resamples of the log that have a model each; 0 for one model, of the
             log itself.
         rng: of resamples and draws.
     """
-    models, width = replay.n_models, (replay.n_models - 1) * replay.n_signals
-    columns = np.concatenate(
-        [replay.score, replay.signal[:, :-1].reshape(len(replay), width)], axis=1
-    )
-    parts = []
+    size, score = len(replay), np.empty((n, replay.n_models))
+    signal = np.full((n, replay.n_models, replay.n_signals), np.nan)
     for share in np.array_split(np.arange(n), max(1, resamples)):
-        rows = rng.integers(len(columns), size=len(columns)) if resamples else slice(None)
-        parts.append(_draws(columns[rows], models, len(share), rng))
-    drawn = np.concatenate(parts)
-    signal = np.full((n, models, replay.n_signals), np.nan)
-    signal[:, :-1] = drawn[:, models:].reshape(n, models - 1, replay.n_signals)
+        rows = rng.integers(size, size=size) if resamples else np.arange(size)
+        score[share], signal[share, :-1] = _draws(
+            replay.score[rows], replay.signal[rows, :-1], len(share), rng
+        )
     return Replay(
-        score=np.clip(drawn[:, :models], 0, 1),
-        call_cost=np.broadcast_to(replay.call_cost.mean(axis=0), (n, models)),
-        verify_cost=np.broadcast_to(replay.verify_cost.mean(axis=0), (n, models)),
+        score=score,
+        call_cost=np.broadcast_to(replay.call_cost.mean(axis=0), score.shape),
+        verify_cost=np.broadcast_to(replay.verify_cost.mean(axis=0), score.shape),
         signal=signal,
     )
 
 
-def _draws(columns: FloatArray, scores: int, n: int, rng: np.random.Generator) -> FloatArray:
-    """``(n, d)`` draws of a copula fitted to ``d`` columns; the first ``scores`` are scores."""
-    marginals = [fit_marginal(column) for column in columns.T]
-    # Scores correlate as they are, signals by their ranks: their scale means nothing.
-    measured = np.column_stack(
-        [columns[:, :scores], *(_midranks(column) for column in columns[:, scores:].T)]
-    )
-    levels = [*marginals[:scores], *(marginal.midranks() for marginal in marginals[scores:])]
-    varies = np.ptp(measured, axis=0) > 0
-    correlation = np.full((len(levels), len(levels)), np.nan)
-    if varies.any():
-        found = np.atleast_2d(np.corrcoef(measured[:, varies].T))
-        correlation[np.ix_(varies, varies)] = found
-    tolerance = np.full_like(correlation, _TOLERANCE)
-    latent = fit_correlation(levels, correlation, tolerance)
-    uniform = uniforms(latent, n, rng)
-    return np.stack(
-        [marginal.quantile(level) for marginal, level in zip(marginals, uniform, strict=True)],
-        axis=1,
-    )
+def _draws(
+    score: FloatArray, signal: FloatArray, n: int, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """Scores ``(n, N)`` and signals ``(n, N - 1, D)`` like those of ``(T, N)``, ``(T, N - 1, D)``.
+
+    A blurred signal is scaled back to the variance that it had, so that its distribution stays.
+    """
+    size, models, width = len(score), *signal.shape[1:]
+    bandwidth = size ** (-1 / (score.shape[1] + width + 4))  # Scott's rule, in deviations
+    picked = score[rng.integers(size, size=n)]
+    drawn = np.empty((n, models, width))
+    for model in range(models):
+        like = _like(picked, score, bandwidth, rng)
+        for number in range(width):
+            column = signal[:, model, number]
+            if len(np.unique(column)) <= FEW_VALUES:
+                drawn[:, model, number] = column[like]  # nothing lies between them
+                continue
+            normal = ndtri(midranks(column))[like] + bandwidth * rng.standard_normal(n)
+            level = ndtr(normal / np.hypot(1, bandwidth))
+            drawn[:, model, number] = fit_marginal(column).quantile(level)
+    return picked, drawn
 
 
-def _midranks(column: FloatArray) -> FloatArray:
-    """``(n,)`` ranks between 0 and 1, ties in the middle of theirs."""
-    _, which, count = np.unique(column, return_inverse=True, return_counts=True)
-    ranks: FloatArray = ((np.cumsum(count) - count / 2) / len(column))[which]
-    return ranks
+def _like(
+    picked: FloatArray, score: FloatArray, bandwidth: float, rng: np.random.Generator
+) -> IntArray:
+    """For each of ``picked (n, N)`` a row of ``score (T, N)``, likelier the nearer they are."""
+    spread = score.std(axis=0)
+    width = bandwidth * np.where(spread > 0, spread, 1)
+    vectors, which = np.unique(picked, axis=0, return_inverse=True)
+    which = which.ravel()
+    row = np.empty(len(picked), dtype=np.int64)
+    order = np.argsort(which, kind="stable")
+    begins = np.searchsorted(which[order], np.arange(len(vectors) + 1))
+    for first in range(0, len(vectors), _CHUNK):
+        apart = (vectors[first : first + _CHUNK, None] - score) / width
+        reach = np.exp(-0.5 * (apart**2).sum(axis=2)).cumsum(axis=1)
+        for vector, total in enumerate(reach, start=first):
+            rows = order[begins[vector] : begins[vector + 1]]
+            row[rows] = total.searchsorted(rng.random(len(rows)) * total[-1], side="right")
+    return np.minimum(row, len(score) - 1)  # a product may round up to the whole

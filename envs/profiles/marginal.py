@@ -13,7 +13,7 @@ FloatArray = NDArray[np.float64]
 # Dense in both tails: a log-probability has its information within a percent of 0 and a heavy
 # tail below.
 _GRID = np.concatenate([[0.0, 0.01, 0.025], np.linspace(0.05, 0.95, 19), [0.975, 0.99, 1.0]])
-_FEW_VALUES = 12
+FEW_VALUES = 12  # a variable of so few is a list of values, not a curve
 _ATOM_SHARE = 0.02
 
 
@@ -103,7 +103,7 @@ def fit_marginal(sample: ArrayLike) -> Marginal:
     values, count = np.unique(np.asarray(sample, dtype=np.float64), return_counts=True)
     cumulative = np.concatenate([[0], np.cumsum(count)]) / count.sum()
     low, high = cumulative[:-1], cumulative[1:]
-    few = len(values) <= _FEW_VALUES
+    few = len(values) <= FEW_VALUES
     atom = np.full(len(values), True) if few else count >= max(2, _ATOM_SHARE * count.sum())
     # A value that is no atom stands in the middle of its step; the ends are closed.
     left = np.where(atom, low, (low + high) / 2)

@@ -47,7 +47,7 @@ def describe(rollouts: Rollouts, signal: str) -> Statistics:
         signal: the name of the signal.
     """
     N = rollouts.score.shape[1]
-    ranks = [_midranks(column) for column in rollouts.signals[signal].T]
+    ranks = [midranks(column) for column in rollouts.signals[signal].T]
     columns = np.column_stack([rollouts.score, *ranks])
     centred = columns - columns.mean(axis=0)
     covariance = centred.T @ centred / len(columns)
@@ -66,7 +66,7 @@ def describe(rollouts: Rollouts, signal: str) -> Statistics:
     )
 
 
-def _midranks(column: FloatArray) -> FloatArray:
+def midranks(column: FloatArray) -> FloatArray:
     """``(n,)`` ranks from 0 to 1, ties in the middle of theirs; NaN without a signal."""
     if np.isnan(column).any():
         return np.full(len(column), np.nan)

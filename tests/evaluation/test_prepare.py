@@ -68,6 +68,21 @@ def test_a_logged_signal_is_paid_for_in_the_unit_of_the_dearest_call(costs, expe
     assert outcome.cost.min() == pytest.approx(expected + problem.costs.call[0])
 
 
+def test_another_train_seed_trains_on_other_queries_and_keeps_the_test():
+    def split(*arguments):
+        _, *splits = prepared(LOG, *arguments)
+        return [{tuple(row) for row in replay.signal[:, 0]} for replay in splits]
+
+    train, validation, test = split()
+    assert split("evaluation.train_seed=0") == [train, validation, test]
+    other_train, other_validation, same_test = split("evaluation.train_seed=1")
+    assert same_test == test
+    assert other_train != train
+    assert other_train | other_validation == train | validation
+    kept = [split("evaluation.train_size=40", f"evaluation.train_seed={k}")[0] for k in (0, 1)]
+    assert kept[0] != kept[1]
+
+
 def test_nothing_is_seen_before_the_first_call_unless_it_is_asked_for():
     problem, train, validation, test = prepared(LOG)
     assert problem.pre is None

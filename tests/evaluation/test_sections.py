@@ -27,7 +27,9 @@ from evaluation.sections import (
 from tests.outcomes import family_of
 
 
-def finished(folder: Path, solver: str, skill: float, seed=0, ratio=10.0, queries=0):
+def finished(
+    folder: Path, solver: str, skill: float, seed=0, ratio=10.0, queries=0, train_seed=None
+):
     """A run whose policies are as good as ``skill`` says."""
     outcomes = family_of(skill=skill, seed=queries)
     about = {
@@ -42,7 +44,7 @@ def finished(folder: Path, solver: str, skill: float, seed=0, ratio=10.0, querie
             "seed": seed,
             "solver": {"_target_": solver},
             "costs": {"ratio": ratio},
-            "evaluation": {"level": 0.95},
+            "evaluation": {"level": 0.95, "train_seed": train_seed},
         },
     }
     measures = dict.fromkeys(("aiq", "gap_closed", "delta_ibc", "model_regret"), 0.1 * skill)
@@ -121,8 +123,12 @@ def test_who_cannot_be_told_from_the_first_is_tied(runs):
         assert row[3].startswith("static (")
 
 
-def test_seeds_are_one_solver_and_its_mean_is_compared(tmp_path):
-    runs = [finished(tmp_path, "good", skill, seed) for seed, skill in enumerate((0.2, 0.8))]
+@pytest.mark.parametrize("own", [False, True], ids=["same training queries", "their own"])
+def test_seeds_are_one_solver_and_its_mean_is_compared(own, tmp_path):
+    runs = [
+        finished(tmp_path, "good", skill, seed, train_seed=seed if own else None)
+        for seed, skill in enumerate((0.2, 0.8))
+    ]
     runs += [finished(tmp_path, "static", 0.0)]
     (found,) = resample(runs).values()
     one, two = (next(iter(resample([run]).values())).point["good"] for run in runs[:2])

@@ -1,9 +1,11 @@
 """Simulated queries are like the log's."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from envs import Rules
 from solvers.simulated import simulated
@@ -12,15 +14,62 @@ from tests.solvers.test_fitted_q import ordered
 
 
 @pytest.mark.parametrize("resamples", [0, 5])
-def test_means_and_correlations_are_the_log_s(resamples):
+def test_scores_and_costs_are_the_log_s_and_signals_are_spread_as_there(resamples):
     log = ordered(Rules(3)).sample(2000, np.random.default_rng(0))
+    signal = np.random.default_rng(2).standard_exponential(log.signal.shape)
+    log = replace(log, signal=signal - log.score[..., None])
     drawn = simulated(log, 20_000, resamples, np.random.default_rng(1))
-    np.testing.assert_allclose(drawn.score.mean(axis=0), log.score.mean(axis=0), atol=0.03)
     np.testing.assert_allclose(drawn.call_cost[0], log.call_cost.mean(axis=0))
-    one, two = (
-        np.corrcoef(np.concatenate([r.score, r.signal[:, :-1, 0]], axis=1).T) for r in (log, drawn)
-    )
-    np.testing.assert_allclose(two, one, atol=0.06)
+    np.testing.assert_allclose(drawn.score.mean(axis=0), log.score.mean(axis=0), atol=0.03)
+    together = [np.corrcoef(replay.score.T) for replay in (log, drawn)]
+    np.testing.assert_allclose(*together, atol=0.06)
+    levels = np.linspace(0.05, 0.95, 10)
+    spread = [np.quantile(replay.signal[:, :-1, 0], levels, axis=0) for replay in (log, drawn)]
+    np.testing.assert_allclose(*spread, atol=0.1)
+
+
+def test_a_signal_says_of_scores_what_kernels_over_the_log_say():
+    """The mean of a signal's normal score given all scores, summed up query by query."""
+    rng = np.random.default_rng(0)
+    score = (rng.random((60, 3)) < [0.4, 0.6, 0.8]).astype(float)
+    log = random_replay(60, 3, rng)
+    signal = log.signal.copy()
+    signal[:, :-1, 0] = 1.5 * score[:, :2] + rng.standard_normal((60, 2))
+    log = replace(log, score=score, signal=signal)
+    drawn = simulated(log, 200_000, 0, np.random.default_rng(1))
+
+    h = 60 ** (-1 / 8)
+    vector = np.array([1.0, 0.0, 1.0])
+    alike = (drawn.score == vector).all(axis=1)
+    for model in (0, 1):
+        known = np.sort(signal[:, model, 0])
+        total = weight = 0.0
+        for query in range(60):
+            near = 1.0
+            for other in range(3):
+                width = h * score[:, other].std()
+                near *= math.exp(-(((vector[other] - score[query, other]) / width) ** 2) / 2)
+            rank = (known.searchsorted(signal[query, model, 0]) + 0.5) / 60
+            total, weight = total + near * norm.ppf(rank), weight + near
+        expected = total / weight / math.sqrt(1 + h**2)
+        ranks = (known.searchsorted(drawn.signal[alike, model, 0]) + 0.0) / 60
+        found = norm.ppf(np.clip(ranks, 0.5 / 60, 1 - 0.5 / 60)).mean()
+        assert found == pytest.approx(expected, abs=0.04)
+
+
+def test_a_signal_of_few_values_keeps_them():
+    log = random_replay(40, 3, np.random.default_rng(0))
+    log = replace(log, signal=np.floor(4 * log.signal))
+    drawn = simulated(log, 500, 3, np.random.default_rng(0))
+    for model in (0, 1):
+        assert set(drawn.signal[:, model, 0]) <= set(log.signal[:, model, 0])
+
+
+def test_graded_scores_are_drawn_as_they_stand_together():
+    log = random_replay(300, 3, np.random.default_rng(0))
+    log = replace(log, score=np.random.default_rng(1).random((300, 3)))
+    drawn = simulated(log, 500, 2, np.random.default_rng(0))
+    assert {tuple(row) for row in drawn.score} <= {tuple(row) for row in log.score}
 
 
 def test_resamples_doubt_what_few_queries_say():
