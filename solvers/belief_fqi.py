@@ -59,7 +59,8 @@ class BeliefFQI(FrontierSolver):
             log as it is.
         pretraining: steps on the simulated queries.
         steps: of fine-tuning on the log, the most; those that are best on validation are kept.
-        patience: judgements on validation without a better one after which that ends.
+        patience: judgements on validation without a better one after which that ends; null to go
+            on to the end and keep the last.
         batch: queries a step.
         tolls: drawn a step, for all of its queries.
         learning_rate: of Adam while pretraining; it falls to zero along a cosine.
@@ -78,7 +79,7 @@ class BeliefFQI(FrontierSolver):
     resamples: int = 6
     pretraining: int = 600
     steps: int = 200
-    patience: int = 5
+    patience: int | None = 5
     batch: int = 32
     tolls: int = 3
     learning_rate: float = 5e-3

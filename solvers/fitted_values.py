@@ -118,7 +118,7 @@ class Settings(Protocol):
     @property
     def steps(self) -> int: ...
     @property
-    def patience(self) -> int: ...
+    def patience(self) -> int | None: ...
     @property
     def batch(self) -> int: ...
     @property
@@ -183,12 +183,13 @@ def fit(
     validation = settings.training.validation
 
     def judge(loop: Loop) -> None:
-        if validation is None:
+        if validation is None or not len(validation):
             loop.log()
         else:
             policies = policies_of(copy.deepcopy(network).double().cpu())
             found = mean_return(policies, validation)
-            loop.judge(found)
+            if settings.patience is not None:
+                loop.judge(found)
             loop.log(validation=found, **report(policies, validation))
 
     def learn(loop: Loop, queries: Replay, fold: Tensor | None, judged: bool) -> None:
@@ -205,13 +206,15 @@ def fit(
             if loop.due(step):
                 judge(loop) if judged else loop.log()
 
-    def loop(name: str, steps: int, rate: float, decay: float, patience: int | None) -> Loop:
+    def loop(
+        name: str, steps: int, seed: int, rate: float, decay: float, patience: int | None
+    ) -> Loop:
         optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay)
         return Loop(
             {"network": network},
             optimiser,
             steps=steps,
-            seed=settings.seed + (_APART if patience else 0),
+            seed=seed,
             about=told,
             training=settings.training,
             schedule=torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps),
@@ -223,14 +226,15 @@ def fit(
     if settings.simulations and settings.pretraining:
         rng = np.random.default_rng([settings.seed, _APART])
         drawn = simulated(train, settings.simulations, settings.resamples, rng)
-        first = loop("pretraining", settings.pretraining, settings.learning_rate, 0.0, None)
+        steps, rate = settings.pretraining, settings.learning_rate
+        first = loop("pretraining", steps, settings.seed, rate, 0.0, None)
         learn(first, drawn, None, False)
     if settings.steps:
         order = np.random.default_rng([settings.seed, _APART + 1]).permutation(len(train))
         folds = torch.as_tensor(order % settings.members, device=device)
-        rate, decay = settings.tuning_rate, settings.weight_decay
-        tuning = loop("tuning", settings.steps, rate, decay, settings.patience)
-        if tuning.best_value == -math.inf:
+        seed, rate, decay = settings.seed + _APART, settings.tuning_rate, settings.weight_decay
+        tuning = loop("tuning", settings.steps, seed, rate, decay, settings.patience)
+        if settings.patience is not None and tuning.best_value == -math.inf:
             judge(tuning)  # what fine-tuning has to beat
         learn(tuning, train, folds if settings.members > 1 else None, True)
         tuning.finish()
@@ -239,6 +243,8 @@ def fit(
 def check_settings(settings: Settings, least: Mapping[str, int]) -> None:
     """Raise ValueError for settings out of range."""
     check_least(settings, **_LEAST, **least)
+    if settings.patience is not None:
+        check_least(settings, patience=1)
     check_shares(settings, "learning_rate", "tuning_rate")
 
 
@@ -259,10 +265,12 @@ def check_queries(solver: str, settings: Settings, train: Replay) -> None:
             f"solver={solver} learns from {len(train)} training queries, fewer than "
             f"solver.members={least}: log more, or lower solver.members"
         )
-    if settings.steps and validation is not None and not len(validation):
+    stops = settings.steps and settings.patience is not None
+    if stops and validation is not None and not len(validation):
         raise ValueError(
             f"solver={solver} stops by the validation split, which is empty: raise "
-            "evaluation.validation, or set solver.steps=0 to train on simulated queries alone"
+            "evaluation.validation, or set solver.patience=null to train to the end or "
+            "solver.steps=0 to train on simulated queries alone"
         )
 
 
@@ -289,7 +297,6 @@ _LEAST = {
     "resamples": 0,
     "pretraining": 0,
     "steps": 0,
-    "patience": 1,
     "batch": 1,
     "tolls": 1,
     "weight_decay": 0,

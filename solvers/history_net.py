@@ -66,7 +66,7 @@ class HistoryNet(FrontierSolver):
     resamples: int = 6
     pretraining: int = 600
     steps: int = 200
-    patience: int = 5
+    patience: int | None = 5
     batch: int = 32
     tolls: int = 3
     learning_rate: float = 5e-3

@@ -154,6 +154,28 @@ def test_the_best_by_validation_is_kept():
     assert len(found) - 1 - int(np.argmax(found)) <= 3
 
 
+def test_without_patience_the_last_is_kept_and_validation_changes_nothing():
+    problem = ordered(FULL)
+    train, check = (problem.sample(n, np.random.default_rng(n)) for n in (60, 200))
+    curve = []
+    solver = replace(QUICK, simulations=0, steps=60, tuning_rate=0.05, patience=None)
+    prices = [0.05, 0.2]
+    judged = solver.with_training(Training(curve.append, check)).solve_frontier(
+        problem, prices, train
+    )
+    assert [row["step"] for row in curve] == list(range(6, 61, 6))
+    assert mean_return(judged, check) == pytest.approx(curve[-1]["validation"], abs=1e-12)
+    for given in (
+        None,
+        replace(check, score=1 - check.score),
+        random_replay(0, 3, np.random.default_rng(0)),
+    ):
+        other = solver.with_training(Training(validation=given)).solve_frontier(
+            problem, prices, train
+        )
+        np.testing.assert_array_equal(other[0].values.heads, judged[0].values.heads)
+
+
 def test_one_history_alone_is_decided_as_among_others():
     problem = ordered(FULL)
     policy = QUICK.solve(problem, problem.sample(80, np.random.default_rng(0)))
@@ -180,6 +202,7 @@ def test_it_plays_by_every_rule_with_few_queries_ties_and_vectors(rules):
         ("members", 0, "at least 1"),
         ("hidden", 0, "at least 1"),
         ("steps", -1, "at least 0"),
+        ("patience", 0, "at least 1"),
         ("weight_decay", -0.1, "at least 0"),
         ("tuning_rate", 0.0, r"in \(0, 1\]"),
     ],
