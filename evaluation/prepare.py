@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from envs import CostModel, Replay, Rollouts, RoutingPOMDP, Rules, sources
@@ -49,6 +51,8 @@ def split_log(loaded: Rollouts, evaluation: DictConfig) -> Rollouts:
     if evaluation.train_seed is not None:
         again = evaluation.train_seed
     rollouts = loaded.require_complete()
+    if evaluation.resplit:
+        rollouts = replace(rollouts, split=np.full(len(rollouts), "train"))
     rollouts = rollouts.with_split("test", evaluation.test, seed)
     rollouts = rollouts.with_split("validation", evaluation.validation, again)
     return rollouts.thinned("train", evaluation.train_size, again)

@@ -83,6 +83,17 @@ def test_another_train_seed_trains_on_other_queries_and_keeps_the_test():
     assert kept[0] != kept[1]
 
 
+def test_a_log_with_splits_can_be_split_anew():
+    split = np.where(np.arange(len(LOG)) < 100, "train", "test")
+    sizes = []
+    for again in ("false", "true"):
+        given = prepared(replace(LOG, split=split), f"evaluation.resplit={again}")
+        sizes.append([len(replay) for replay in given[1:]])
+    assert sizes[0][0] + sizes[0][1] == 100
+    assert sizes[1] == [len(replay) for replay in prepared(LOG)[1:]]
+    assert sum(sizes[1]) == len(LOG)
+
+
 def test_nothing_is_seen_before_the_first_call_unless_it_is_asked_for():
     problem, train, validation, test = prepared(LOG)
     assert problem.pre is None
