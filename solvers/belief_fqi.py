@@ -12,6 +12,10 @@ simulated from the log under bootstrap doubt (`solvers.simulated`), then a littl
 long as that helps on the validation queries. And no member decides for the queries that it learns
 from: member ``k`` never sees fold ``k`` of the log, and alone decides there, since a maximum over
 predictions of one's own promises too much.
+
+Where an episode may start with any model, the start is not left to the network: nothing was seen
+there, and what the policy returns from each start is tried out on simulated queries
+(`solvers.fitted_values.rehearsed`), which are kept with a checkpoint for other prices.
 """
 
 from __future__ import annotations
@@ -30,12 +34,14 @@ from solvers.checkpoint import about, save
 from solvers.fitted_values import (
     Board,
     Lesson,
+    Rehearsal,
     check_queries,
     check_settings,
     choose,
     fit,
     grouped,
     plain_settings,
+    rehearsed,
 )
 from solvers.places import Places, Returns
 from solvers.solver import Actions, FrontierSolver, Training
@@ -128,6 +134,7 @@ class BeliefFQI(FrontierSolver):
         fit(network, loss_of, policies_of, self, problem, train, seen, terms, told)
         saved = {
             "about": told,
+            "rehearsal": Rehearsal.of(train, self.seed).packed(),
             "terms": packed(terms),
             "known": [torch.as_tensor(known) for known in seen.known],
             "mean": torch.as_tensor(mean),
@@ -150,7 +157,8 @@ class BeliefFQI(FrontierSolver):
         policies = _policies(problem, prices, network, seen, saved["mean"].numpy())
         for policy in policies:
             terms.check(policy.problem)
-        return policies
+        tried = Rehearsal.unpacked(saved["rehearsal"])
+        return [rehearsed(policy, tried) for policy in policies]
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,18 +170,23 @@ class ValuePolicy:
         places: of its rules.
         seen: scales the signals.
         values: net of tolls, at the policy's.
+        start: the action where nothing was called yet; None to go by the values there, too.
     """
 
     problem: RoutingPOMDP
     places: Places
     seen: NormalScores
     values: FrozenValues
+    start: int | None = None
 
     def act(self, history: History) -> Actions:
         place, x = self.places.index(history), self.seen(history.signal)
         action = np.empty(len(place), dtype=np.int64)
         for at, rows in grouped(place):
-            action[rows] = choose(self.values(at, x[rows]), self.places.legal[at])
+            if at == 0 and self.start is not None:
+                action[rows] = self.start
+            else:
+                action[rows] = choose(self.values(at, x[rows]), self.places.legal[at])
         return action
 
 

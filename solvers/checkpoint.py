@@ -21,7 +21,7 @@ import torch
 from envs import Replay, RoutingPOMDP
 from solvers.solver import FrontierSolver, Policy, Training
 
-FORMAT = 1
+FORMAT = 2
 
 # The learners that can be restored, and where they are: a file may name no others.
 LEARNERS = {

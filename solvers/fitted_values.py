@@ -8,8 +8,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
-from typing import Any, NamedTuple, Protocol, TypeVar
+from dataclasses import fields, replace
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -240,6 +240,58 @@ def fit(
         tuning.finish()
 
 
+class Rehearsal(NamedTuple):
+    """Queries simulated from the log, to try out on where to start: see `rehearsed`.
+
+    Attributes:
+        score: ``(n, N)``.
+        signal: ``(n, N, D)``.
+    """
+
+    score: FloatArray
+    signal: FloatArray
+
+    @classmethod
+    def of(cls, train: Replay, seed: int) -> Self:
+        """From the training queries, without doubt about them."""
+        rng = np.random.default_rng([seed, _APART + 2])
+        drawn = simulated(train, _REHEARSAL, 0, rng)
+        return cls(drawn.score, drawn.signal)
+
+    def packed(self) -> dict[str, Tensor]:
+        """As a checkpoint holds it."""
+        return {key: torch.as_tensor(value) for key, value in self._asdict().items()}
+
+    @classmethod
+    def unpacked(cls, saved: Mapping[str, Tensor]) -> Self:
+        """The inverse of `packed`."""
+        return cls(saved["score"].numpy(), saved["signal"].numpy())
+
+
+def rehearsed(policy: P, queries: Rehearsal) -> P:
+    """The policy started where that returns the most on simulated queries, if it may choose.
+
+    Nothing was seen before the first call, so what a start is worth is one number a price, which
+    a mean over queries tells better than a network: one step of policy improvement by rollouts
+    (Bertsekas, Tsitsiklis & Wu, Journal of Heuristics 1997).
+
+    Args:
+        policy: a dataclass with a field ``start``, an action.
+        queries: to try the starts on, at the costs of the policy's problem.
+    """
+    problem = policy.problem
+    if not problem.rules.free_start:
+        return policy
+    replay = Replay(
+        score=queries.score,
+        call_cost=np.broadcast_to(problem.costs.call, queries.score.shape),
+        verify_cost=np.broadcast_to(problem.costs.verify, queries.score.shape),
+        signal=queries.signal,
+    )
+    starts = [replace(policy, start=1 + model) for model in range(problem.n_models)]  # type: ignore[type-var]
+    return starts[int(np.argmax([mean_return([started], replay) for started in starts]))]
+
+
 def check_settings(settings: Settings, least: Mapping[str, int]) -> None:
     """Raise ValueError for settings out of range."""
     check_least(settings, **_LEAST, **least)
@@ -303,3 +355,4 @@ _LEAST = {
 }
 
 _APART = 1_000_003  # keeps the generators of simulations, folds and both trainings apart
+_REHEARSAL = 4000

@@ -11,7 +11,7 @@ Two heads of one network, both ensembles of ``K`` members:
   `solvers.belief_fqi`, from the belief, the place and the tolls. Values teach the belief nothing.
 
 It is trained as `belief_fqi` is: on simulated queries first, then a little on the log, where no
-member is taught the fold that it decides for.
+member is taught the fold that it decides for, and starts where trials on simulated queries say.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ from solvers.checkpoint import about, save
 from solvers.fitted_values import (
     Board,
     Lesson,
+    Rehearsal,
     check_queries,
     check_settings,
     choose,
     fit,
     grouped,
     plain_settings,
+    rehearsed,
 )
 from solvers.places import Places, Returns, open_loop
 from solvers.solver import Actions, FrontierSolver, Training
@@ -132,6 +134,7 @@ class HistoryNet(FrontierSolver):
         fit(network, loss_of, policies_of, self, problem, train, seen, terms, told, report)
         saved = {
             "about": told,
+            "rehearsal": Rehearsal.of(train, self.seed).packed(),
             "terms": packed(terms),
             "known": [torch.as_tensor(known) for known in seen.known],
             "network": network.double().cpu().state_dict(),
@@ -152,7 +155,8 @@ class HistoryNet(FrontierSolver):
         policies = _policies(problem, prices, network, seen)
         for policy in policies:
             terms.check(policy.problem)
-        return policies
+        tried = Rehearsal.unpacked(saved["rehearsal"])
+        return [rehearsed(policy, tried) for policy in policies]
 
 
 class HistoryNetwork(nn.Module):
@@ -217,6 +221,7 @@ class HistoryNetPolicy:
         odds: every member's log-odds less those of the start, side by side, at each place.
         values: what further signals add, less tolls, from all of these.
         log_odds: ``(N,)`` before anything was seen.
+        start: the action where nothing was called yet; None to go by the values there, too.
     """
 
     problem: RoutingPOMDP
@@ -225,6 +230,7 @@ class HistoryNetPolicy:
     odds: FrozenValues
     values: FrozenValues
     log_odds: FloatArray
+    start: int | None = None
 
     def belief(self, history: History) -> FloatArray:
         """``(n, N)`` how likely every model's answer is right; for graded scores, its score."""
@@ -238,6 +244,9 @@ class HistoryNetPolicy:
         place, x = self.places.index(history), self.seen(history.signal)
         action, tolls = np.empty(len(place), dtype=np.int64), tolls_of(self.problem)
         for at, rows in grouped(place):
+            if at == 0 and self.start is not None:
+                action[rows] = self.start
+                continue
             odds = self.odds(at, x[rows])
             belief, values = self._believed(odds), self.values(at, odds)
             worth = open_loop(self.places.rules, belief, tolls)

@@ -60,7 +60,7 @@ def _draws(
     """
     size, models, width = len(score), *signal.shape[1:]
     bandwidth = size ** (-1 / (score.shape[1] + width + 4))  # Scott's rule, in deviations
-    picked = score[rng.integers(size, size=n)]
+    picked = score[np.resize(rng.permutation(size), n)]  # each as often: their means are the log's
     drawn = np.empty((n, models, width))
     for model in range(models):
         like = _like(picked, score, bandwidth, rng)

@@ -9,7 +9,7 @@ import torch
 
 from envs import Rules
 from solvers import Training
-from solvers.checkpoint import CheckpointError, Restored, about, load, require_fit, save
+from solvers.checkpoint import FORMAT, CheckpointError, Restored, about, load, require_fit, save
 from tests.problems import random_problem
 
 CORE = Rules(3)
@@ -69,7 +69,7 @@ def test_missing_foreign_and_other_versions_files_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="does not say what it is"):
         load(tmp_path / "foreign.pt")
     save(tmp_path / "old.pt", content(problem_of(), format=99))
-    with pytest.raises(CheckpointError, match="format 99, this version reads 1"):
+    with pytest.raises(CheckpointError, match=f"format 99, this version reads {FORMAT}"):
         load(tmp_path / "old.pt")
 
 
