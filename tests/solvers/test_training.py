@@ -10,11 +10,11 @@ from torch import nn
 from envs import Rules
 from evaluation.evaluate import evaluate, returns
 from solvers import Static, Training
-from solvers.checkpoint import CheckpointError, load
+from solvers.checkpoint import FORMAT, CheckpointError, load
 from solvers.training import Loop, TrainingError, mean_return
 from tests.problems import random_policy, random_problem
 
-ABOUT = {"format": 1, "solver": "toy"}
+ABOUT = {"format": FORMAT, "solver": "toy"}
 
 
 class InterruptionError(Exception):
