@@ -76,23 +76,29 @@ def deciding() -> Iterator[tuple[str, ...]]:
     problem, train = logged("mmlu")
     histories = some_histories(problem, 10**5)
     one = histories.take(np.array([0]))
-    with tempfile.TemporaryDirectory() as folder:
-        solver = BeliefDQN(steps=50).with_training(Training(folder=Path(folder)))
-        (policy,) = solver.solve_frontier(problem, [0.1])
-        _, first = timed(policy.act, histories)
-        _, again = timed(policy.act, histories, repeat=5)
-        path = str(Path(folder) / "policy.pt")
+    for solver in (BeliefDQN(steps=50), BeliefFQI(pretraining=10, steps=10)):
+        with tempfile.TemporaryDirectory() as folder:
+            saving = solver.with_training(Training(folder=Path(folder)))
+            (policy,) = saving.solve_frontier(problem, [0.1], train)
+            _, first = timed(policy.act, histories)
+            _, again = timed(policy.act, histories, repeat=5)
+            path = str(Path(folder) / "policy.pt")
 
-        def cold() -> None:
-            Restored(path).solve_frontier(problem, [0.1], train)[0].act(one)
+            def cold(path: str = path) -> None:
+                Restored(path).solve_frontier(problem, [0.1], train)[0].act(one)
 
-        _, loading = timed(cold, repeat=5)
-        _, warm = timed(partial(many, policy, one), repeat=5)
-    what = "a decision batch of 10^5 histories"
-    yield f"{what}, none seen before", f"{first * 1e3:.0f} ms", "≤ 100 ms"
-    yield f"{what}, all seen before", f"{again * 1e3:.0f} ms", "≤ 100 ms"
-    yield "load a checkpoint and decide one query", f"{loading * 1e3:.1f} ms", "≤ 50 ms"
-    yield "decide one query, warm", f"{warm / MANY * 1e3:.3f} ms", "≤ 0.2 ms"
+            _, loading = timed(cold, repeat=5)
+            _, warm = timed(partial(many, policy, one), repeat=5)
+        name = "belief_dqn" if isinstance(solver, BeliefDQN) else "belief_fqi"
+        what = f"{name}: a decision batch of 10^5 histories"
+        yield f"{what}, none seen before", f"{first * 1e3:.0f} ms", "≤ 100 ms"
+        yield f"{what}, all seen before", f"{again * 1e3:.0f} ms", "≤ 100 ms"
+        yield (
+            f"{name}: load a checkpoint and decide one query",
+            f"{loading * 1e3:.1f} ms",
+            "≤ 50 ms",
+        )
+        yield f"{name}: decide one query, warm", f"{warm / MANY * 1e3:.3f} ms", "≤ 0.2 ms"
 
 
 MANY = 1000
