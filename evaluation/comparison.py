@@ -215,6 +215,11 @@ def show(value: float | None, form: str) -> str:
     return form.format(abs(value)) if float(shown) == 0 else shown
 
 
+def between(low: float | None, high: float | None, form: str) -> str:
+    """An interval as it stands in a table."""
+    return f"[{show(low, form)}, {show(high, form)}]"
+
+
 def _short(key: str) -> str:
     return key.partition(".")[2] or key
 

@@ -11,7 +11,7 @@ import numpy as np
 from tabulate import tabulate
 
 from evaluation.belief_quality import ALL
-from evaluation.comparison import SEEDS, Setting, natural, places, show
+from evaluation.comparison import SEEDS, Setting, between, natural, places, show
 from evaluation.families import FamilyOutcomes
 from evaluation.runs import Run
 from evaluation.significance import Resampled, across_seeds, resamples_for, win_tie_loss
@@ -130,9 +130,9 @@ def difference_section(resampled: Mapping[Setting, Resampled], reference: str) -
         if reference not in found.point:
             continue
         for label, d in found.against(reference).items():
-            between = f"[{show(d.low, '{:+.3f}')}, {show(d.high, '{:+.3f}')}]"
             verdict = "" if not d.p_holm < _ALPHA else "better" if d.difference > 0 else "worse"
-            shown = f"{show(d.difference, '{:+.3f}')} {between}"
+            form = "{:+.3f}"
+            shown = f"{show(d.difference, form)} {between(d.low, d.high, form)}"
             rows.append([name_of(setting), label, shown, f"{d.p_holm:.3f}", verdict])
     if not rows:
         known = sorted({label for found in resampled.values() for label in found.point})
@@ -234,12 +234,12 @@ def belief_section(settings: Settings) -> Section | None:
             for row in run.beliefs["rows"] if run.beliefs else ():
                 if row["model"] != ALL:
                     continue
+                form = "{:.4f}"
                 cells = [
-                    f"{show(row[key], '{:.4f}')} "
-                    f"[{show(row[f'{key}_low'], '{:.4f}')}, {show(row[f'{key}_high'], '{:.4f}')}]"
+                    f"{show(row[key], form)} {between(row[f'{key}_low'], row[f'{key}_high'], form)}"
                     for key in ("error", "log_loss", "brier")
                 ]
-                chance = show(row["error_chance"], "{:.4f}")
+                chance = show(row["error_chance"], form)
                 rows.append([name_of(setting), label, row["belief"], *cells, chance])
     if not rows:
         return None
@@ -266,7 +266,7 @@ def seed_section(runs: Sequence[Run]) -> Section | None:
         families = [run.outcomes() for run in same]
         for measure, form in (("aiq", "{:.4f}"), ("gap_closed", "{:+.3f}")):
             found = across_seeds(families, measure)
-            interval = f"[{show(found.low, form)}, {show(found.high, form)}]"
+            interval = between(found.low, found.high, form)
             cells = [show(found.mean, form), f"{found.deviation:.4f}", interval]
             rows.append([name_of(setting), label, measure, str(len(same)), *cells])
     if not rows:
@@ -326,5 +326,5 @@ def name_of(setting: Setting) -> str:
 
 def _cell(run: Run, name: str, form: str) -> str:
     low, high = run.intervals.get(name, (None, None))
-    between = "" if low is None or high is None else f" [{show(low, form)}, {show(high, form)}]"
-    return show(run.measures.get(name), form) + between
+    interval = "" if low is None or high is None else f" {between(low, high, form)}"
+    return show(run.measures.get(name), form) + interval

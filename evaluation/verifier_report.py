@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from evaluation.comparison import show
+from evaluation.comparison import between, show
 from evaluation.signal_quality import Estimate, Quality
 from evaluation.verifier_study import Appraisal, Judgement, LeftOut
 from evaluation.verifier_value import BOUGHT
@@ -162,7 +162,7 @@ def _quality_cells(quality: Quality | None) -> list[str]:
     auroc, auprc = found["auroc"], found["auprc"]
     return [
         show(found["score"].value, "{:.3f}"),
-        f"{show(auroc.value, '{:.2f}')} {_between(auroc, '{:.2f}')}",
+        f"{show(auroc.value, '{:.2f}')} {between(auroc.low, auroc.high, '{:.2f}')}",
         f"{show(auprc.value, '{:.2f}')} ({auprc.chance:.2f})",
         *(
             "→".join(show(_value(found, key), "{:.2f}") for key in (name, f"{name}_calibrated"))
@@ -229,10 +229,6 @@ def _summary(appraisal: Appraisal | None) -> dict[str, Any]:
 
 def _value(found: Mapping[str, Estimate], name: str) -> float | None:
     return found[name].value if name in found else None
-
-
-def _between(estimate: Estimate, form: str) -> str:
-    return f"[{show(estimate.low, form)}, {show(estimate.high, form)}]"
 
 
 def _bits(estimate: Estimate | None) -> str:

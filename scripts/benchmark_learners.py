@@ -76,7 +76,10 @@ def deciding() -> Iterator[tuple[str, ...]]:
     problem, train = logged("mmlu")
     histories = some_histories(problem, 10**5)
     one = histories.take(np.array([0]))
-    for solver in (BeliefDQN(steps=50), BeliefFQI(pretraining=10, steps=10)):
+    for name, solver in (
+        ("belief_dqn", BeliefDQN(steps=50)),
+        ("belief_fqi", BeliefFQI(pretraining=10, steps=10)),
+    ):
         with tempfile.TemporaryDirectory() as folder:
             saving = solver.with_training(Training(folder=Path(folder)))
             (policy,) = saving.solve_frontier(problem, [0.1], train)
@@ -89,7 +92,6 @@ def deciding() -> Iterator[tuple[str, ...]]:
 
             _, loading = timed(cold, repeat=5)
             _, warm = timed(partial(many, policy, one), repeat=5)
-        name = "belief_dqn" if isinstance(solver, BeliefDQN) else "belief_fqi"
         what = f"{name}: a decision batch of 10^5 histories"
         yield f"{what}, none seen before", f"{first * 1e3:.0f} ms", "≤ 100 ms"
         yield f"{what}, all seen before", f"{again * 1e3:.0f} ms", "≤ 100 ms"

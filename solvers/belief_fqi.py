@@ -41,11 +41,11 @@ from solvers.fitted_values import (
     fit,
     grouped,
     plain_settings,
-    rehearsed,
+    ready,
 )
 from solvers.places import Places, Returns
 from solvers.solver import Actions, FrontierSolver, Training
-from solvers.tolls import Terms, packed, tolls_of, unpacked
+from solvers.tolls import Terms, packed, tolls_of
 from solvers.training import device_of
 from solvers.value_net import FrozenValues, NormalScores, ValueNet
 
@@ -149,16 +149,11 @@ class BeliefFQI(FrontierSolver):
         cls, problem: RoutingPOMDP, prices: Sequence[float], saved: Mapping[str, Any]
     ) -> list[ValuePolicy]:
         """One policy a price, from a checkpoint's content."""
-        settings, terms = saved["about"]["settings"], unpacked(saved["terms"])
-        places = Places.of(problem.rules)
+        settings, places = saved["about"]["settings"], Places.of(problem.rules)
         seen = NormalScores(tuple(known.numpy() for known in saved["known"]))
         network = ValueNet(settings["members"], len(seen.known), settings["hidden"], places)
         network.double().load_state_dict(saved["network"])
-        policies = _policies(problem, prices, network, seen, saved["mean"].numpy())
-        for policy in policies:
-            terms.check(policy.problem)
-        tried = Rehearsal.unpacked(saved["rehearsal"])
-        return [rehearsed(policy, tried) for policy in policies]
+        return ready(_policies(problem, prices, network, seen, saved["mean"].numpy()), saved)
 
 
 @dataclass(frozen=True, eq=False)

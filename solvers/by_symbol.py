@@ -7,7 +7,7 @@ symbol, and the value their mean. No solver needs to know.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -120,11 +120,17 @@ class PolicyBySymbol:
         return float(np.dot(shares, values)) - self.problem.pre_price
 
     def act(self, history: History) -> Actions:
-        symbol, action = self.problem.pre_symbols(history), np.empty(len(history), dtype=np.int64)
+        action = np.empty(len(history), dtype=np.int64)
+        for rows, part, left in self._branches(history):
+            action[rows] = part.act(left)
+        return action
+
+    def _branches(self, history: History) -> Iterator[tuple[NDArray[np.int64], Policy, History]]:
+        """Rows of each symbol that occurs, its policy, and what that is shown of them."""
+        symbol = self.problem.pre_symbols(history)
         for k in np.unique(symbol):
             rows = np.flatnonzero(symbol == k)
-            action[rows] = self.parts[k].act(replace(history.take(rows), pre=None))
-        return action
+            yield rows, self.parts[k], replace(history.take(rows), pre=None)
 
 
 class BelievingBySymbol(PolicyBySymbol):
@@ -132,12 +138,10 @@ class BelievingBySymbol(PolicyBySymbol):
 
     def belief(self, history: History) -> NDArray[np.float64]:
         """As of `Believing`."""
-        symbol = self.problem.pre_symbols(history)
         belief = np.empty((len(history), history.n_models))
-        for k in np.unique(symbol):
-            rows, part = np.flatnonzero(symbol == k), self.parts[k]
+        for rows, part, left in self._branches(history):
             assert isinstance(part, Believing)
-            belief[rows] = part.belief(replace(history.take(rows), pre=None))
+            belief[rows] = part.belief(left)
         return belief
 
 

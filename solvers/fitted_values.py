@@ -21,7 +21,7 @@ from solvers.places import Places, Returns, open_loop
 from solvers.settings import check_least, check_shares
 from solvers.simulated import simulated
 from solvers.solver import Policy, Training
-from solvers.tolls import Terms
+from solvers.tolls import Terms, unpacked
 from solvers.training import Loop, mean_return
 from solvers.value_net import NormalScores
 
@@ -290,6 +290,14 @@ def rehearsed(policy: P, queries: Rehearsal) -> P:
     )
     starts = [replace(policy, start=1 + model) for model in range(problem.n_models)]  # type: ignore[type-var]
     return starts[int(np.argmax([mean_return([started], replay) for started in starts]))]
+
+
+def ready(policies: Sequence[P], saved: Mapping[str, Any]) -> list[P]:
+    """Policies from a checkpoint's content, rehearsed; warns of those outside its terms."""
+    terms, tried = unpacked(saved["terms"]), Rehearsal.unpacked(saved["rehearsal"])
+    for policy in policies:
+        terms.check(policy.problem)
+    return [rehearsed(policy, tried) for policy in policies]
 
 
 def check_settings(settings: Settings, least: Mapping[str, int]) -> None:

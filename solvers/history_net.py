@@ -39,11 +39,11 @@ from solvers.fitted_values import (
     fit,
     grouped,
     plain_settings,
-    rehearsed,
+    ready,
 )
 from solvers.places import Places, Returns, open_loop
 from solvers.solver import Actions, FrontierSolver, Training
-from solvers.tolls import Terms, packed, tolls_of, unpacked
+from solvers.tolls import Terms, packed, tolls_of
 from solvers.training import device_of
 from solvers.value_net import FrozenValues, NormalScores, ValueNet
 
@@ -148,15 +148,11 @@ class HistoryNet(FrontierSolver):
         cls, problem: RoutingPOMDP, prices: Sequence[float], saved: Mapping[str, Any]
     ) -> list[HistoryNetPolicy]:
         """One policy a price, from a checkpoint's content."""
-        terms, places = unpacked(saved["terms"]), Places.of(problem.rules)
+        places = Places.of(problem.rules)
         seen = NormalScores(tuple(known.numpy() for known in saved["known"]))
         network = _network(saved["about"]["settings"], len(seen.known), places).double()
         network.load_state_dict(saved["network"])
-        policies = _policies(problem, prices, network, seen)
-        for policy in policies:
-            terms.check(policy.problem)
-        tried = Rehearsal.unpacked(saved["rehearsal"])
-        return [rehearsed(policy, tried) for policy in policies]
+        return ready(_policies(problem, prices, network, seen), saved)
 
 
 class HistoryNetwork(nn.Module):

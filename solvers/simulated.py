@@ -82,14 +82,11 @@ def _like(
     spread = score.std(axis=0)
     width = bandwidth * np.where(spread > 0, spread, 1)
     vectors, which = np.unique(picked, axis=0, return_inverse=True)
-    which = which.ravel()
-    row = np.empty(len(picked), dtype=np.int64)
-    order = np.argsort(which, kind="stable")
-    begins = np.searchsorted(which[order], np.arange(len(vectors) + 1))
+    which, row = which.ravel(), np.empty(len(picked), dtype=np.int64)
     for first in range(0, len(vectors), _CHUNK):
         apart = (vectors[first : first + _CHUNK, None] - score) / width
         reach = np.exp(-0.5 * (apart**2).sum(axis=2)).cumsum(axis=1)
         for vector, total in enumerate(reach, start=first):
-            rows = order[begins[vector] : begins[vector + 1]]
+            rows = np.flatnonzero(which == vector)
             row[rows] = total.searchsorted(rng.random(len(rows)) * total[-1], side="right")
     return np.minimum(row, len(score) - 1)  # a product may round up to the whole
