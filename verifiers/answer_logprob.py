@@ -53,7 +53,7 @@ class AnswerLogprob(LiveVerifier):
             return Signal(float("nan"), {"no_logprobs": 1.0})
         found = np.clip(found, _LEAST, 0.0)
         value = {
-            "mean": found.mean(),
+            "mean": max(found.mean(), found.min()),  # rounding may leave it a hair below all
             "sum": found.sum(),
             "first": found[0],
             "least": found.min(),

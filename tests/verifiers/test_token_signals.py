@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.verifiers.clients import Scripted, case_of, completion, signal_of, token
@@ -127,6 +127,7 @@ def test_log_probabilities_above_0_by_rounding_are_0():
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.floats(-100, 0), st.floats(-100, 0)), min_size=1, max_size=6))
+@example([(-5.5884116359160056e-157, 0.0)] * 3)
 def test_margins_are_in_the_unit_interval_and_log_probabilities_at_most_0(pairs):
     tokens = [Token("B ", own, {"B ": own, "C": other}) for own, other in pairs]
     for reduction in ("first", "mean", "least"):
