@@ -75,7 +75,7 @@ def places(runs: Sequence[Run], *aside: str) -> list[tuple[Setting, str]]:
         runs: of one sweep.
         aside: dotted config keys that are left out of the settings, such as "costs.ratio".
     """
-    flat = [_flatten(run.about["config"]) for run in runs]
+    flat = _flattened(runs)
     varying = varying_keys(runs).difference(aside)
     named = {"rollouts.dataset", "rollouts.profile", "rollouts.train_on", "costs.ratio"}
     outside = sorted(key for key in varying - named if not key.startswith(("solver.", "costs.")))
@@ -104,7 +104,7 @@ def places(runs: Sequence[Run], *aside: str) -> list[tuple[Setting, str]]:
 
 def varying_keys(runs: Sequence[Run]) -> set[str]:
     """Dotted config keys in which the runs differ."""
-    flat = [_flatten(run.about["config"]) for run in runs]
+    flat = _flattened(runs)
     return {key for key in set().union(*flat) if len({_text(f.get(key)) for f in flat}) > 1}
 
 
@@ -232,6 +232,17 @@ def natural(setting: Setting) -> tuple[str, float, str]:
     """Cost ratios in the order of numbers, not of text."""
     _, _, ratio = setting.column.split(" ")[0].partition(":")
     return setting.row, float(ratio) if ratio else 0.0, setting.column
+
+
+def _flattened(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Each run's config by dotted key. Where every run draws its training queries by its own seed,
+    that is said once, by the seed."""
+    flat = [_flatten(run.about["config"]) for run in runs]
+    seed, train_seed = SEEDS
+    if all(values.get(train_seed) == values.get(seed) for values in flat):
+        for values in flat:
+            values.pop(train_seed, None)
+    return flat
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

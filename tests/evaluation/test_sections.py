@@ -136,6 +136,18 @@ def test_seeds_are_one_solver_and_its_mean_is_compared(own, tmp_path):
     assert set(found.point) == {"good", "static"}
 
 
+def test_training_queries_drawn_by_the_runs_own_seed_are_not_told_twice(tmp_path):
+    own = [finished(tmp_path / "own", "good", 0.5, seed, train_seed=seed) for seed in (0, 1)]
+    assert [setting.row for setting in sort_runs(own)] == ["toy seed=0", "toy seed=1"]
+    fixed = [finished(tmp_path / "fixed", "good", 0.5, seed, train_seed=0) for seed in (0, 1)]
+    assert [setting.row for setting in sort_runs(fixed)] == ["toy seed=0", "toy seed=1"]
+    apart = [finished(tmp_path / "apart", "good", 0.5, s, train_seed=1 - s) for s in (0, 1)]
+    assert [setting.row for setting in sort_runs(apart)] == [
+        "toy evaluation.train_seed=0 seed=1",
+        "toy evaluation.train_seed=1 seed=0",
+    ]
+
+
 def test_seeds_that_draw_other_queries_stay_apart(tmp_path):
     runs = [
         finished(tmp_path, solver, 0.5, seed, queries=seed)
