@@ -16,15 +16,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.finite_pomdp import FinitePOMDP
+from envs.finite_pomdp import FinitePOMDP, require_memory
 from envs.history import History
 from envs.pomdp import RoutingPOMDP
 from envs.rules import ESCALATE, STAY
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-
-_MOST_BYTES = 2**31  # of a flattened problem's largest array
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,11 +278,7 @@ def flatten(problem: RoutingPOMDP, discount: float = 1.0) -> FinitePOMDP:
     n_states = n_nodes * n_vectors + 1
     labels = {(c.action, c.answer): None for node in graph.nodes for c in node.choices}
     actions = {pair: i for i, pair in enumerate(sorted(labels))}
-    if len(actions) * n_states**2 * 8 > _MOST_BYTES:
-        raise ValueError(
-            f"the flat problem has {n_states:,} states and {len(actions)} actions: its transition "
-            f"table would take {len(actions) * n_states**2 * 8 / 2**30:.0f} GiB"
-        )
+    require_memory((len(actions), n_states, n_states), "the flat problem's transitions")
     end, nothing = n_states - 1, problem.n_symbols
     transition = np.zeros((len(actions), n_states, n_states))
     observation = np.zeros((len(actions), n_states, problem.n_symbols + 1))

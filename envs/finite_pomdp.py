@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+
+_MOST_BYTES = 4 * 2**30  # of one dense table
+
+
+def require_memory(shape: Sequence[int], what: str) -> None:
+    """Raise ValueError, with the size, if a dense table of numbers would not fit into memory."""
+    needed = 8 * math.prod(shape)
+    if needed > _MOST_BYTES:
+        sizes = " x ".join(f"{size:,}" for size in shape)
+        raise ValueError(
+            f"{what} ({sizes} numbers) would take {needed / 2**30:,.0f} GiB of memory, more than "
+            f"the {_MOST_BYTES / 2**30:.0f} GiB that a dense table may take"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +74,10 @@ class FinitePOMDP:
             if bad.any():
                 where = tuple(int(index) for index in np.argwhere(bad)[0])
                 place = self._place(name, where)
+                least = float(rows[where].min())
+                found = f"one is {least}" if least < 0 else f"their sum is {float(total[where])!r}"
                 raise ValueError(
-                    f"{name}{place}: expected probabilities that sum to one, "
-                    f"found {rows[where].tolist()} with sum {total[where]:g}"
+                    f"{name}{place}: expected probabilities that sum to 1, but {found}"
                 )
 
     def _place(self, name: str, where: tuple[int, ...]) -> str:
@@ -76,6 +92,12 @@ class FinitePOMDP:
 
     @property
     def kernel(self) -> FloatArray:
-        """``(A, O, S, S)``, ``P(s', o | s, a)``."""
+        """``(A, O, S, S)``, ``P(s', o | s, a)``.
+
+        Raises:
+            ValueError: it would not fit into memory.
+        """
+        shape = len(self.actions), len(self.observations), self.n_states, self.n_states
+        require_memory(shape, "transitions by action, observation and two states")
         emitted = self.observation.transpose(0, 2, 1)[:, :, None, :]
         return self.transition[:, None] * emitted

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.finite_pomdp import FinitePOMDP
+from envs.finite_pomdp import FinitePOMDP, require_memory
 
 FloatArray = NDArray[np.float64]
 Index = int | slice
@@ -25,7 +25,10 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _PREAMBLE = ("discount", "values", "states", "actions", "observations")
 _SECTIONS = (*_PREAMBLE, "start", "T", "O", "R")
 _KEYWORDS = ("uniform", "identity", "reset", "include", "exclude", "reward", "cost")
-_MOST_REWARDS = 10**8  # entries of a dense reward table: 800 MB
+_MOST_NAMES = 10**6
+# A file's rows are rounded: pomdp-solve accepts sums this far from 1. Its digits are decimal.
+_ROUNDED = 1e-5 + 1e-12
+_EXACT = 1e-9  # as `FinitePOMDP` has it
 
 
 class PomdpFileError(ValueError):
@@ -41,7 +44,7 @@ def read_pomdp(path: str | Path) -> FinitePOMDP:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise PomdpFileError(f"{path}: not a text file ({error})") from None
     return _Reader(path, text).read()
@@ -115,8 +118,8 @@ class _Reader:
                 raise self._error(f"{key} is not declared before {self._found()}")
         n_states, n_actions = len(self.names["states"]), len(self.names["actions"])
         n_seen = len(self.names["observations"])
-        self.transition = np.zeros((n_actions, n_states, n_states))
-        self.observation = np.zeros((n_actions, n_states, n_seen))
+        self.transition = self._table((n_actions, n_states, n_states), "transitions")
+        self.observation = self._table((n_actions, n_states, n_seen), "observations")
         self.lines = {key: np.zeros((n_actions, n_states), dtype=int) for key in "TO"}
         self.rewards: list[tuple[list[Index], FloatArray]] = []
         self.start: FloatArray | None = None
@@ -154,6 +157,13 @@ class _Reader:
             line = last
         return PomdpFileError(f"{self.path}, line {line}: {reason}")
 
+    def _table(self, shape: tuple[int, ...], what: str) -> FloatArray:
+        try:
+            require_memory(shape, what)
+        except ValueError as error:
+            raise PomdpFileError(f"{self.path}: {error}") from None
+        return np.zeros(shape)
+
     def _peek(self) -> _Token:
         if self.at == len(self.tokens):
             raise self._error("the file ends too early")
@@ -182,7 +192,7 @@ class _Reader:
     def _number(self) -> float:
         token = self._next()
         try:
-            number = float(token.text)
+            number = float(token.text if "_" not in token.text else "")
         except ValueError:
             raise self._error(f"expected a number, found {token.text!r}", token.line) from None
         if not np.isfinite(number):
@@ -219,8 +229,11 @@ class _Reader:
             line, names = self._peek().line, []
             while not self._ends():
                 names.append(self._next().text)
-            if len(names) == 1 and names[0].isdigit() and int(names[0]) > 0:
-                names = [str(i) for i in range(int(names[0]))]
+            count = _whole(names[0]) if len(names) == 1 else None
+            if count is not None and count > _MOST_NAMES:
+                raise self._error(f"{count:,} {key} are more than {_MOST_NAMES:,}", line)
+            if count:
+                names = [str(i) for i in range(count)]
             elif not names or not all(map(_NAME.fullmatch, names)):
                 raise self._error(f"{key}: expected a number or names, found {names}", line)
             if len(set(names)) < len(names):
@@ -234,8 +247,9 @@ class _Reader:
             return slice(None)
         if token.text in self.numbers[key]:
             return self.numbers[key][token.text]
-        if token.text.isdigit() and int(token.text) < len(self.names[key]):
-            return int(token.text)
+        number = _whole(token.text)
+        if number is not None and number < len(self.names[key]):
+            return number
         raise self._error(f"{token.text!r} is none of the {key}", token.line)
 
     def _start(self) -> FloatArray:
@@ -262,9 +276,11 @@ class _Reader:
             start[self._index("states")] = 1.0
             return start
         start = self._numbers(n)
-        if (start < 0).any() or abs(start.sum() - 1) > 1e-9:
-            raise self._error(f"start sums to {start.sum():g}: expected 1", line)
-        return start
+        if (start < 0).any():
+            raise self._error("start has a negative probability", line)
+        if abs(start.sum() - 1) > _ROUNDED:
+            raise self._error(f"start sums to {_digits(start.sum())}: expected 1", line)
+        return _normalised(start)
 
     def _probabilities(self, section: _Token) -> None:
         """``T: a [: s [: s']]`` or ``O: a [: s' [: o]]`` with what is left open."""
@@ -326,20 +342,22 @@ class _Reader:
     # -- the result ---------------------------------------------------------------------------
 
     def _check_rows(self) -> None:
+        """Rows that sum to one but for the rounding of their digits are normalised."""
         for key, table, columns in (
             ("T", self.transition, "states"),
             ("O", self.observation, "observations"),
         ):
             total = table.sum(axis=2)
-            bad = np.argwhere(np.abs(total - 1) > 1e-9)
+            bad = np.argwhere(np.abs(total - 1) > _ROUNDED)
             if len(bad):
                 a, s = bad[0]
                 line = int(self.lines[key][a, s]) or len(self.text.splitlines())
                 raise self._error(
                     f"{key}: {self.names['actions'][a]} : {self.names['states'][s]} sums to "
-                    f"{total[a, s]:g} over the {columns}, expected 1",
+                    f"{_digits(total[a, s])} over the {columns}, expected 1 within 1e-5",
                     line,
                 )
+            table[:] = _normalised(table)
 
     def _expected_reward(self) -> FloatArray:
         n_actions, n_states, n_seen = self.observation.shape
@@ -347,12 +365,7 @@ class _Reader:
         by_next = any(len(index) < 3 or index[2] != slice(None) for index, _ in self.rewards)
         by_seen = any(len(index) < 4 or index[3] != slice(None) for index, _ in self.rewards)
         shape = (n_actions, n_states, n_states if by_next else 1, n_seen if by_seen else 1)
-        if np.prod(shape) > _MOST_REWARDS:
-            raise PomdpFileError(
-                f"{self.path}: rewards by action, state, next state and observation are "
-                f"{np.prod(shape):,} numbers, more than {_MOST_REWARDS:,}"
-            )
-        table = np.zeros(shape)
+        table = self._table(shape, "rewards by action, state, next state and observation")
         for index, value in self.rewards:
             table[tuple(index)] = value
         if not by_next and not by_seen:
@@ -363,3 +376,20 @@ class _Reader:
         if by_next:
             return self.sign * np.einsum("ast,ast->as", self.transition, table[..., 0])
         return self.sign * np.einsum("ast,ato,aso->as", *joint, table[:, :, 0])
+
+
+def _whole(text: str) -> int | None:
+    """A number from 0 in plain digits; None for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+
+def _normalised(rows: FloatArray) -> FloatArray:
+    """Rows that sum to one exactly enough for a `FinitePOMDP`; those that do are left as they are,
+    so that a written file reads back to the last bit."""
+    total = rows.sum(axis=-1, keepdims=True)
+    return np.where(np.abs(total - 1) > _EXACT, rows / total, rows)
+
+
+def _digits(total: float) -> str:
+    """Enough of them to see the fault."""
+    return f"{total:.10g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,7 @@ def main() -> None:
     solve.add_argument("--horizon", type=int, help="decisions to make (default: infinitely many)")
     solve.add_argument("--precision", type=float, default=1e-9, help="of an infinite horizon")
     solve.add_argument("--max-vectors", type=int, default=10_000, help="the largest set to prune")
+    solve.add_argument("--seconds", type=float, help="time limit for value and for each bound")
     solve.add_argument(
         "--out", type=Path, help="write the alpha vectors (.alpha, or SARSOP's .policy)"
     )
@@ -62,6 +64,10 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         globals()[f"_{arguments.command}"](arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has seen enough; what Python still holds back goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 
@@ -149,19 +155,38 @@ def _searched(solver: type, problem: RoutingPOMDP, simulations: int, price: floa
 
 
 def _solve(arguments: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
     from envs.pomdp_file import read_pomdp
     from solvers.alpha_files import write_alpha
     from solvers.bounds import fib_bound, qmdp_bound
-    from solvers.value_iteration import value_iteration
+    from solvers.pruning import Deadline
+    from solvers.value_iteration import Solution, value_iteration
 
     pomdp = read_pomdp(arguments.file)
-    found = value_iteration(pomdp, arguments.horizon, arguments.precision, arguments.max_vectors)
+    with tqdm(unit="backup", total=arguments.horizon, disable=None, leave=False) as bar:
+
+        def show(solution: Solution) -> None:
+            bar.set_postfix_str(f"{len(solution.value.vectors):,} vectors, ± {solution.error:.1e}")
+            bar.update()
+
+        found = value_iteration(
+            pomdp,
+            arguments.horizon,
+            arguments.precision,
+            arguments.max_vectors,
+            arguments.seconds,
+            show,
+        )
+    if found.stopped:
+        print(f"the time limit of {arguments.seconds:g} s came first: only bounds are known")
     value = float(found.value.value(pomdp.start))
     first = pomdp.actions[int(found.value.act(pomdp.start[None])[0])]
     print(f"value at the start {value:.9f} (± {found.error:.1e}), first action {first}")
     print(f"{len(found.value.vectors)} alpha vectors after {found.iterations} iterations")
     for name, bound in (("fast informed bound", fib_bound), ("QMDP", qmdp_bound)):
-        print(f"{name}: {(bound(pomdp, arguments.horizon) @ pomdp.start).max():.9f}")
+        vectors = bound(pomdp, arguments.horizon, Deadline.after(arguments.seconds))
+        print(f"{name}: {(vectors @ pomdp.start).max():.9f}")
     if arguments.out:
         write_alpha(found.value, arguments.out)
         print(f"written: {arguments.out}")

@@ -37,8 +37,8 @@ def read_alpha(path: str | Path) -> AlphaVectors:
         ValueError: malformed, with the file, the reason, and in a text the line.
     """
     path = Path(path)
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8-sig")
         pairs = _from_xml(text) if text.lstrip().startswith("<") else _from_text(text)
         actions = np.array([int(action) for action, _ in pairs])
         lengths = {len(row) for _, row in pairs}

@@ -20,6 +20,7 @@ from envs.finite_pomdp import FinitePOMDP
 from solvers.alpha_vectors import AlphaPolicy
 from solvers.pruning import undominated
 from solvers.solver import Solver
+from solvers.pruning import Deadline
 from solvers.value_iteration import AlphaVectors
 
 FloatArray = NDArray[np.float64]
@@ -121,29 +122,37 @@ class Bounds:
 # -- any finite POMDP -------------------------------------------------------------------------
 
 
-def qmdp_bound(pomdp: FinitePOMDP, horizon: int | None = None) -> FloatArray:
-    """QMDP's vectors, one an action, ``(A, S)``; see `_iterate` for the horizon."""
+def qmdp_bound(
+    pomdp: FinitePOMDP, horizon: int | None = None, deadline: Deadline = Deadline()
+) -> FloatArray:
+    """QMDP's vectors, one an action, ``(A, S)``; see `_iterate` for horizon and deadline."""
 
     def backup(q: FloatArray) -> FloatArray:
         return pomdp.reward + pomdp.discount * pomdp.transition @ q.max(axis=0)
 
-    return _iterate(pomdp, horizon, backup)
+    return _iterate(pomdp, horizon, backup, deadline)
 
 
-def fib_bound(pomdp: FinitePOMDP, horizon: int | None = None) -> FloatArray:
+def fib_bound(
+    pomdp: FinitePOMDP, horizon: int | None = None, deadline: Deadline = Deadline()
+) -> FloatArray:
     """The fast informed bound's vectors, one an action, ``(A, S)``: never above QMDP's."""
     kernel = pomdp.discount * pomdp.kernel
 
     def backup(q: FloatArray) -> FloatArray:
         return pomdp.reward + (kernel @ q.T).max(axis=-1).sum(axis=1)
 
-    return _iterate(pomdp, horizon, backup)
+    return _iterate(pomdp, horizon, backup, deadline)
 
 
 def _iterate(
-    pomdp: FinitePOMDP, horizon: int | None, backup: Callable[[FloatArray], FloatArray]
+    pomdp: FinitePOMDP,
+    horizon: int | None,
+    backup: Callable[[FloatArray], FloatArray],
+    deadline: Deadline,
 ) -> FloatArray:
-    """Backs up ``horizon`` times, or with None until it moves by less than 1e-12 a step.
+    """Backs up ``horizon`` times, or with None until it moves no more or the deadline passes: the
+    bound is looser then.
 
     Raises:
         ValueError: a horizon below 1, or no horizon and no discount.
@@ -158,6 +167,9 @@ def _iterate(
     steps = 0
     while horizon is None or steps < horizon:
         before, vectors, steps = vectors, backup(vectors), steps + 1
-        if horizon is None and np.abs(vectors - before).max() < 1e-12:
+        # Large values cannot move by less than their rounding.
+        least_move = 1e-12 + 4 * np.finfo(float).eps * np.abs(vectors).max()
+        still = np.abs(vectors - before).max() < least_move
+        if horizon is None and (still or deadline.passed):
             break
     return vectors

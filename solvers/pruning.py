@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import highspy
 import numpy as np
@@ -17,7 +21,36 @@ _ROUNDING = 1e-12  # the same where nothing is solved numerically
 _PROBES = 256  # beliefs at which the best vector is kept without asking a linear program
 
 
-def prune(vectors: FloatArray) -> IntArray:
+class OutOfTimeError(RuntimeError):
+    """A time limit is over."""
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A time after which pruning stops.
+
+    Attributes:
+        at: by `time.monotonic`, in seconds.
+    """
+
+    at: float = math.inf
+
+    @classmethod
+    def after(cls, seconds: float | None) -> Self:
+        """So many seconds from now; None for never."""
+        return cls() if seconds is None else cls(time.monotonic() + seconds)
+
+    @property
+    def passed(self) -> bool:
+        return time.monotonic() > self.at
+
+    def check(self) -> None:
+        """Raise OutOfTimeError once it has passed."""
+        if self.passed:
+            raise OutOfTimeError
+
+
+def prune(vectors: FloatArray, deadline: Deadline = Deadline()) -> IntArray:
     """The fewest vectors with the same upper surface over the belief simplex.
 
     Pointwise domination first; what is best at a few probing beliefs is kept at once; each of the
@@ -26,10 +59,15 @@ def prune(vectors: FloatArray) -> IntArray:
 
     Args:
         vectors: ``(m, S)``, at least one.
+        deadline: to stop by.
 
     Returns:
         Indices of those kept, ascending. Of equal vectors the first is kept.
+
+    Raises:
+        OutOfTimeError: the deadline passes.
     """
+    deadline.check()
     _, distinct = np.unique(vectors, axis=0, return_index=True)
     distinct.sort()
     # States in which all vectors agree in pairs are one state to a linear program.
@@ -39,8 +77,8 @@ def prune(vectors: FloatArray) -> IntArray:
         return distinct[[int(points.argmax())]]
     if points.shape[1] == 2:
         return distinct[_envelope(points)]
-    kept = undominated(points)
-    return distinct[kept[_by_programs(points[kept])]]
+    kept = undominated(points, deadline)
+    return distinct[kept[_by_programs(points[kept], deadline)]]
 
 
 def cross_sum(left: FloatArray, right: FloatArray) -> FloatArray:
@@ -48,16 +86,19 @@ def cross_sum(left: FloatArray, right: FloatArray) -> FloatArray:
     return (left[:, None] + right[None]).reshape(-1, left.shape[1])
 
 
-def pruned_sum(sets: Sequence[FloatArray], max_vectors: int) -> FloatArray:
+def pruned_sum(
+    sets: Sequence[FloatArray], max_vectors: int, deadline: Deadline = Deadline()
+) -> FloatArray:
     """The pruned cross-sum of several sets, pruned after each (incremental pruning: Cassandra,
     Littman & Zhang, UAI 1997).
 
     Raises:
         ValueError: more sums to prune than ``max_vectors``.
+        OutOfTimeError: the deadline passes.
     """
-    total = sets[0][prune(sets[0])]
+    total = sets[0][prune(sets[0], deadline)]
     for vectors in sets[1:]:
-        addends = vectors[prune(vectors)]
+        addends = vectors[prune(vectors, deadline)]
         if total.shape[1] == 2:
             total = _sum_of_envelopes(total, addends)
             continue
@@ -67,11 +108,11 @@ def pruned_sum(sets: Sequence[FloatArray], max_vectors: int) -> FloatArray:
                 f"more than max_vectors={max_vectors:,}"
             )
         sums = cross_sum(total, addends)
-        total = sums[prune(sums)]
+        total = sums[prune(sums, deadline)]
     return total
 
 
-def undominated(points: FloatArray) -> IntArray:
+def undominated(points: FloatArray, deadline: Deadline = Deadline()) -> IntArray:
     """Indices, ascending, of those that no other is at least as good as in every state; of equal
     ones the first."""
     # A vector can only be dominated by one with a larger sum.
@@ -80,6 +121,7 @@ def undominated(points: FloatArray) -> IntArray:
     ordered = points[order]
     front = np.empty_like(points)
     for place in range(len(order)):
+        deadline.check()
         if not (front[: len(kept)] >= ordered[place]).all(axis=1).any():
             front[len(kept)] = ordered[place]
             kept.append(int(order[place]))
@@ -120,7 +162,7 @@ def _sum_of_envelopes(a: FloatArray, b: FloatArray) -> FloatArray:
     return a[first] + b[second]
 
 
-def _by_programs(points: FloatArray) -> IntArray:
+def _by_programs(points: FloatArray, deadline: Deadline) -> IntArray:
     if len(points) == 1:
         return np.zeros(1, dtype=np.int64)
     n_states = points.shape[1]
@@ -131,6 +173,7 @@ def _by_programs(points: FloatArray) -> IntArray:
     program = _Surface(points[kept])
     rest = np.flatnonzero(~kept).tolist()
     while rest:
+        deadline.check()
         candidate = rest.pop()
         rise, belief = program.rise(points[candidate])
         if rise <= TOLERANCE:

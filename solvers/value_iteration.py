@@ -7,13 +7,14 @@ UAI 1997).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.finite_pomdp import FinitePOMDP
-from solvers.pruning import prune, pruned_sum
+from solvers.pruning import Deadline, OutOfTimeError, prune, pruned_sum
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -43,10 +44,12 @@ class AlphaVectors:
         return self.actions[(value >= best - 1e-12).argmax(axis=-1)]
 
     @classmethod
-    def pruned(cls, vectors: FloatArray, actions: IntArray) -> AlphaVectors:
+    def pruned(
+        cls, vectors: FloatArray, actions: IntArray, deadline: Deadline = Deadline()
+    ) -> AlphaVectors:
         """What is left of candidates ``(m, S)``: the fewest with the same value."""
         order = np.argsort(actions, kind="stable")
-        kept = order[prune(vectors[order])]
+        kept = order[prune(vectors[order], deadline)]
         return cls(vectors[kept], actions[kept])
 
 
@@ -58,12 +61,14 @@ class Solution:
         value: the value function with the first action of an optimal policy.
         iterations: backups made.
         error: the most by which a value can differ from the optimal one, rounding and the
-            tolerance of pruning aside; 0 for a finite horizon.
+            tolerance of pruning aside; 0 for a finite horizon that was reached.
+        stopped: the time limit was over first.
     """
 
     value: AlphaVectors
     iterations: int
     error: float
+    stopped: bool = False
 
 
 def value_iteration(
@@ -71,6 +76,8 @@ def value_iteration(
     horizon: int | None = None,
     precision: float = 1e-9,
     max_vectors: int = 10_000,
+    seconds: float | None = None,
+    progress: Callable[[Solution], None] | None = None,
 ) -> Solution:
     """Solves a finite POMDP at every belief.
 
@@ -79,9 +86,12 @@ def value_iteration(
         horizon: decisions to make, at least 1; None for infinitely many.
         precision: of an infinite horizon's value.
         max_vectors: the largest set of vectors it takes on.
+        seconds: a time limit, at which the last full backup is returned; None for no limit.
+        progress: is called with what there is after each backup.
 
     Raises:
-        ValueError: a horizon below 1, no horizon and no discount, or more vectors than allowed.
+        ValueError: a horizon below 1, no horizon and no discount, a time limit that is not above
+            0, more vectors than allowed, or a problem too large for memory.
     """
     if horizon is not None and horizon < 1:
         raise ValueError(f"the horizon is {horizon}: expected at least 1")
@@ -89,34 +99,53 @@ def value_iteration(
         raise ValueError("an infinite horizon needs a discount below 1: set a horizon")
     if not precision > 0:
         raise ValueError(f"the precision is {precision}: expected a number > 0")
+    if seconds is not None and not seconds > 0:
+        raise ValueError(f"the time limit is {seconds} seconds: expected a number > 0")
+    deadline = Deadline.after(seconds)
     kernel = pomdp.discount * pomdp.kernel
-    actions = np.arange(len(pomdp.actions))
-    value = AlphaVectors.pruned(pomdp.reward, actions)
-    iterations, error = 1, 0.0
+    value = AlphaVectors.pruned(pomdp.reward, np.arange(len(pomdp.actions)))
+    moved = float(np.abs(pomdp.reward).max())
+    solution = Solution(value, 1, moved * _still_to_come(pomdp.discount, 1, horizon))
+    while True:
+        if progress:
+            progress(solution)
+        done = solution.iterations
+        if done == horizon or (horizon is None and solution.error <= precision):
+            return solution
+        following = solution.value.vectors
+        try:
+            value = _backup(pomdp.reward, kernel, following, max_vectors, deadline)
+        except OutOfTimeError:
+            return replace(solution, stopped=True)
+        moved = min(moved * pomdp.discount, _distance(value.vectors, following))
+        error = moved * _still_to_come(pomdp.discount, done + 1, horizon)
+        solution = Solution(value, done + 1, error)
+
+
+def _still_to_come(discount: float, done: int, horizon: int | None) -> float:
+    """The most by which the backups still to come can move a value, as a multiple of what the
+    last one moved it by: each moves it by at most the discount times the one before."""
     if horizon is None:
-        # No backup can move a value further than γ times the last one moved it.
-        growth = pomdp.discount / (1 - pomdp.discount)
-        error = growth * float(np.abs(pomdp.reward).max())
-    while iterations < (horizon or np.inf) and (horizon or error > precision):
-        following = value.vectors
-        value = _backup(pomdp.reward, kernel, following, max_vectors)
-        iterations += 1
-        if horizon is None:
-            error = min(error * pomdp.discount, growth * _distance(value.vectors, following))
-    return Solution(value, iterations, error)
+        return discount / (1 - discount)
+    powers: FloatArray = discount ** np.arange(1, horizon - done + 1)
+    return float(powers.sum())
 
 
 def _backup(
-    reward: FloatArray, kernel: FloatArray, following: FloatArray, max_vectors: int
+    reward: FloatArray,
+    kernel: FloatArray,
+    following: FloatArray,
+    max_vectors: int,
+    deadline: Deadline,
 ) -> AlphaVectors:
     vectors, actions = [], []
     for action, by_symbol in enumerate(kernel):
         # Symbols that never come add nothing.
         emitted = [weight for weight in by_symbol if weight.any()]
-        sums = pruned_sum([following @ weight.T for weight in emitted], max_vectors)
+        sums = pruned_sum([following @ weight.T for weight in emitted], max_vectors, deadline)
         vectors.append(reward[action] + sums)
         actions.append(np.full(len(sums), action))
-    return AlphaVectors.pruned(np.concatenate(vectors), np.concatenate(actions))
+    return AlphaVectors.pruned(np.concatenate(vectors), np.concatenate(actions), deadline)
 
 
 def _distance(left: FloatArray, right: FloatArray) -> float:

@@ -1,5 +1,7 @@
 """`.pomdp` files: exact round trips, another program's files, and refusals that name the line."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from envs import Rules
 from envs.decision_graph import flatten
 from envs.pomdp_file import PomdpFileError, read_pomdp, write_pomdp
+from solvers.value_iteration import value_iteration
 from tests.pomdps import TIGER, random_pomdp
 from tests.problems import random_problem
 
@@ -124,6 +127,63 @@ def test_a_malformed_file_is_refused_with_its_line(tmp_path, before, after, line
     assert reason in str(caught.value)
 
 
+ROUNDED = """\
+discount: 0.9
+values: reward
+states: 3
+actions: 1
+observations: 1
+start: 0.333333 0.333333 0.333333
+T: 0
+0.333333 0.333333 0.333333
+0.99999 0 0
+0 0.4999995 0.5000003
+O: 0
+uniform
+R: 0 : 0 : * : * 3
+"""
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "byte-order mark"])
+def test_rows_that_are_rounded_to_their_digits_are_normalised(tmp_path, mark):
+    read = _read(tmp_path, mark + ROUNDED)
+    np.testing.assert_allclose(read.start, np.full(3, 1 / 3), rtol=1e-15)
+    np.testing.assert_allclose(read.transition[0, :2], [np.full(3, 1 / 3), [1, 0, 0]], rtol=1e-15)
+    np.testing.assert_allclose(read.transition.sum(-1), 1, rtol=1e-15)
+    write_pomdp(replace(read, states=("a", "b", "c"), actions=("x",), observations=("o",)),
+                tmp_path / "again.pomdp")  # fmt: skip
+    np.testing.assert_array_equal(read_pomdp(tmp_path / "again.pomdp").transition, read.transition)
+
+
+def test_the_value_of_a_rounded_file(tmp_path):
+    """The state never changes: 3 at the first of three states, 3 · (1 + .9 + .81) / 3."""
+    lines = ROUNDED.splitlines()
+    still = _read(tmp_path, "\n".join([*lines[:7], "identity", *lines[10:]]))
+    value = value_iteration(still, 3).value.value(still.start)
+    assert value == pytest.approx(2.71, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        ("0.4999995 0.5000003", "0.4999800 0.5000003", "sums to 0.9999803 over the states"),
+        ("0.4999995 0.5000003", "0.5000303 0.5000003", "sums to 1.0000306 over the states"),
+        ("start: 0.333333", "start: 0.333433", "start sums to 1.000099"),
+        ("start: 0.333333", "start: -0.333333", "start has a negative probability"),
+        ("0.99999 0 0", "0.99999 0_0 0", "expected a number, found '0_0'"),
+        ("states: 3", "states: ³", r"states: expected a number or names, found \['³'\]"),
+        ("states: 3", "states: 99999999999", "99,999,999,999 states are more than 1,000,000"),
+        ("states: 3", "states: 100000", "transitions .* would take 75 GiB of memory"),
+        ("observations: 1", "observations: 1000000\nstates: 1000", "would take 7 GiB"),
+        ("R: 0 : 0 : *", "R: 0 : ³ : *", "'³' is none of the states"),
+    ],
+)
+def test_a_refusal_shows_the_fault(tmp_path, before, after, shown):
+    assert before in ROUNDED
+    with pytest.raises(PomdpFileError, match=shown):
+        _read(tmp_path, ROUNDED.replace(before, after, 1))
+
+
 def test_what_is_no_text_is_refused(tmp_path):
     path = tmp_path / "binary.pomdp"
     path.write_bytes(b"\xff\xfe\x00\x01")
@@ -132,8 +192,6 @@ def test_what_is_no_text_is_refused(tmp_path):
 
 
 def test_a_name_that_the_format_lacks_is_not_written(tmp_path):
-    from dataclasses import replace
-
     pomdp = replace(random_pomdp(np.random.default_rng(0)), actions=("stay now", "go"))
     with pytest.raises(ValueError, match="'stay now' is no name"):
         write_pomdp(pomdp, tmp_path / "x.pomdp")

@@ -39,6 +39,35 @@ def test_a_problem_is_exported_solved_and_valued_alike(tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
+# Costs of listening so small that exact value iteration takes thousands of backups.
+PATIENT = TIGER.replace("discount: 0.95", "discount: 0.9999")
+
+
+def test_a_time_limit_stops_with_the_bound_there_is(tmp_path):
+    (tmp_path / "tiger.pomdp").write_text(PATIENT)
+    stopped = _run("solve", "tiger.pomdp", "--seconds", 0.001, folder=tmp_path)
+    assert stopped.returncode == 0, stopped.stderr
+    assert "the time limit of 0.001 s came first" in stopped.stdout
+    assert _number("value at the start", stopped.stdout) < 0
+    assert "first action listen" in stopped.stdout
+
+
+def test_a_closed_pipe_is_no_error(tmp_path):
+    (tmp_path / "tiger.pomdp").write_text(TIGER)
+    solve = [sys.executable, "-u", ROOT / "scripts/pomdp.py", "solve", "tiger.pomdp"]
+    with subprocess.Popen(
+        [*solve, "--horizon", "3"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    ) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()  # before anything is printed
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
 @pytest.mark.slow
 def test_regret_of_searches_is_drawn(tmp_path):
     few = [

@@ -1,5 +1,6 @@
 """Value iteration on the whole simplex: the tiger problem's known values and plain recursion."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -73,12 +74,47 @@ def test_the_error_of_an_infinite_horizon_is_a_bound():
     assert rough.iterations < fine.iterations
 
 
+@pytest.mark.parametrize("horizon", [None, 12])
+@pytest.mark.parametrize("discount", [0.9, 1.0])
+@pytest.mark.parametrize("ticks", [1, 40, 200])
+def test_a_time_limit_returns_the_last_backup_with_a_bound_that_holds(
+    monkeypatch, horizon, discount, ticks
+):
+    if horizon is None and discount == 1:
+        return
+    clock = itertools.count()
+    monkeypatch.setattr("solvers.pruning.time.monotonic", lambda: float(next(clock)))
+    pomdp = replace(random_pomdp(np.random.default_rng(5), states=3), discount=discount)
+    seen = []
+    found = value_iteration(pomdp, horizon, seconds=ticks, progress=seen.append)
+    assert found.stopped
+    assert [solution.iterations for solution in seen] == list(range(1, found.iterations + 1))
+    right = value_iteration(pomdp, horizon)
+    assert not right.stopped
+    beliefs = np.random.default_rng(0).dirichlet(np.ones(3), size=50)
+    apart = np.abs(found.value.value(beliefs) - right.value.value(beliefs)).max()
+    assert 0 < apart <= found.error
+
+
+def test_what_is_too_large_for_memory_is_refused_with_its_size():
+    pomdp = random_pomdp(np.random.default_rng(0), states=2)
+    symbols = 10**9  # a view of one number: only the problem's shape is large
+    wide = np.broadcast_to(1 / symbols, (2, 2, symbols))
+    monstrous = replace(pomdp)
+    object.__setattr__(monstrous, "observation", wide)
+    object.__setattr__(monstrous, "observations", range(symbols))
+    with pytest.raises(ValueError, match=r"2 x 1,000,000,000 x 2 x 2 .* 60 GiB"):
+        value_iteration(monstrous, 3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"horizon": 0}, "the horizon is 0: expected at least 1"),
         ({"horizon": None}, "needs a discount below 1"),
         ({"horizon": 3, "precision": 0.0}, "precision is 0.0"),
+        ({"horizon": 3, "seconds": 0.0}, "time limit is 0.0 seconds"),
+        ({"horizon": 3, "seconds": float("nan")}, "time limit is nan seconds"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):
