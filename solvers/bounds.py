@@ -18,9 +18,8 @@ from envs import Replay, RoutingPOMDP
 from envs.decision_graph import Choice, DecisionGraph
 from envs.finite_pomdp import FinitePOMDP
 from solvers.alpha_vectors import AlphaPolicy
-from solvers.pruning import undominated
+from solvers.pruning import NEVER, Deadline, undominated
 from solvers.solver import Solver
-from solvers.pruning import Deadline
 from solvers.value_iteration import AlphaVectors
 
 FloatArray = NDArray[np.float64]
@@ -123,7 +122,7 @@ class Bounds:
 
 
 def qmdp_bound(
-    pomdp: FinitePOMDP, horizon: int | None = None, deadline: Deadline = Deadline()
+    pomdp: FinitePOMDP, horizon: int | None = None, deadline: Deadline = NEVER
 ) -> FloatArray:
     """QMDP's vectors, one an action, ``(A, S)``; see `_iterate` for horizon and deadline."""
 
@@ -134,7 +133,7 @@ def qmdp_bound(
 
 
 def fib_bound(
-    pomdp: FinitePOMDP, horizon: int | None = None, deadline: Deadline = Deadline()
+    pomdp: FinitePOMDP, horizon: int | None = None, deadline: Deadline = NEVER
 ) -> FloatArray:
     """The fast informed bound's vectors, one an action, ``(A, S)``: never above QMDP's."""
     kernel = pomdp.discount * pomdp.kernel

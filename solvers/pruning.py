@@ -50,7 +50,10 @@ class Deadline:
             raise OutOfTimeError
 
 
-def prune(vectors: FloatArray, deadline: Deadline = Deadline()) -> IntArray:
+NEVER = Deadline()
+
+
+def prune(vectors: FloatArray, deadline: Deadline = NEVER) -> IntArray:
     """The fewest vectors with the same upper surface over the belief simplex.
 
     Pointwise domination first; what is best at a few probing beliefs is kept at once; each of the
@@ -87,7 +90,7 @@ def cross_sum(left: FloatArray, right: FloatArray) -> FloatArray:
 
 
 def pruned_sum(
-    sets: Sequence[FloatArray], max_vectors: int, deadline: Deadline = Deadline()
+    sets: Sequence[FloatArray], max_vectors: int, deadline: Deadline = NEVER
 ) -> FloatArray:
     """The pruned cross-sum of several sets, pruned after each (incremental pruning: Cassandra,
     Littman & Zhang, UAI 1997).
@@ -112,7 +115,7 @@ def pruned_sum(
     return total
 
 
-def undominated(points: FloatArray, deadline: Deadline = Deadline()) -> IntArray:
+def undominated(points: FloatArray, deadline: Deadline = NEVER) -> IntArray:
     """Indices, ascending, of those that no other is at least as good as in every state; of equal
     ones the first."""
     # A vector can only be dominated by one with a larger sum.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.finite_pomdp import FinitePOMDP
-from solvers.pruning import Deadline, OutOfTimeError, prune, pruned_sum
+from solvers.pruning import NEVER, Deadline, OutOfTimeError, prune, pruned_sum
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -45,7 +45,7 @@ class AlphaVectors:
 
     @classmethod
     def pruned(
-        cls, vectors: FloatArray, actions: IntArray, deadline: Deadline = Deadline()
+        cls, vectors: FloatArray, actions: IntArray, deadline: Deadline = NEVER
     ) -> AlphaVectors:
         """What is left of candidates ``(m, S)``: the fewest with the same value."""
         order = np.argsort(actions, kind="stable")

@@ -62,7 +62,8 @@ def test_a_closed_pipe_is_no_error(tmp_path):
         text=True,
         cwd=tmp_path,
     ) as process:
-        assert process.stdout and process.stderr
+        assert process.stdout
+        assert process.stderr
         process.stdout.close()  # before anything is printed
         assert process.stderr.read() == ""
     assert process.returncode == 0

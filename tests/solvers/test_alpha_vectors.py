@@ -139,7 +139,7 @@ def test_errors_name_the_key():
         AlphaVectorIteration(max_histories=30).solve(problem)
     with pytest.raises(ValueError, match=r"solver.region is 'all'"):
         AlphaVectorIteration("all")
-    with pytest.raises(ValueError, match="the flat problem's transitions .* GiB"):
+    with pytest.raises(ValueError, match=r"the flat problem's transitions .* GiB"):
         flatten(random_problem(Rules(5, verify=True), np.random.default_rng(0), levels=4))
 
 
