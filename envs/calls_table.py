@@ -82,6 +82,10 @@ def read_calls(
         RolloutsError: the file is missing, damaged or empty, a column is missing or of the wrong
             kind, or a value is not allowed; the message names file, column and row.
     """
+    if not isinstance(signals, Mapping | None):
+        raise RolloutsError(
+            f"rollouts.signals is {shown(signals)}: expected {{COLUMN: COLUMN of its cost or null}}"
+        )
     table = Table.of(path).renamed(columns, is_column)
     return align(table, signal_columns(table.names) if signals is None else signals)
 

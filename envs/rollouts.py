@@ -196,6 +196,8 @@ class Rollouts:
         """
         if models is None:
             return self
+        if isinstance(models, str):
+            raise RolloutsError(f"rollouts.models is {models!r}: expected a list of names")
         unknown = [name for name in models if name not in self.models]
         if unknown:
             raise RolloutsError(
@@ -224,7 +226,7 @@ class Rollouts:
         remedy = (
             f"select the complete ones: rollouts.models=[{','.join(map(_quoted, whole))}]"
             if len(whole) > 1
-            else "fewer than two models are complete: log the missing calls"
+            else "log the missing calls: fewer than two models are complete"
         )
         if keep := int((~np.isnan(self.score)).all(axis=1).sum()):
             queries = "the complete query" if keep == 1 else f"the {keep} complete queries"

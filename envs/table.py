@@ -54,7 +54,7 @@ class Table:
             named = {model: _files(pattern) for model, pattern in path.items()}
             files = [(file, str(model)) for model, found in named.items() for file in found]
         else:
-            paths = [path] if isinstance(path, str | Path) else path
+            paths = path if isinstance(path, list | tuple) else [path]
             files = [(file, None) for pattern in paths for file in _files(pattern)]
         if not files:
             raise RolloutsError("rollouts.path is empty: expected at least one file")
@@ -109,6 +109,10 @@ class Table:
             RolloutsError: a name without a meaning, or a column that is not there.
         """
         data = self.data
+        if not isinstance(columns, Mapping | None):
+            raise RolloutsError(
+                f"rollouts.columns is {shown(columns)}: expected {{NAME: COLUMN, ...}}, or null"
+            )
         for name, own in (columns or {}).items():
             if not isinstance(name, str) or not known(name):
                 raise RolloutsError(

@@ -130,7 +130,7 @@ def _check_names(names: Sequence[str], path: Path) -> None:
 
 def _refuse_other_kinds(path: Path, suffix: str) -> None:
     with path.open("rb") as file:
-        start = file.read(8)
+        start = file.read(2**12)
     if path.suffix == ".gz":
         if not start.startswith(b"\x1f\x8b"):
             raise RolloutsError(
@@ -142,6 +142,11 @@ def _refuse_other_kinds(path: Path, suffix: str) -> None:
     for signature, kind in _SIGNATURES.items():
         if start.startswith(signature) and signature != wanted:
             raise RolloutsError(f"{path} cannot be read as {suffix[1:]}: it is {kind}")
+    if wanted is None and start.count(b"\0") > len(start) // 4:
+        kind = _SIGNATURES[b"\xff\xfe"]
+        raise RolloutsError(
+            f"{path} cannot be read as {suffix[1:]}: it is full of NUL bytes, as if it were {kind}"
+        )
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -152,6 +157,14 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _read_parquet(path: Path) -> pa.Table:
+    with path.open("rb") as raw:
+        raw.seek(-min(8, path.stat().st_size), io.SEEK_END)
+        footer = int.from_bytes(raw.read(4), "little")
+    if _BLOCK < footer < path.stat().st_size:
+        raise RolloutsError(
+            f"{path} has a footer of {footer:,} bytes, expected at most {_BLOCK:,}: it describes "
+            "too many columns or row groups"
+        )
     # Not by `read_table`, which takes folders named a=b on the way to the file for columns.
     with pyarrow.parquet.ParquetFile(path) as file:
         _check_names(file.schema_arrow.names or [""], path)
@@ -207,10 +220,9 @@ def _header(path: Path) -> list[str]:
     """The names in the first line that is not empty."""
     csv.field_size_limit(sys.maxsize)
     with _open(path) as file:
-        lines = (
-            line.decode("utf-8-sig", "replace") for line in iter(lambda: file.readline(_BLOCK), b"")
-        )
-        return next(filter(None, csv.reader(lines)), [""])
+        text = io.TextIOWrapper(file, "utf-8-sig", errors="replace")
+        rows = csv.reader(iter(lambda: text.readline(_BLOCK), ""))
+        return next(filter(None, rows), [""])
 
 
 def _is_sound(path: Path) -> bool:
@@ -300,7 +312,7 @@ def _check_lines(path: Path) -> None:
             reason = None
             if len(line) > _BLOCK:
                 reason = f"is longer than {_BLOCK:,} bytes"
-            elif line.count(b"[") + line.count(b"{") > _DEEPEST and _depth(line) > _DEEPEST:
+            elif is_deep(line):
                 reason = f"is nested deeper than {_DEEPEST} levels"
             elif line.count(b":") > _MOST_COLUMNS and _keys(line) > _MOST_COLUMNS:
                 reason = f"has {_keys(line):,} keys, expected at most {_MOST_COLUMNS:,}"
@@ -324,11 +336,14 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
             yield line
 
 
-def _depth(line: bytes) -> int:
+def is_deep(line: bytes) -> bool:
+    """Whether JSON is nested so deep that no parser should see it."""
+    if line.count(b"[") + line.count(b"{") <= _DEEPEST:
+        return False
     bare = re.sub(rb'"(?:[^"\\]|\\.)*"?', b"", line)
     steps = np.frombuffer(bare, dtype=np.uint8)
     opened = np.isin(steps, list(b"[{")).astype(np.int64) - np.isin(steps, list(b"]}"))
-    return int(np.cumsum(opened).max(initial=0))
+    return bool(np.cumsum(opened).max(initial=0) > _DEEPEST)
 
 
 def _keys(line: bytes) -> int:
