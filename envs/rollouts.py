@@ -111,7 +111,7 @@ class Rollouts:
                 f"the split of query {str(self.query_id[np.argmax(blank)])!r} is empty, expected a "
                 "name"
             )
-        for name in np.unique(self.split):
+        for name in set(self.split.tolist()):
             if name not in SPLIT_NAMES.values():
                 query = str(self.query_id[np.argmax(self.split == name)])
                 raise RolloutsError(
