@@ -337,7 +337,7 @@ class Rollouts:
         models: tuple[str, ...] | None = None,
     ) -> Self:
         """Every array changed in the same way; ``change`` is told which are one a query."""
-        changed: dict[str, Any] = {"models": models or self.models}
+        changed: dict[str, Any] = {"models": self.models if models is None else models}
         for item in fields(self):
             value = getattr(self, item.name)
             if isinstance(value, Mapping):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,11 +31,13 @@ class Table:
         data: the rows.
         files: where they come from.
         starts: the index of each file's first row.
+        known: which columns may be called otherwise by ``rollouts.columns``.
     """
 
     data: pa.Table
     files: tuple[Path, ...]
     starts: tuple[int, ...] = (0,)
+    known: Callable[[str], bool] = field(default=lambda name: False)
 
     @classmethod
     def of(cls, path: str | Path | Sequence[str] | Mapping[str, str]) -> Self:
@@ -127,7 +129,7 @@ class Table:
             if name in data.column_names:
                 data = data.drop_columns([name])
             data = data.append_column(self.data.schema.field(own).with_name(name), self.data[own])
-        return replace(self, data=data)
+        return replace(self, data=data, known=known)
 
     def with_column(self, name: str, values: Sequence[Any] | NDArray[Any]) -> Self:
         return replace(self, data=self.data.append_column(name, pa.array(values, from_pandas=True)))
@@ -149,6 +151,8 @@ class Table:
     def _hint(self, name: str) -> str:
         if len(self.names) == 1 and (mark := next((m for m in ";\t|" if m in self.names[0]), "")):
             return f"; values are separated by {mark!r} there, expected commas"
+        if not self.known(name):
+            return ""
         near = [n for n in self.names if n.strip().casefold() == name.casefold()]
         near = [shown(n) for n in near] or ["COLUMN"]
         return f"; rollouts.columns={{{name}: {near[0]}}} reads another one as it"
@@ -346,9 +350,10 @@ def _files(pattern: object) -> list[Path]:
             "list of them, or {MODEL: FILE}"
         )
     # A file may have a name that looks like a pattern.
-    if Path(pattern).exists() or not glob.has_magic(str(pattern)):
-        return [Path(pattern)]
-    found = sorted(Path(name) for name in glob.glob(str(pattern), recursive=True))
+    path = Path(pattern).expanduser()
+    if not glob.has_magic(str(path)) or path.exists():
+        return [path]
+    found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
     if not found:
         raise RolloutsError(f"{pattern}: no file has such a name")
     return found
@@ -384,13 +389,13 @@ def _joined(tables: Sequence[pa.Table], files: Sequence[Path]) -> pa.Table:
             f"{files[0]} and {len(files) - 1} more do not fit together: {error}"
         ) from error
     for table, file in zip(tables, files, strict=True):
-        for field in table.schema:
-            if fault := (field.metadata or {}).get(FAULT):
-                place = joined.column_names.index(field.name)
+        for one in table.schema:
+            if fault := (one.metadata or {}).get(FAULT):
+                place = joined.column_names.index(one.name)
                 marked = joined.schema.field(place).with_metadata(
                     {FAULT: fault + f" ({file})".encode()}
                 )
-                joined = joined.set_column(place, marked, joined[field.name])
+                joined = joined.set_column(place, marked, joined[one.name])
     return joined
 
 
