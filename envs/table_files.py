@@ -209,7 +209,7 @@ def _read_csv(path: Path) -> pa.Table:
         raise
     for place, name in enumerate(table.column_names):
         if name in _TEXT:
-            table = table.set_column(place, name, pc.cast(table[name], pa.large_string()))
+            table = table.set_column(place, name, pc.cast(table[name], pa.string()))
     return table
 
 

@@ -73,7 +73,8 @@ def convert(arguments: argparse.Namespace) -> str:
         if name not in own and getattr(arguments, name) is not None:
             raise ValueError(f"--{name} means nothing for {arguments.tool}")
     file_format(arguments.out)
-    if arguments.out.resolve() in [file.resolve() for file in arguments.files]:
+    inputs = [*arguments.files, *([arguments.scores] if arguments.scores else [])]
+    if arguments.out.resolve() in [file.resolve() for file in inputs]:
         raise ValueError(f"--out is {arguments.out}, which is one of the logs")
     calls = _read(arguments, {name: getattr(arguments, name) for name in own})
     table = calls.table()

@@ -1,7 +1,6 @@
 """The page on logs: its examples run as they stand there, on files of the names that they use."""
 
 import csv
-import importlib.util
 import json
 import re
 import shlex
@@ -10,11 +9,8 @@ from glob import glob
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import open_dict
 
+from tests.commands import script, train
 from tests.other_logs import harness, judgement, lines, observation, sample, spend
 
 ROOT = Path(__file__).parents[1]
@@ -25,13 +21,6 @@ COMMANDS = [
     for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
     for line in block.replace("\\\n", " ").splitlines()
 ]
-
-
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def rows(queries, columns, models=MODELS):
@@ -85,22 +74,12 @@ def folder(tmp_path, monkeypatch):
 def run(arguments, monkeypatch):
     """A command of the page, in this process."""
     name = Path(arguments[1]).stem
-    module = script(name)
     if name != "train":
         files = [sorted(glob(a)) if "*" in a else [a] for a in arguments[2:]]
         monkeypatch.setattr(sys, "argv", [name, *(a for found in files for a in found)])
-        module.main()
+        script(name).main()
         return None
-    monkeypatch.setattr(module, "draw", lambda run: {})
-    GlobalHydra.instance().clear()
-    quick = ["evaluation.prices=[0,0.1]", "evaluation.resamples=10"]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("train", [*arguments[2:], *quick], return_hydra_config=True)
-    choices = dict(config.hydra.runtime.choices)
-    HydraConfig.instance().cfg = None
-    with open_dict(config):
-        del config["hydra"]
-    return module.train(config, choices)
+    return train(*arguments[2:], "evaluation.prices=[0,0.1]", "evaluation.resamples=10")
 
 
 def test_the_page_has_commands():
