@@ -7,8 +7,8 @@ Formats, by suffix: ``.parquet``, ``.csv``, ``.jsonl`` or ``.ndjson``; the last 
 ``query_id``, ``model``   text, not empty; each pair at most once
 ``score``                 in [0, 1], empty where a call failed; or a boolean ``correct``
 ``cost``                  of the answer, >= 0, in any one unit (optional)
-``signal_NAME``           a verifier's signal of the answer, any number or -inf; empty where it gave
-                          none
+``signal_NAME``           a verifier's signal of the answer: any number, -inf for the log of
+                          probability 0; empty where it gave none
 ``signal_NAME_cost``      what that signal cost, in the unit of ``cost`` (optional)
 ``split``                 "train", "validation" (or "val", "valid", "dev"), "test"; "train" without
                           the column

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
-_log = logging.getLogger(__name__)
-
 SPLIT_NAMES: Mapping[str, str] = {
     "train": "train",
     "validation": "validation",
@@ -346,6 +344,8 @@ class Rollouts:
                 changed[item.name] = change(value, item.name in _PER_QUERY)
         return replace(self, **changed)
 
+
+_log = logging.getLogger(__name__)
 
 _PER_QUERY = ("query_id", "split", "dataset", "prompt")
 
