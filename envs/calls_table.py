@@ -5,12 +5,14 @@ Formats, by suffix: ``.parquet``, ``.csv``, ``.jsonl`` or ``.ndjson``; the last 
 
 ========================  ==========================================================================
 ``query_id``, ``model``   text, not empty; each pair at most once
-``score``                 in [0, 1]; or a boolean ``correct``
+``score``                 in [0, 1], empty where a call failed; or a boolean ``correct``
 ``cost``                  of the answer, >= 0, in any one unit (optional)
-``signal_NAME``           a verifier's signal of the answer; empty where it gave none (any number)
+``signal_NAME``           a verifier's signal of the answer: any number, -inf for the log of
+                          probability 0; empty where it gave none
 ``signal_NAME_cost``      what that signal cost, in the unit of ``cost`` (optional)
-``split``                 "train", "validation", "test"; "train" without the column
-``dataset``               text; the file's name without the column
+``split``                 "train", "validation" (or "val", "valid", "dev"), "test"; "train" without
+                          the column
+``dataset``               text; without the column, the file's name (of several, their folder's)
 ``model_rank``            order of the models, cheapest first. Without it they are ordered by mean
                           cost, and without costs by first appearance
 ``answer``, ``prompt``    text (optional)
@@ -19,8 +21,9 @@ Formats, by suffix: ``.parquet``, ``.csv``, ``.jsonl`` or ``.ndjson``; the last 
 ``tokens_out``            (optional)
 ========================  ==========================================================================
 
-A (query, model) without a row was never called. ``split`` and ``dataset`` are one value a query.
-Further columns are ignored. In errors, rows count from 1, without the header of a CSV file.
+A (query, model) without a row, or with an empty score, was never called. ``split`` and ``dataset``
+are one value a query. Further columns are ignored. In errors, rows count from 1, without the header
+of a CSV file.
 """
 
 from __future__ import annotations
@@ -37,27 +40,54 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from envs.rollouts import FloatArray, Rollouts, RolloutsError
-from envs.table_files import codes, file_format, numbers, read_table, texts
+from envs.rollouts import (
+    SPLIT_NAMES,
+    SPLITS_EXPECTED,
+    FloatArray,
+    Rollouts,
+    RolloutsError,
+)
+from envs.table import Table
+from envs.table_files import file_format, listed, shown
 
 _NUMBERS = {"latency_ms": "latency", "tokens_in": "tokens_in", "tokens_out": "tokens_out"}
+# Cells of a query and a model, 8 bytes in each of several arrays.
+_MOST_CELLS = 2**28
+_KNOWN = {
+    *("query_id", "model", "score", "correct", "cost", "split", "dataset", "model_rank"),
+    *("answer", "prompt"),
+    *_NUMBERS,
+}
 
 
-def read_calls(path: str | Path, signals: Mapping[str, str | None] | None = None) -> Rollouts:
+def is_column(name: str) -> bool:
+    """Whether a calls table knows a column of this name."""
+    return name in _KNOWN or name.startswith("signal_")
+
+
+def read_calls(
+    path: str | Path | Sequence[str] | Mapping[str, str],
+    signals: Mapping[str, str | None] | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Rollouts:
     """Reads and validates a calls table.
 
     Args:
-        path: of the file.
+        path: of the file, or of several (`envs.table.Table.of`).
         signals: columns that hold signals -> the column of each one's cost, or None where it is
             free; None for the ``signal_NAME`` columns.
+        columns: names of the columns above -> what they are called in the file.
 
     Raises:
         RolloutsError: the file is missing, damaged or empty, a column is missing or of the wrong
             kind, or a value is not allowed; the message names file, column and row.
     """
-    path = Path(path)
-    table = read_table(path)
-    return align(table, path, signal_columns(table.column_names) if signals is None else signals)
+    if not isinstance(signals, Mapping | None):
+        raise RolloutsError(
+            f"rollouts.signals is {shown(signals)}: expected {{COLUMN: COLUMN of its cost or null}}"
+        )
+    table = Table.of(path).renamed(columns, is_column)
+    return align(table, signal_columns(table.names) if signals is None else signals)
 
 
 def signal_columns(names: Sequence[str]) -> dict[str, str | None]:
@@ -73,8 +103,7 @@ def signal_columns(names: Sequence[str]) -> dict[str, str | None]:
 
 
 def align(
-    table: pa.Table,
-    path: Path,
+    table: Table,
     signals: Mapping[str, str | None],
     cost: str = "cost",
     per_query: Mapping[str, str] | None = None,
@@ -83,7 +112,6 @@ def align(
 
     Args:
         table: one row a call, with the columns above.
-        path: named in errors.
         signals: columns of signals -> the column of each one's cost, or None.
         cost: the column of answer costs.
         per_query: values of "split" or "dataset" for all rows where there is no such column.
@@ -91,20 +119,26 @@ def align(
     Raises:
         RolloutsError: as `read_calls`.
     """
-    names = table.column_names
-    defaults = {"split": "train", "dataset": path.name.split(".")[0]} | dict(per_query or {})
-    query, query_id = codes(table, "query_id", path)
-    called, models = codes(table, "model", path)
+    defaults = {"split": "train", "dataset": table.title} | dict(per_query or {})
+    query, query_id = table.codes("query_id")
+    called, models = table.codes("model")
     n, n_models = len(query_id), len(models)
-    score_column = "correct" if "correct" in names and "score" not in names else "score"
-    score = numbers(table, score_column, path, in_unit_interval, "in [0, 1]")
-    paid = numbers(table, cost, path, _chargeable, ">= 0") if cost in names else None
-    order = _order(table, path, called, models, paid)
+    if n * n_models > _MOST_CELLS:
+        raise RolloutsError(
+            f"{table}: {n:,} queries and {n_models:,} models in {len(table):,} rows: expected each "
+            "model on many queries; is 'model' the column of their names?"
+        )
+    score = scores(table, "correct" if "correct" in table and "score" not in table else "score")
+    answered = ~np.isnan(score)
+    paid = None
+    if cost in table:
+        paid = table.numbers(cost, partial(chargeable, due=answered), ">= 0")
+    order = _order(table, called, models, paid, answered)
     # Each call's place in the flat (n, N) arrays.
     place = np.empty(n_models, dtype=np.int64)
     place[order] = np.arange(n_models)
     cell = query * n_models + place[called]
-    _refuse_duplicates(cell, query, called, query_id, models, path)
+    _refuse_duplicates(table, cell, query_id[query], models[called])
 
     def spread(column: NDArray[Any], empty: Any = np.nan) -> NDArray[Any]:
         array = np.full(n * n_models, empty, dtype=column.dtype)
@@ -112,10 +146,18 @@ def align(
         return array.reshape(n, n_models)
 
     def of_query(name: str) -> NDArray[np.str_]:
-        if name not in names:
+        if name not in table:
             return np.full(n, defaults[name])
-        numbered, found = codes(table, name, path)
-        return found[_constant(numbered, query, n, name, query_id, path)]
+        numbered, found = table.codes(name)
+        if name == "split":
+            found, same = np.unique(
+                [SPLIT_NAMES.get(name, name) for name in found.tolist()], return_inverse=True
+            )
+            numbered = same[numbered]
+        values = _constant(table, name, numbered, query, query_id)
+        if name == "split":
+            _refuse_unknown_splits(table)
+        return found[values]
 
     arrays: dict[str, Any] = {
         "score": spread(score),
@@ -124,24 +166,25 @@ def align(
         "dataset": of_query("dataset"),
     }
     for name, field in _NUMBERS.items():
-        if name in names:
-            arrays[field] = spread(numbers(table, name, path))
+        if name in table:
+            arrays[field] = spread(table.numbers(name))
     arrays["signals"], arrays["signal_costs"] = {}, {}
     for name, charge in signals.items():
-        signal = numbers(table, name, path, lambda x: ~np.isinf(x), "a finite number, or nothing")
+        signal = table.numbers(name)
         arrays["signals"][name.removeprefix("signal_")] = spread(signal)
         if charge is not None:
-            chargeable = partial(_chargeable, due=~np.isnan(signal))
-            charged = numbers(table, charge, path, chargeable, ">= 0")
-            arrays["signal_costs"][name.removeprefix("signal_")] = spread(charged)
-    if "answer" in names:
-        arrays["answer"] = spread(texts(table, "answer", path), None)
-    if "prompt" in names:
-        arrays["prompt"] = texts(table, "prompt", path, _first(query, n))
+            due = partial(chargeable, due=~np.isnan(signal))
+            arrays["signal_costs"][name.removeprefix("signal_")] = spread(
+                table.numbers(charge, due, ">= 0")
+            )
+    if "answer" in table:
+        arrays["answer"] = spread(table.texts("answer"), None)
+    if "prompt" in table:
+        arrays["prompt"] = table.texts("prompt", _first(query, n))
     try:
         return Rollouts(models=tuple(models[order].tolist()), query_id=query_id, **arrays)
     except RolloutsError as error:
-        raise RolloutsError(f"{path}: {error}") from error
+        raise RolloutsError(f"{table}: {error}") from error
 
 
 def write_calls(rollouts: Rollouts, path: str | Path) -> None:
@@ -204,15 +247,33 @@ def write_table(table: pa.Table, path: Path) -> None:
                 file.write(lines.encode())
 
 
-def in_unit_interval(scores: FloatArray) -> NDArray[np.bool_]:
-    """Which scores are there and allowed."""
+def scores(table: Table, name: str) -> FloatArray:
+    """A column of scores; NaN where it is empty: the model was not called, or did not answer.
+
+    Raises:
+        RolloutsError: a score that is not allowed, or none at all.
+    """
+    found = table.numbers(name, _in_unit_interval, "in [0, 1]", empty=True)
+    if np.isnan(found).all():
+        raise RolloutsError(f"{table}: column {name!r} is empty in all rows, expected in [0, 1]")
+    return found
+
+
+def _in_unit_interval(scores: FloatArray) -> NDArray[np.bool_]:
     return (scores >= 0) & (scores <= 1)
 
 
-def _chargeable(
+def chargeable(
     costs: FloatArray, due: NDArray[np.bool_] | np.bool_ = np.True_
 ) -> NDArray[np.bool_]:
-    return (costs >= 0) & (costs < np.inf) | ~due
+    """Which costs are allowed; a missing one only where none was due."""
+    return (costs >= 0) & (costs < np.inf) | np.isnan(costs) & ~due
+
+
+def by_cost(paid: Sequence[FloatArray]) -> list[int]:
+    """The models' places, cheapest first: by the mean of each one's costs, NaN where not called."""
+    mean = [float(np.nanmean(cost)) if (~np.isnan(cost)).any() else np.inf for cost in paid]
+    return sorted(range(len(mean)), key=mean.__getitem__)
 
 
 def _first(query: NDArray[np.int64], n: int) -> NDArray[np.int64]:
@@ -222,65 +283,76 @@ def _first(query: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     return first
 
 
+def _refuse_unknown_splits(table: Table) -> None:
+    numbered, found = table.codes("split")
+    for code, name in enumerate(found.tolist()):
+        if name not in SPLIT_NAMES:
+            row = table.row(int(np.argmax(numbered == code)))
+            raise RolloutsError(
+                f"{table}: column 'split' is {shown(name)} in {row}, expected {SPLITS_EXPECTED}; "
+                f"it has {listed(found.tolist())}"
+            )
+
+
 def _constant(
+    table: Table,
+    name: str,
     codes: NDArray[np.int64],
     query: NDArray[np.int64],
-    n: int,
-    name: str,
     query_id: NDArray[np.str_],
-    path: Path,
 ) -> NDArray[np.int64]:
     """The code of each query, all of whose rows must agree."""
-    of_query = codes[_first(query, n)]
+    of_query = codes[_first(query, len(query_id))]
     differs = np.flatnonzero(of_query[query] != codes)
     if len(differs):
         raise RolloutsError(
-            f"{path}: column {name!r} changes within query {str(query_id[query[differs[0]]])!r} in "
-            f"row {differs[0] + 1}, expected one value a query"
+            f"{table}: column {name!r} changes within query "
+            f"{shown(str(query_id[query[differs[0]]]))} in {table.row(differs[0])}, expected one "
+            "value a query"
         )
     return of_query
 
 
 def _order(
-    table: pa.Table,
-    path: Path,
+    table: Table,
     called: NDArray[np.int64],
     names: NDArray[np.str_],
     cost: FloatArray | None,
+    answered: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
     """The models' codes, cheapest first."""
-    count = np.bincount(called, minlength=len(names))
-    if "model_rank" not in table.column_names:
+    if "model_rank" not in table:
         if cost is None:
             return np.arange(len(names))
-        return np.argsort(np.bincount(called, cost, len(names)) / count, kind="stable")
-    rank = numbers(table, "model_rank", path, np.isfinite, "a number")
-    mean = np.bincount(called, rank, len(names)) / count
+        return np.array(by_cost([cost[(called == i) & answered] for i in range(len(names))]))
+    rank = table.numbers("model_rank", np.isfinite, "a number")
+    mean = np.bincount(called, rank, len(names)) / np.bincount(called, minlength=len(names))
     differs = np.flatnonzero(np.abs(mean[called] - rank) > 1e-9)
     if len(differs):
         raise RolloutsError(
-            f"{path}: column 'model_rank' differs between rows of model "
-            f"{str(names[called[differs[0]]])!r} (row {differs[0] + 1}), expected one rank a model"
+            f"{table}: column 'model_rank' differs between rows of model "
+            f"{shown(str(names[called[differs[0]]]))} ({table.row(differs[0])}), expected one rank "
+            "a model"
         )
     if len(np.unique(mean)) < len(names):
-        raise RolloutsError(f"{path}: two models have one model_rank, expected a rank for each")
+        raise RolloutsError(f"{table}: two models have one model_rank, expected a rank for each")
     return np.argsort(mean, kind="stable")
 
 
 def _refuse_duplicates(
+    table: Table,
     cell: NDArray[np.int64],
-    query: NDArray[np.int64],
-    called: NDArray[np.int64],
     query_id: NDArray[np.str_],
-    names: NDArray[np.str_],
-    path: Path,
+    model: NDArray[np.str_],
 ) -> None:
-    count = np.bincount(cell)
+    places, count = np.unique(cell, return_counts=True)
     if count.max() == 1:
         return
-    rows = np.flatnonzero(cell == np.argmax(count > 1))
+    one, other = np.flatnonzero(cell == places[np.argmax(count > 1)])[:2]
+    rows = f"{table.row(one)} and {table.row(other)}"
+    if len(table.files) == 1:
+        rows = f"rows {one + 1} and {other + 1}"
     raise RolloutsError(
-        f"{path}: query {str(query_id[query[rows[0]]])!r} calls model "
-        f"{str(names[called[rows[0]]])!r} in rows {rows[0] + 1} and {rows[1] + 1}, expected one "
-        "row for each query and model"
+        f"{table}: query {shown(str(query_id[one]))} calls model {shown(str(model[one]))} in "
+        f"{rows}, expected one row for each query and model"
     )

@@ -105,7 +105,10 @@ class CostModel:
         self, rollouts: Rollouts, verification: FloatArray | None
     ) -> tuple[FloatArray, FloatArray]:
         if rollouts.cost is None:
-            raise ValueError("the log has no answer costs: add a cost column, or set costs.ratio")
+            raise ValueError(
+                "the log has no answer costs: add a column 'cost' (to a wide table, "
+                "MODEL|total_cost for each model), or set costs.ratio"
+            )
         if self.verifier != "logged":
             return rollouts.cost, float(self.verifier) * rollouts.cost
         if verification is None:

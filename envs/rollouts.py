@@ -6,6 +6,7 @@ Shapes use the same letters everywhere: ``n`` queries, ``N`` models, cheapest fi
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -16,9 +17,33 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
+SPLIT_NAMES: Mapping[str, str] = {
+    "train": "train",
+    "validation": "validation",
+    "val": "validation",
+    "valid": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+"""What a log may call a split -> the split's name here."""
+
 
 class RolloutsError(ValueError):
     """A log that cannot be used as it is; the message says what is wrong where."""
+
+
+def canonical_split(name: str) -> str:
+    """The split's name here: "train", "validation" or "test".
+
+    Raises:
+        RolloutsError: an unknown name.
+    """
+    if name not in SPLIT_NAMES:
+        raise RolloutsError(f"the split is {name[:80]!r}, expected {SPLITS_EXPECTED}")
+    return SPLIT_NAMES[name]
+
+
+SPLITS_EXPECTED = "train, validation (also val, valid or dev) or test"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,17 +55,18 @@ class Rollouts:
 
     Raises:
         RolloutsError: no queries, fewer than two models, a model or query id that is there twice,
-            arrays of other shapes, an empty split, an infinite signal, or, where a model was
-            called, a score outside [0, 1] or a cost that is missing, negative or infinite.
+            arrays of other shapes, an empty or unknown split, or, where a model was called, a score
+            outside [0, 1] or a cost that is missing, negative or infinite.
 
     Attributes:
         models: ``N`` model names, cheapest first.
         query_id: ``(n,)`` strings, unique.
         score: ``(n, N)`` in [0, 1]; NaN where the model was never called on the query.
         cost: ``(n, N)`` cost of the answers in the log's own unit, or None where none was logged.
-        signals: name -> ``(n, N)`` verifier signal; NaN where it was not emitted.
+        signals: name -> ``(n, N)`` verifier signal; NaN where it was not emitted, -inf where it is
+            the log of probability 0.
         signal_costs: name -> ``(n, N)`` cost of emitting that signal, in the unit of ``cost``.
-        split: ``(n,)`` strings such as "train", "validation", "test".
+        split: ``(n,)`` strings: "train", "validation" or "test".
         dataset: ``(n,)`` strings.
         answer: ``(n, N)`` strings, or None.
         latency: ``(n, N)`` milliseconds, or None.
@@ -83,14 +109,19 @@ class Rollouts:
                 f"the split of query {str(self.query_id[np.argmax(blank)])!r} is empty, expected a "
                 "name"
             )
+        for name in set(self.split.tolist()):
+            if name not in SPLIT_NAMES.values():
+                query = str(self.query_id[np.argmax(self.split == name)])
+                raise RolloutsError(
+                    f"the split of query {query[:80]!r} is {str(name)[:80]!r}, expected train, "
+                    "validation or test"
+                )
         if unknown := sorted(set(self.signal_costs) - set(self.signals)):
             raise RolloutsError(
                 f"signal_costs names {unknown[0]!r}: the log has the signals {sorted(self.signals)}"
             )
         called = ~np.isnan(self.score)
         self._check("score", self.score, (self.score >= 0) & (self.score <= 1) | ~called, "[0, 1]")
-        for name, signal in self.signals.items():
-            self._check(name, signal, ~np.isinf(signal), "a finite number")
         charged = [
             (f"cost of {name}", cost, ~np.isnan(self.signals[name]))
             for name, cost in self.signal_costs.items()
@@ -163,6 +194,8 @@ class Rollouts:
         """
         if models is None:
             return self
+        if isinstance(models, str):
+            raise RolloutsError(f"rollouts.models is {models!r}: expected a list of names")
         unknown = [name for name in models if name not in self.models]
         if unknown:
             raise RolloutsError(
@@ -191,9 +224,34 @@ class Rollouts:
         remedy = (
             f"select the complete ones: rollouts.models=[{','.join(map(_quoted, whole))}]"
             if len(whole) > 1
-            else "fewer than two models are complete: log the missing calls"
+            else "log the missing calls: fewer than two models are complete"
         )
+        if keep := int((~np.isnan(self.score)).all(axis=1).sum()):
+            queries = "the complete query" if keep == 1 else f"the {keep} complete queries"
+            remedy = f"keep {queries} by rollouts.complete_only=true, or {remedy}"
         raise RolloutsError(f"not every query called {missing}: {remedy}")
+
+    def chosen(self, models: Sequence[str] | None, complete_only: bool = False) -> Self:
+        """Some models, as `select`; and of the queries only those that called all of them.
+
+        Raises:
+            RolloutsError: a name that the log does not have, or no query is complete.
+        """
+        log = self.select(models)
+        complete = np.flatnonzero(~np.isnan(log.score).any(axis=1))
+        if not complete_only or len(complete) == len(log):
+            return log
+        if not len(complete):
+            raise RolloutsError(
+                f"rollouts.complete_only: none of {len(log)} queries called each of "
+                f"{list(log.models)}: choose fewer by rollouts.models"
+            )
+        _log.warning(
+            "rollouts.complete_only: %d of %d queries left out, which some model did not answer",
+            len(log) - len(complete),
+            len(log),
+        )
+        return log.take(complete)
 
     def with_split(self, name: str, fraction: float, seed: int) -> Self:
         """Moves a share of the "train" queries into another split, unless that is there already.
@@ -208,7 +266,7 @@ class Rollouts:
             seed: another seed, another split.
 
         Raises:
-            RolloutsError: a fraction outside (0, 1), or no training queries.
+            RolloutsError: a fraction outside (0, 1), no training queries, or too few to split.
         """
         if (self.split == name).any():
             return self
@@ -220,7 +278,16 @@ class Rollouts:
         identity = self.query_id
         if self.prompt is not None:
             identity = np.where(self.prompt == "", self.query_id, self.prompt)
-        chosen = np.array([_uniform(f"{name}/{seed}/{identity[i]}") for i in train]) < fraction
+        drawn = np.array([_uniform(f"{name}/{seed}/{identity[i]}") for i in train])
+        if len(np.unique(drawn)) < 2:
+            count = "1 query is" if len(train) == 1 else f"{len(train)} queries of one prompt are"
+            raise RolloutsError(
+                f"{count} too few to split: none is left to train on beside {name!r}; a log of "
+                "queries with 3 different prompts can be split, or name the splits in a column "
+                "'split'"
+            )
+        # However few there are, one query at least is on each side.
+        chosen = (drawn < fraction) & (drawn < drawn.max()) | (drawn == drawn.min())
         split = self.split.astype(np.result_type(self.split, np.array(name)))
         split[train[chosen]] = name
         return replace(self, split=split)
@@ -268,7 +335,7 @@ class Rollouts:
         models: tuple[str, ...] | None = None,
     ) -> Self:
         """Every array changed in the same way; ``change`` is told which are one a query."""
-        changed: dict[str, Any] = {"models": models or self.models}
+        changed: dict[str, Any] = {"models": self.models if models is None else models}
         for item in fields(self):
             value = getattr(self, item.name)
             if isinstance(value, Mapping):
@@ -277,6 +344,8 @@ class Rollouts:
                 changed[item.name] = change(value, item.name in _PER_QUERY)
         return replace(self, **changed)
 
+
+_log = logging.getLogger(__name__)
 
 _PER_QUERY = ("query_id", "split", "dataset", "prompt")
 

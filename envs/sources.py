@@ -11,31 +11,35 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from envs.calls_table import align, in_unit_interval, read_calls
+from envs.calls_table import align, read_calls, scores
 from envs.profiles import load_profile, simulate
-from envs.rollouts import Rollouts, RolloutsError, concatenate
-from envs.table_files import column, numbers, read_table, row_names, texts
+from envs.rollouts import SPLIT_NAMES, Rollouts, RolloutsError, concatenate
+from envs.table import Table
 
 _SPLITS = ("train", "validation", "test")
 
 
 def calls_table(
-    path: str,
+    path: str | Sequence[str] | Mapping[str, str],
     models: Sequence[str] | None = None,
     signals: Mapping[str, str | None] | None = None,
+    columns: Mapping[str, str] | None = None,
+    complete_only: bool = False,
 ) -> Rollouts:
     """A calls table (`envs.calls_table`).
 
     Args:
-        path: of a parquet, CSV or JSON-lines file.
+        path: of a parquet, CSV or JSON-lines file, or of several (`envs.table.Table.of`).
         models: names of those to keep, cheapest first; None for all.
         signals: columns that hold signals -> the column of each one's cost, or None; None for the
             ``signal_NAME`` columns.
+        columns: names of the calls table's columns -> what they are called in the file.
+        complete_only: keep only the queries that all of these models answered.
 
     Raises:
         RolloutsError: a log that cannot be used.
     """
-    return read_calls(path, signals).select(models)
+    return read_calls(path, signals, columns).chosen(models, complete_only)
 
 
 def profile(
@@ -77,6 +81,7 @@ def rational_cascades(
     chain: str = "llama",
     models: Sequence[str] | None = None,
     train_on: str | None = None,
+    complete_only: bool = False,
 ) -> Rollouts:
     """The logs published with "Rational Tuning of LLM Cascades" (arXiv 2501.09345).
 
@@ -91,15 +96,20 @@ def rational_cascades(
         models: as `calls_table`.
         train_on: another data set, whose training queries replace this one's: out of domain. Where
             this one has no test split, all its queries are test queries then.
+        complete_only: as `calls_table`.
 
     Raises:
         RolloutsError: no such log, or one that cannot be used.
     """
-    log = _rational_cascade(Path(path), dataset, chain).select(models)
+
+    def read(name: str) -> Rollouts:
+        return _rational_cascade(Path(path), name, chain).chosen(models, complete_only)
+
+    log = read(dataset)
     if train_on in (None, dataset):
         return log
     assert train_on is not None
-    elsewhere = _rational_cascade(Path(path), train_on, chain).select(models).where("train")
+    elsewhere = read(train_on).where("train")
     tested = log.where("test") if (log.split == "test").any() else log
     return _out_of_domain(elsewhere, replace(tested, split=np.full(len(tested), "test")))
 
@@ -138,8 +148,7 @@ def _rational_cascade(folder: Path, dataset: str, chain: str) -> Rollouts:
     parts = []
     for split, file in files.items():
         part = align(
-            read_table(file),
-            file,
+            Table.of(file),
             {"confidence_logprob": "verifier_cost_usd"},
             cost="answer_cost_usd",
             per_query={"split": split, "dataset": dataset},
@@ -155,13 +164,13 @@ def _rational_cascade(folder: Path, dataset: str, chain: str) -> Rollouts:
 
 
 def _prompts(file: Path, query_id: NDArray[np.str_]) -> NDArray[np.object_]:
-    table = read_table(file)
-    ids = pc.cast(column(table, "query_id", file), pa.string())
-    rows = pc.index_in(pa.array(query_id.tolist(), pa.string()), value_set=ids.combine_chunks())
+    table = Table.of(file)
+    ids = pa.array(table.texts("query_id"), pa.string())
+    rows = pc.index_in(pa.array(query_id.tolist(), pa.string()), value_set=ids)
     if rows.null_count:
         missing = query_id[np.argmax(rows.is_null().to_numpy(zero_copy_only=False))]
         raise RolloutsError(f"{file} has no prompt for query {str(missing)!r}")
-    return texts(table, "prompt", file, rows.to_numpy())
+    return table.texts("prompt", rows.to_numpy())
 
 
 def automix(
@@ -173,6 +182,7 @@ def automix(
     large_score: str | None = None,
     dataset: str | None = None,
     models: Sequence[str] | None = None,
+    complete_only: bool = False,
 ) -> Rollouts:
     """AutoMix's released JSON lines (github.com/automix-llm/automix), one line a query.
 
@@ -192,43 +202,45 @@ def automix(
         large_score: the column of the dearer model's score; ``{large}_f1`` by default.
         dataset: keep only the queries of this one; None for all.
         models: as `calls_table`.
+        complete_only: as `calls_table`.
 
     Raises:
         RolloutsError: a log that cannot be used.
     """
-    file = Path(path)
-    table = read_table(file)
-    n, names = table.num_rows, table.column_names
-    scores = [
-        numbers(table, name, file, in_unit_interval, "in [0, 1]")
-        for name in (small_score or f"{small}_f1", large_score or f"{large}_f1")
+    table = Table.of(path)
+    n = len(table)
+    score = [
+        scores(table, small_score or f"{small}_f1"),
+        scores(table, large_score or f"{large}_f1"),
     ]
-    signal = numbers(table, confidence, file, lambda x: ~np.isinf(x), "a finite number, or nothing")
+    signal = table.numbers(confidence)
 
     def label(name: str, default: str) -> NDArray[np.str_]:
-        return texts(table, name, file).astype(str) if name in names else np.full(n, default)
+        return table.labels(name) if name in table else np.full(n, default)
 
     split = label("split", "train")
-    split = np.where(split == "val", "validation" if "test" in split else "test", split)
+    if "test" not in split:
+        split = np.where(split == "val", "test", split)
     answers = [f"{model}_pred_ans" for model in (small, large)]
-    asked = next((name for name in ("question", "q") if name in names), None)
-    prompt = None if asked is None else texts(table, asked, file)
-    if prompt is not None and "base_ctx" in names:
-        prompt = texts(table, "base_ctx", file) + "\n\n" + prompt
+    asked = next((name for name in ("question", "q") if name in table), None)
+    prompt = None if asked is None else table.texts(asked)
+    if prompt is not None and "base_ctx" in table:
+        prompt = table.texts("base_ctx") + "\n\n" + prompt
     try:
         rollouts = Rollouts(
             models=(small, large),
-            query_id=row_names(table, ("id", "pid"), file),
-            score=np.column_stack(scores),
+            query_id=table.row_names(("id", "pid")),
+            score=np.column_stack(score),
             cost=None,
             signals={"confidence": np.column_stack([signal, np.full(n, np.nan)])},
-            split=split,
-            dataset=label("dataset", file.name.split(".")[0]),
-            answer=np.column_stack([texts(table, name, file) for name in answers])
-            if set(answers) <= set(names)
+            # What is no known name is refused with its query.
+            split=np.array([SPLIT_NAMES.get(name, name) for name in split.tolist()]),
+            dataset=label("dataset", table.title),
+            answer=np.column_stack([table.texts(name) for name in answers])
+            if set(answers) <= set(table.names)
             else None,
             prompt=prompt,
         ).of_dataset(dataset)
     except RolloutsError as error:
-        raise RolloutsError(f"{file}: {error}") from error
-    return rollouts.select(models)
+        raise RolloutsError(f"{table}: {error}") from error
+    return rollouts.chosen(models, complete_only)

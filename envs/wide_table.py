@@ -5,73 +5,112 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from envs.calls_table import align, in_unit_interval, signal_columns
-from envs.rollouts import FloatArray, Rollouts, RolloutsError
-from envs.table_files import column, numbers, read_table, row_names, texts
+from envs.calls_table import align, by_cost, chargeable, is_column, scores, signal_columns
+from envs.rollouts import Rollouts, RolloutsError
+from envs.table import Table
+from envs.table_files import listed, shown
 
 _ANSWER, _COST = "|model_response", "|total_cost"
 _PICKLES = (".pkl", ".pickle")
+_KNOWN = ("prompt", "eval_name", "sample_id")
 
 
 def routerbench(
-    path: str, models: Sequence[str] | None = None, dataset: str | None = None
+    path: str | Sequence[str],
+    models: Sequence[str] | None = None,
+    dataset: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    complete_only: bool = False,
 ) -> Rollouts:
     """RouterBench's wide table (arXiv 2403.12031), one row a query.
 
-    Columns: ``prompt``, ``eval_name`` (the data set) and, for each model, ``MODEL`` (its score),
-    ``MODEL|model_response`` and ``MODEL|total_cost`` (USD); ``sample_id`` where it is there.
-    Models are ordered by mean cost. There is no signal: give one of your own (docs/verifier.md),
-    or ``verifier=none`` for routers that read prompts.
+    Columns: ``prompt``, ``eval_name`` (the data set) and, for each model, ``MODEL`` (its score;
+    empty where it was not called), ``MODEL|model_response`` and ``MODEL|total_cost`` (USD);
+    ``sample_id`` where it is there. Models are ordered by mean cost. Without any column of costs
+    they keep the order of their columns, or that of ``models``, which then names the columns of
+    scores where there are no answers either. There is no signal: give one of your own
+    (docs/verifier.md), or ``verifier=none`` for routers that read prompts.
 
     Args:
-        path: of a CSV or parquet file; the published pickle has to be converted.
+        path: of a CSV or parquet file, or of several; the published pickle has to be converted.
         models: names of those to keep, cheapest first; None for all.
         dataset: keep only the queries of this ``eval_name``; None for all.
+        columns: prompt, eval_name or sample_id -> what it is called in the file.
+        complete_only: keep only the queries that all of these models answered.
 
     Raises:
         RolloutsError: a pickle, no such columns, or values that are not allowed.
     """
-    file = Path(path)
-    refuse_pickle(file)
-    table = read_table(file)
-    names = table.column_names
-    found = [name.removesuffix(_COST) for name in names if name.endswith(_COST)]
-    if len(found) < 2:
-        raise RolloutsError(
-            f"{file}: found {len(found)} columns MODEL{_COST}, expected at least 2 models; it has "
-            f"{names}"
-        )
-    score = [numbers(table, name, file, in_unit_interval, "in [0, 1]") for name in found]
-    cost = [numbers(table, name + _COST, file, _chargeable, ">= 0") for name in found]
-    mean = [float(paid.mean()) for paid in cost]
-    order = sorted(range(len(found)), key=mean.__getitem__)
-    answers = [name + _ANSWER for name in found]
+    for file in [path] if isinstance(path, str | Path) else path:
+        refuse_pickle(Path(file))
+    table = Table.of(path).renamed(columns, _KNOWN.__contains__)
+    found, priced = _models(table, models)
+    score = {name: scores(table, name) for name in found}
+    cost = None
+    if priced:
+        paid = {
+            name: table.numbers(
+                name + _COST, partial(chargeable, due=~np.isnan(score[name])), ">= 0"
+            )
+            for name in found
+        }
+        called = [paid[name][~np.isnan(score[name])] for name in found]
+        found = [found[i] for i in by_cost(called)]
+        cost = np.column_stack([paid[name] for name in found])
     answer = None
-    if set(answers) <= set(names):
-        answer = np.column_stack([texts(table, answers[i], file) for i in order])
+    if all(name + _ANSWER in table for name in found):
+        answer = np.column_stack([table.texts(name + _ANSWER) for name in found])
     try:
         log = Rollouts(
-            models=tuple(found[i] for i in order),
-            query_id=row_names(table, ("sample_id",), file),
-            score=np.column_stack([score[i] for i in order]),
-            cost=np.column_stack([cost[i] for i in order]),
+            models=tuple(found),
+            query_id=table.row_names(("sample_id",)),
+            score=np.column_stack([score[name] for name in found]),
+            cost=cost,
             signals={},
-            split=np.full(table.num_rows, "train"),
-            dataset=texts(table, "eval_name", file).astype(str),
+            split=np.full(len(table), "train"),
+            dataset=table.labels("eval_name"),
             answer=answer,
-            prompt=texts(table, "prompt", file),
+            prompt=table.texts("prompt"),
         ).of_dataset(dataset)
     except RolloutsError as error:
-        raise RolloutsError(f"{file}: {error}") from error
-    return log.select(models)
+        raise RolloutsError(f"{table}: {error}") from error
+    return log.chosen(models, complete_only)
+
+
+def _models(table: Table, chosen: Sequence[str] | None) -> tuple[list[str], bool]:
+    """The models to read, and whether their costs are there; what is not chosen is not read."""
+
+    def ending(end: str) -> list[str]:
+        return [name.removesuffix(end) for name in table.names if name.endswith(end)]
+
+    priced = ending(_COST)
+    found = priced or ending(_ANSWER) or list(chosen or ())
+    if len(found) < 2:
+        raise RolloutsError(
+            f"{table}: found {len(found)} columns MODEL{_COST}, expected at least 2 models "
+            "(without costs, rollouts.models names the columns of scores); it has "
+            f"{listed(table.names)}"
+        )
+    if chosen is None:
+        return found, bool(priced)
+    for name in chosen:
+        if name not in found:
+            known = name in table and name + _ANSWER in table
+            raise RolloutsError(
+                f"{table} has no column {shown(name + _COST)}, but others have costs: choose "
+                "models that all have them, or none"
+                if known
+                else f"rollouts.models names {shown(name)}: the log has {listed(found)}"
+            )
+    return list(chosen), bool(priced)
 
 
 def refuse_pickle(file: Path) -> None:
@@ -85,11 +124,13 @@ def refuse_pickle(file: Path) -> None:
         )
 
 
-def _chargeable(costs: FloatArray) -> NDArray[np.bool_]:
-    return (costs >= 0) & (costs < np.inf)
-
-
-def votes(path: str, models: Sequence[str] | None = None, column: str = "votes") -> Rollouts:
+def votes(
+    path: str | Sequence[str] | Mapping[str, str],
+    models: Sequence[str] | None = None,
+    column: str = "votes",
+    columns: Mapping[str, str] | None = None,
+    complete_only: bool = False,
+) -> Rollouts:
     """A calls table (`envs.calls_table`) with a list of sampled answers in each row.
 
     The list is one of texts (parquet, JSON lines) or a JSON list (CSV). Answers are compared
@@ -103,44 +144,51 @@ def votes(path: str, models: Sequence[str] | None = None, column: str = "votes")
     ``VOTES_cost``, where it is there, is what drawing the samples cost, and so each signal's.
 
     Args:
-        path: of the file.
+        path: of the file, or of several (`envs.table.Table.of`).
         models: names of those to keep, cheapest first; None for all.
         column: of the lists.
+        columns: names of the calls table's columns -> what they are called in the file.
+        complete_only: keep only the queries that all of these models answered.
 
     Raises:
         RolloutsError: a list that is none or empty, or as `envs.calls_table`.
     """
-    file = Path(path)
-    refuse_pickle(file)
-    table = read_table(file)
-    samples = _lists(table, column, file)
-    given = texts(table, "answer", file) if "answer" in table.column_names else None
+    if isinstance(path, str):
+        refuse_pickle(Path(path))
+    table = Table.of(path).renamed(columns, is_column)
+    samples = _lists(table, column)
+    given = table.texts("answer") if "answer" in table else None
     rows = [_shares(row, None if given is None else given[i]) for i, row in enumerate(samples)]
     measured = dict(
         zip(("vote_share", "vote_margin", "vote_agreement"), np.array(rows).T, strict=True)
     )
-    cost = f"{column}_cost" if f"{column}_cost" in table.column_names else None
-    signals = signal_columns(table.column_names)
+    cost = f"{column}_cost" if f"{column}_cost" in table else None
+    signals = signal_columns(table.names)
     for name, values in measured.items():
         if f"signal_{name}" in signals:
-            raise RolloutsError(f"{file} has a column 'signal_{name}', which votes would make anew")
-        table = table.append_column(f"signal_{name}", pa.array(values, from_pandas=True))
+            raise RolloutsError(
+                f"{table} has a column 'signal_{name}', which votes would make anew"
+            )
+        table = table.with_column(f"signal_{name}", values)
         signals[f"signal_{name}"] = cost
-    return align(table, file, signals).select(models)
+    return align(table, signals).chosen(models, complete_only)
 
 
-def _lists(table: pa.Table, name: str, file: Path) -> list[list[str]]:
+def _lists(table: Table, name: str) -> list[list[object]]:
     """The lists of a column; an empty cell is an empty list."""
     found = []
-    for row, value in enumerate(column(table, name, file).to_pylist(), start=1):
+    values = table.column(name)
+    listed_there = pa.types.is_list(values.type) or pa.types.is_large_list(values.type)
+    cells = values.to_pylist() if listed_there else table.texts(name).tolist()
+    for index, value in enumerate(cells):
         samples = [] if value in (None, "") else value
         if isinstance(samples, str):
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 samples = json.loads(samples)
         if not isinstance(samples, list):
             raise RolloutsError(
-                f"{file}: column {name!r} is {value!r} in row {row}, expected a list of answers, "
-                'such as ["Paris", "Lyon"]'
+                f"{table}: column {name!r} is {shown(value)} in {table.row(index)}, expected a "
+                'list of answers, such as ["Paris", "Lyon"]'
             )
         found.append(samples)
     return found

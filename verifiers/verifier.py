@@ -87,6 +87,11 @@ class LoggedSignal(Verifier):
         names = sorted(rollouts.signals)
         if self.name is None and len(names) == 1:
             return names[0]
+        if not names:
+            raise ValueError(
+                "the log has no signals: call a column of them signal_NAME, name it by "
+                "rollouts.signals={COLUMN: null}, or choose verifier=none"
+            )
         if self.name is None or self.name not in names:
             raise ValueError(
                 f"verifier.name is {self.name!r}, the log has the signals {names}: name one of them"

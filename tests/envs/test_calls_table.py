@@ -150,16 +150,17 @@ def test_a_row_may_hold_a_long_document(path):
 TEXT = st.sampled_from(["007", "NA", "null", "true", "2024-01-01", " a ", "\r\n"]) | st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8
 )
+SPLIT = st.sampled_from(["train", "validation", "test"])
 UNIT = st.floats(0, 1)
 COST = st.floats(0, allow_infinity=False)
-NUMBER = st.floats(allow_nan=False, allow_infinity=False)
+NUMBER = st.floats(allow_nan=False)
 
 
 @st.composite
 def logs(draw) -> Rollouts:
     """Logs with missing cells and signals, each query and each model called at least once."""
-    models = draw(st.lists(TEXT, min_size=2, max_size=4, unique=True))
-    ids = draw(st.lists(TEXT, min_size=1, max_size=5, unique=True))
+    models = draw(st.lists(TEXT, min_size=2, max_size=4, unique_by=str.strip))
+    ids = draw(st.lists(TEXT, min_size=1, max_size=5, unique_by=str.strip))
     n, n_models = len(ids), len(models)
     called = np.array(draw(st.lists(st.booleans(), min_size=n * n_models, max_size=n * n_models)))
     called = called.reshape(n, n_models)
@@ -185,8 +186,10 @@ def logs(draw) -> Rollouts:
         cost=cells(COST, called) if draw(st.booleans()) else None,
         signals={"one": cells(NUMBER, emitted), "two": cells(NUMBER, called)},
         signal_costs={"one": cells(COST, emitted)} if maybe else {},
-        split=texts(n).astype(str),
-        dataset=texts(n).astype(str),
+        split=np.array(draw(st.lists(SPLIT, min_size=n, max_size=n))),
+        dataset=np.array(
+            draw(st.lists(st.sampled_from(["007", "NA", " a "]), min_size=n, max_size=n))
+        ),
         answer=answers if maybe else None,
         latency=cells(COST, called) if maybe else None,
         tokens_in=cells(tokens, called) if maybe else None,
@@ -245,11 +248,24 @@ def test_a_missing_column_is_named_with_those_there_are(path, name):
     assert f"no column {name!r}: it has [" in message
 
 
-@pytest.mark.parametrize("value", [-0.5, 1.5, None])
-def test_a_score_that_is_missing_or_outside_the_unit_interval_is_refused(path, value):
-    shown = "nan" if value is None else value
-    message = refused(write(path, score=[1.0, 0.5, value, 1.0]))
-    assert f"column 'score' is {shown} in row 3, expected in [0, 1]" in message
+@pytest.mark.parametrize("value", [-0.5, 1.5, np.nan, np.inf])
+def test_a_score_outside_the_unit_interval_is_refused(tmp_path, value):
+    message = refused(write(tmp_path / "calls.jsonl", score=[1.0, 0.5, value, 1.0]))
+    assert f"column 'score' is {value} in row 3, expected in [0, 1]" in message
+
+
+def test_an_empty_score_is_a_model_that_was_not_called(path):
+    log = read_calls(write(path, score=[1.0, None, 0.0, 1.0], cost=[1.0, None, 2.0, 8.0]))
+    np.testing.assert_array_equal(log.score, [[1, np.nan], [0, 1]])
+    with pytest.raises(
+        RolloutsError, match=r"large \(1 of 2 .*the complete query by rollouts.compl"
+    ):
+        log.require_complete()
+    assert log.chosen(None, complete_only=True).query_id.tolist() == ["b"]
+
+
+def test_a_column_of_scores_without_a_score_is_refused(path):
+    assert "column 'score' is empty in all rows" in refused(write(path, score=[None] * 4))
 
 
 @pytest.mark.parametrize("value", [-0.5, None])
@@ -266,11 +282,9 @@ def test_a_cost_of_a_signal_that_is_missing_or_negative_is_refused(path, value):
     assert f"column 'signal_vote_cost' is {shown} in row 2, expected >= 0" in message
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
-def test_an_infinite_signal_is_refused(tmp_path, suffix):
-    values = [0.5, 0.5, 0.5, -np.inf]
-    message = refused(write(tmp_path / f"calls{suffix}", signal_vote=values))
-    assert "column 'signal_vote' is -inf in row 4, expected a finite number" in message
+def test_the_log_of_probability_0_is_a_signal_and_so_is_none(path):
+    log = read_calls(write(path, signal_vote=[0.5, None, -0.5, -np.inf], signal_vote_cost=None))
+    np.testing.assert_array_equal(log.signals["vote"], [[0.5, np.nan], [-0.5, -np.inf]])
 
 
 def test_not_a_number_is_no_number_in_json(tmp_path):

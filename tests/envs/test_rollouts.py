@@ -7,7 +7,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from envs import Rollouts
-from envs.rollouts import RolloutsError, concatenate
+from envs.rollouts import SPLIT_NAMES, RolloutsError, canonical_split, concatenate
 
 MODELS = ("small", "middle", "large")
 
@@ -68,11 +68,9 @@ def test_what_was_never_called_or_emitted_needs_no_cost():
     )
 
 
-@pytest.mark.parametrize("value", [-np.inf, np.inf])
-def test_an_infinite_signal_is_refused_and_a_very_negative_one_is_not(value):
-    with pytest.raises(RolloutsError, match="logprob of 'middle' on query 'q2'"):
-        _log(signals={"logprob": _with(_log().score, value)})
-    _log(signals={"logprob": _with(_log().score, -1e300)})
+@pytest.mark.parametrize("value", [-np.inf, -1e300, np.nan])
+def test_a_signal_is_any_number_or_none(value):
+    assert _log(signals={"logprob": _with(_log().score, value)}).signals["logprob"].size == 12
 
 
 def test_a_query_or_a_model_that_is_there_twice_is_refused():
@@ -105,12 +103,36 @@ def test_an_empty_split_is_refused():
         _log(split=np.array(["train", "train", "", "test"]))
 
 
+def test_a_split_of_an_unknown_name_is_refused():
+    with pytest.raises(RolloutsError, match=r"split of query 'q2' is 'dev', expected train, valid"):
+        _log(split=np.array(["train", "train", "dev", "test"]))
+
+
+def test_splits_have_one_name_each():
+    names = ["train", "validation", "val", "valid", "dev", "test"]
+    found = [canonical_split(name) for name in names]
+    assert found == ["train", *["validation"] * 4, "test"]
+    assert set(SPLIT_NAMES) == set(names)
+    for other in ("", "Val", "holdout"):
+        with pytest.raises(RolloutsError, match=r"expected train, validation \(also val, valid or"):
+            canonical_split(other)
+
+
 def test_a_cost_of_no_signal_is_refused():
     with pytest.raises(RolloutsError, match=r"'vote'.*the signals \['logprob'\]"):
         _log(signal_costs={"vote": _log().cost})
 
 
 # -- selections -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [([], "at least 2 models"), ("small", "rollouts.models is 'small': expected a list of names")],
+)
+def test_a_choice_of_no_models_is_refused(models, message):
+    with pytest.raises(RolloutsError, match=message):
+        _log().select(models)
 
 
 def test_models_are_selected_by_name_in_the_order_given():
@@ -295,3 +317,17 @@ def test_thinning_leaves_the_other_splits_alone():
 def test_more_training_queries_than_there_are_are_refused(queries):
     with pytest.raises(RolloutsError, match=rf"evaluation\.train_size is {queries}: expected 1 …"):
         _many().thinned("train", queries, seed=0)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_short_log_is_split_with_one_query_at_least_on_each_side(n, seed):
+    log = _log(4, split=np.full(4, "train")).take(np.arange(n)).with_split("test", 0.5, seed)
+    assert 0 < (log.split == "test").sum() < n
+
+
+@pytest.mark.parametrize(("rows", "message"), [([0], "1 query is"), ([0, 1], "2 queries of one")])
+def test_what_is_too_few_to_split_is_refused(rows, message):
+    log = _log(4, split=np.full(4, "train"), prompt=np.full(4, "same", dtype=object))
+    with pytest.raises(RolloutsError, match=f"^{message}.* too few to split"):
+        log.take(np.array(rows)).with_split("test", 0.5, 0)

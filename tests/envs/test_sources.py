@@ -298,7 +298,6 @@ def test_models_of_the_release_are_selected(tmp_path):
     ("column", "value", "expected"),
     [
         ("llama70b_f1", 45.0, r"column 'llama70b_f1' is 45.0 in row 5, expected in \[0, 1\]"),
-        ("llama13b_f1", None, r"column 'llama13b_f1' is nan in row 5, expected in \[0, 1\]"),
         ("split", "", "the split of query 'id-4' is empty"),
     ],
 )

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from envs.costs import CostModel
 from envs.rollouts import RolloutsError
 from envs.wide_table import normalised, routerbench, votes
 
@@ -66,6 +67,59 @@ def test_ids_and_answers_may_be_absent(tmp_path):
     log = routerbench(write(tmp_path, kept))
     assert log.query_id.tolist() == ["row-1", "row-2", "row-3"]
     assert log.answer is None
+
+
+def test_an_empty_score_is_a_model_that_was_not_called(tmp_path):
+    path = write(tmp_path, WIDE | {
+        "middle": [1.0, None, 1.0], "middle|total_cost": [0.002, None, 0.002],
+        "middle|model_response": ["a", "", "b"],
+    })  # fmt: skip
+    log = routerbench(path)
+    assert log.models == ("small-v1", "middle", "big/model-1106")
+    np.testing.assert_array_equal(log.score[:, 1], [1, np.nan, 1])
+    chosen = routerbench(path, models=["small-v1", "big/model-1106"])
+    assert chosen.require_complete() is chosen
+    assert routerbench(path, complete_only=True).query_id.tolist() == ["mmlu.1", "gsm.1"]
+
+
+def test_a_model_that_is_not_chosen_may_hold_anything(tmp_path):
+    path = write(tmp_path, WIDE | {"odd": ["?", "?", "?"], "odd|total_cost": [-1.0, 0.0, 0.0]})
+    assert len(routerbench(path, models=["small-v1", "big/model-1106"])) == 3
+    with pytest.raises(RolloutsError, match="column 'odd' holds text"):
+        routerbench(path)
+
+
+def test_without_costs_the_columns_or_the_choice_order_the_models(tmp_path):
+    free = {k: v for k, v in WIDE.items() if not k.endswith("|total_cost")}
+    log = routerbench(write(tmp_path, free))
+    assert log.models == ("big/model-1106", "small-v1")
+    assert log.cost is None
+    with pytest.raises(
+        ValueError, match=r"no answer costs: .*MODEL\|total_cost.* or set costs.ratio"
+    ):
+        CostModel(None).fit(log)
+    assert CostModel(10).fit(log).call.tolist() == [1, 10]
+    bare = {k: v for k, v in free.items() if not k.endswith("|model_response")}
+    path = write(tmp_path, bare)
+    assert routerbench(path, models=["small-v1", "big/model-1106"]).models[0] == "small-v1"
+    with pytest.raises(RolloutsError, match=r"without costs, rollouts\.models names the columns"):
+        routerbench(path)
+
+
+def test_costs_of_some_models_only_are_refused_by_the_column_that_is_missing(tmp_path):
+    changed = WIDE | {"free": [1.0, 1.0, 1.0], "free|model_response": ["a", "b", "c"]}
+    path = write(tmp_path, changed)
+    with pytest.raises(RolloutsError, match=r"no column 'free\|total_cost', but others have costs"):
+        routerbench(path, models=["small-v1", "free"])
+
+
+def test_prompt_and_data_set_may_have_other_names(tmp_path):
+    renamed = {{"prompt": "question", "eval_name": "bench"}.get(k, k): v for k, v in WIDE.items()}
+    log = routerbench(
+        write(tmp_path, renamed), columns={"prompt": "question", "eval_name": "bench"}
+    )
+    assert log.prompt.tolist() == WIDE["prompt"]
+    assert log.dataset.tolist() == WIDE["eval_name"]
 
 
 @pytest.mark.parametrize(
