@@ -7,7 +7,8 @@ Formats, by suffix: ``.parquet``, ``.csv``, ``.jsonl`` or ``.ndjson``; the last 
 ``query_id``, ``model``   text, not empty; each pair at most once
 ``score``                 in [0, 1]; or a boolean ``correct``
 ``cost``                  of the answer, >= 0, in any one unit (optional)
-``signal_NAME``           a verifier's signal of the answer; empty where it gave none (any number)
+``signal_NAME``           a verifier's signal of the answer: any number, -inf for the log of
+                          probability 0; empty where it gave none
 ``signal_NAME_cost``      what that signal cost, in the unit of ``cost`` (optional)
 ``split``                 "train", "validation", "test"; "train" without the column
 ``dataset``               text; the file's name without the column
@@ -128,7 +129,7 @@ def align(
             arrays[field] = spread(numbers(table, name, path))
     arrays["signals"], arrays["signal_costs"] = {}, {}
     for name, charge in signals.items():
-        signal = numbers(table, name, path, lambda x: ~np.isinf(x), "a finite number, or nothing")
+        signal = numbers(table, name, path)
         arrays["signals"][name.removeprefix("signal_")] = spread(signal)
         if charge is not None:
             chargeable = partial(_chargeable, due=~np.isnan(signal))

@@ -30,15 +30,16 @@ class Rollouts:
 
     Raises:
         RolloutsError: no queries, fewer than two models, a model or query id that is there twice,
-            arrays of other shapes, an empty split, an infinite signal, or, where a model was
-            called, a score outside [0, 1] or a cost that is missing, negative or infinite.
+            arrays of other shapes, an empty split, or, where a model was called, a score outside
+            [0, 1] or a cost that is missing, negative or infinite.
 
     Attributes:
         models: ``N`` model names, cheapest first.
         query_id: ``(n,)`` strings, unique.
         score: ``(n, N)`` in [0, 1]; NaN where the model was never called on the query.
         cost: ``(n, N)`` cost of the answers in the log's own unit, or None where none was logged.
-        signals: name -> ``(n, N)`` verifier signal; NaN where it was not emitted.
+        signals: name -> ``(n, N)`` verifier signal, see `envs.signals`: -∞ is the log of
+            probability 0, NaN a signal that was not emitted.
         signal_costs: name -> ``(n, N)`` cost of emitting that signal, in the unit of ``cost``.
         split: ``(n,)`` strings such as "train", "validation", "test".
         dataset: ``(n,)`` strings.
@@ -89,8 +90,6 @@ class Rollouts:
             )
         called = ~np.isnan(self.score)
         self._check("score", self.score, (self.score >= 0) & (self.score <= 1) | ~called, "[0, 1]")
-        for name, signal in self.signals.items():
-            self._check(name, signal, ~np.isinf(signal), "a finite number")
         charged = [
             (f"cost of {name}", cost, ~np.isnan(self.signals[name]))
             for name, cost in self.signal_costs.items()

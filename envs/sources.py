@@ -203,7 +203,7 @@ def automix(
         numbers(table, name, file, in_unit_interval, "in [0, 1]")
         for name in (small_score or f"{small}_f1", large_score or f"{large}_f1")
     ]
-    signal = numbers(table, confidence, file, lambda x: ~np.isinf(x), "a finite number, or nothing")
+    signal = numbers(table, confidence, file)
 
     def label(name: str, default: str) -> NDArray[np.str_]:
         return texts(table, name, file).astype(str) if name in names else np.full(n, default)
