@@ -172,6 +172,15 @@ class Counting:
         return likelihood
 
 
+def count_on_missing(observation: Any) -> None:
+    """Has an observation model, or the one that it is made of, reserve a symbol for missing
+    signals, whether training shows some or not."""
+    while hasattr(observation, "of"):
+        observation = observation.of
+    if hasattr(observation, "missing"):
+        observation.missing = True
+
+
 def least_telling(likelihood: FloatArray) -> int:
     """The symbol whose likelihoods ``(S, K)`` differ least between score vectors."""
     low, high = likelihood.min(axis=0), likelihood.max(axis=0)
