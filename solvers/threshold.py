@@ -11,9 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from envs import STAY, History, Replay, RoutingPOMDP, Rules
 from envs.signals import HALF, between
+from solvers.settings import check_count
 from solvers.solver import Actions, Policy, Solver
 
 FloatArray = NDArray[np.float64]
+
+_MOST_CHAINS = 2**14
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,8 @@ def chains(rules: Rules) -> Iterator[tuple[int, ...]]:
     """Every chain of models that the rules allow; a core chain may stop climbing anywhere."""
     n = rules.n_models
     starts = range(n) if rules.free_start else range(1)
+    if rules.skip:
+        check_count("chains", sum(2 ** (n - 1 - start) for start in starts), _MOST_CHAINS, n)
     for start in starts:
         later = range(start + 1, n)
         if rules.skip:
