@@ -18,7 +18,8 @@ class History:
         stage: ``(n,)`` the model called last, -1 before the first call.
         called: ``(n, N)`` which models have answered.
         verified: ``(n, N)`` which of those answers were verified.
-        signal: ``(n, N, D)`` the verifier's signals; NaN wherever ``verified`` is False.
+        signal: ``(n, N, D)`` the verifier's raw signals (`envs.signals`); NaN wherever
+            ``verified`` is False, and where it is True for one that is missing.
         pre: ``(n, P)`` what was seen of the query before the first call; None if nothing was.
     """
 
@@ -76,9 +77,10 @@ class History:
         )
 
     def to_array(self) -> NDArray[np.float64]:
-        """As `RoutingEnv` shows it, ``(n, 1 + 2N + N·D)``: stage, ``called``, ``verified``, then
-        the signals with 0 where there is none (the masks tell the two apart); ``P`` more where
-        something was seen before the first call."""
+        """As `RoutingEnv` shows it where all signals are finite (otherwise: `Setting.observed`),
+        ``(n, 1 + 2N + N·D)``: stage, ``called``, ``verified``, then the signals with 0 where
+        nothing was verified (the masks tell the two apart); ``P`` more where something was seen
+        before the first call."""
         n = len(self)
         return np.concatenate(
             [

@@ -62,7 +62,7 @@ def play(replay: Replay, problem: RoutingPOMDP, act: Act, repeats: int = 1) -> l
     length, alive = np.zeros(len(query), dtype=np.int64), np.arange(len(query))
     while len(alive):
         action = np.zeros(len(query), dtype=np.int64)
-        seen = History.from_array(observation[alive], problem.n_models)
+        seen = env.setting.history(observation[alive])
         action[alive] = act(replace(seen, query=query[alive]))
         observation, reward, ended, _, infos = env.step(action)
         if "illegal_action" in infos and infos["illegal_action"][alive].any():

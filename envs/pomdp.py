@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from envs.observation import Observation, draw_symbols
 from envs.pre_signal import PreSignal
 from envs.replay import Replay
 from envs.rules import Rules
+from envs.unbuilt import Unbuilt, too_large
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -69,6 +70,9 @@ class RoutingPOMDP:
     pre: PreSignal | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.score, Unbuilt):
+            self._check_costs()
+            return
         n_vectors, n_models = self.score.shape
         if n_models != self.rules.n_models:
             raise ValueError(f"score has {n_models} models, the rules {self.rules.n_models}")
@@ -89,6 +93,17 @@ class RoutingPOMDP:
         for name, rows in (("prior", self.prior), ("likelihood", self.likelihood)):
             if not (np.all(rows >= 0) and np.allclose(rows.sum(-1), 1, rtol=0, atol=1e-9)):
                 raise ValueError(f"{name} must be non-negative and sum to one along its last axis")
+        self._check_costs()
+        if self.pre is None and self.rules.pre_query:
+            raise ValueError("the rules buy a pre-query signal, but no likelihood of it is given")
+        if self.pre is not None and len(self.pre.likelihood) != n_vectors:
+            raise ValueError(
+                f"the pre-query signal has likelihoods of {len(self.pre.likelihood)} score "
+                f"vectors, expected {n_vectors}"
+            )
+
+    def _check_costs(self) -> None:
+        n_models = self.n_models
         for name, cost in (("call", self.costs.call), ("verify", self.costs.verify)):
             if cost.shape != (n_models,) or not np.all((cost >= 0) & (cost < np.inf)):
                 raise ValueError(
@@ -98,13 +113,6 @@ class RoutingPOMDP:
             raise ValueError(f"price is {self.price}: expected a finite number >= 0")
         if not self.costs.unit > 0:
             raise ValueError("the dearest model costs nothing, but the price counts its calls")
-        if self.pre is None and self.rules.pre_query:
-            raise ValueError("the rules buy a pre-query signal, but no likelihood of it is given")
-        if self.pre is not None and len(self.pre.likelihood) != n_vectors:
-            raise ValueError(
-                f"the pre-query signal has likelihoods of {len(self.pre.likelihood)} score "
-                f"vectors, expected {n_vectors}"
-            )
 
     # -- making one ---------------------------------------------------------------------------
 
@@ -147,6 +155,8 @@ class RoutingPOMDP:
             levels = 2 if np.isin(score, (0, 1)).all() else 5
         level, values = discretise(score, levels)
         n, n_models = score.shape
+        if too_large(n_models, levels, observation.n_symbols):
+            return cls._without_table(n_models, levels, observation.n_symbols, costs, price, rules)
         vectors, prior = smoothed_prior(level, levels, prior_strength)
         fitted = observation.fit(replay.signal[:, :-1], level, vectors)
         shown = np.zeros((n_models - 1, fitted.n_symbols), dtype=bool)
@@ -169,6 +179,37 @@ class RoutingPOMDP:
             shown=shown,
             pre=seen,
         )
+
+    @classmethod
+    def _without_table(
+        cls, n_models: int, levels: int, symbols: int, costs: Costs, price: float, rules: Rules
+    ) -> Self:
+        """A problem of so many models that no array holds their score vectors: rules, costs and
+        price are there, the rest says why it is not.
+
+        Raises:
+            ValueError: rules that need the table.
+        """
+        vectors = levels**n_models
+
+        def table(*shape: int) -> Any:
+            return Unbuilt(shape, levels, n_models)
+
+        if rules.pre_query or rules.answer == "best":
+            table().refuse()
+        return cls(
+            score=table(vectors, n_models),
+            prior=table(vectors),
+            likelihood=table(n_models - 1, vectors, symbols),
+            costs=costs,
+            price=price,
+            rules=rules,
+        )
+
+    @property
+    def has_table(self) -> bool:
+        """Whether the score vectors fit into memory; `Unbuilt` stands for them otherwise."""
+        return not isinstance(self.score, Unbuilt)
 
     def at(self, price: float) -> Self:
         """The same problem at another price."""
@@ -334,7 +375,9 @@ class RoutingPOMDP:
 
     @cached_property
     def has_gaps(self) -> bool:
-        """Whether `doubts` can find any history to doubt."""
+        """Whether `doubts` can find any history to doubt; what has no table has none."""
+        if not self.has_table:
+            return False
         if self.rules.pre_query:
             return any(left.has_gaps for left in self._left)
         return bool(self._excluding.any() or self._unshown.any())

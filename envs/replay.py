@@ -23,7 +23,8 @@ class Replay:
         score: ``(n, N)`` in [0, 1].
         call_cost: ``(n, N)`` cost of the answers.
         verify_cost: ``(n, N)`` cost of verifying them, in the same unit.
-        signal: ``(n, N, D)`` the verifier's signals; the last model's are never used.
+        signal: ``(n, N, D)`` the verifier's raw signals (`envs.signals`), NaN for one that is missing;
+            the last model's are never used.
         rollouts: the log that it was made from, if any: prompts and answers for those who need
             them.
         pre_signal: ``(n, P)`` what can be seen of each query before the first call; None if

@@ -63,8 +63,8 @@ class Rollouts:
         query_id: ``(n,)`` strings, unique.
         score: ``(n, N)`` in [0, 1]; NaN where the model was never called on the query.
         cost: ``(n, N)`` cost of the answers in the log's own unit, or None where none was logged.
-        signals: name -> ``(n, N)`` verifier signal; NaN where it was not emitted, -inf where it is
-            the log of probability 0.
+        signals: name -> ``(n, N)`` verifier signal, see `envs.signals`: -∞ is the log of
+            probability 0, NaN a signal that was not emitted.
         signal_costs: name -> ``(n, N)`` cost of emitting that signal, in the unit of ``cost``.
         split: ``(n,)`` strings: "train", "validation" or "test".
         dataset: ``(n,)`` strings.

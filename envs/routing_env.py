@@ -9,7 +9,6 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
-from envs.history import History
 from envs.pomdp import RoutingPOMDP
 from envs.replay import Replay
 from envs.rules import STAY, Rules
@@ -23,8 +22,10 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
     """Route one query an episode: stay with the last answer, or pay for a better one.
 
     Observation: `History.to_array`, shape ``(1 + 2N + N·D,)``: the stage, which models were
-    called, which answers were verified, and the verifier's signals (0 where there is none). Where
-    the rules buy a pre-query signal, its ``P`` numbers follow. With ``show_tolls``, ``2N - 1``
+    called, which answers were verified, and the verifier's signals (0 where there is none). If the
+    source has missing signals, each answer's ``D`` numbers are followed by ``D`` marks, 1 for
+    missing; infinite ones are shown as the bounds of the space (`ShownSignals`). Where the rules
+    buy a pre-query signal, its ``P`` numbers follow, likewise. With ``show_tolls``, ``2N - 1``
     numbers more: the toll ``λ c_i / c_{N-1}`` of calling each model and ``λ v_i / c_{N-1}`` of
     verifying each but the last, in score (the toll of calling the last model is the price itself).
 
@@ -120,6 +121,7 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         assert self._queries is not None
         self._score = self._queries.score[self._query]
         self._signal = self._queries.signal[self._query]
+        self._shown = self.setting.shown.show(self._signal)
         if self._drawn:
             self._set_terms(self.setting.tolls.draw(_ONLY, self.np_random))
         if self._ladder is None:
@@ -212,7 +214,7 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
     def _look(self, queries: Replay) -> None:
         """Buys the pre-query signal, which stands at the end of the history."""
         end = self.setting.history_width
-        seen = queries.require_pre_signal()[self._query]
+        seen = self.setting.shown_pre.show(queries.require_pre_signal()[self._query])
         self._observation[end - self.setting.n_pre : end] = seen
         if queries.pre_cost is not None:
             self._paid = float(queries.pre_cost[self._query])
@@ -231,11 +233,11 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         self._paid += float(self._verify_cost[model])
         self._observation[1 + n + model] = 1
         at = 1 + 2 * n + model * d
-        self._observation[at : at + d] = self._signal[model]
+        self._observation[at : at + d] = self._shown[model]
 
     def _answer(self) -> int:
         if self.rules.answer == "last":
             return self._stage
         assert self.problem is not None
-        history = History.from_array(self._observation[None], self._n_models, self.setting.n_pre)
+        history = self.setting.history(self._observation[None])
         return int(self.problem.best_answer(history)[0])

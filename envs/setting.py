@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.costs import CostModel, Costs
+from envs.history import History
 from envs.pomdp import RoutingPOMDP
 from envs.replay import Replay
 from envs.rules import Rules
+from envs.signals import ShownSignals
 from envs.tolls import Choice, Tolls
 
 # Queries drawn at once: one call of the generator a query would cost microseconds.
@@ -28,8 +30,8 @@ class Setting:
         rules: the decisions on offer.
         tolls: prices and costs.
         show_tolls: whether observations end in the tolls (`Tolls.shown`).
-        n_signals: ``D``, the numbers that a verification shows.
-        n_pre: ``P``, the numbers that are seen before the first call, if any are.
+        shown: how signals are shown.
+        shown_pre: how pre-query signals are; of none, if there are none.
         observation_space: of one environment.
         action_space: of one environment.
     """
@@ -39,8 +41,8 @@ class Setting:
     rules: Rules
     tolls: Tolls
     show_tolls: bool
-    n_signals: int
-    n_pre: int
+    shown: ShownSignals
+    shown_pre: ShownSignals
     observation_space: gym.Space[NDArray[np.float64]]
     action_space: gym.spaces.Discrete
 
@@ -99,14 +101,16 @@ class Setting:
             if isinstance(source, RoutingPOMDP)
             else source.signal[:, :-1]
         )
-        low, high = np.minimum(seen.min((0, 1)), 0), np.maximum(seen.max((0, 1)), 0)
+        shown, shown_pre = ShownSignals.fit(seen), ShownSignals.fit(before)
+        low, high = shown.bounds(seen)
+        first_low, first_high = shown_pre.bounds(before)
         largest = tolls.largest() if show_tolls else np.empty(0)
         bottom = np.concatenate(
             [
                 [-1.0],
                 np.zeros(2 * n_models),
                 np.tile(low, n_models),
-                before.min(axis=0),
+                first_low,
                 np.zeros_like(largest),
             ]
         )
@@ -115,7 +119,7 @@ class Setting:
                 [n_models - 1.0],
                 np.ones(2 * n_models),
                 np.tile(high, n_models),
-                before.max(axis=0),
+                first_high,
                 largest,
             ]
         )
@@ -125,8 +129,8 @@ class Setting:
             rules=rules,
             tolls=tolls,
             show_tolls=show_tolls,
-            n_signals=seen.shape[2],
-            n_pre=before.shape[1],
+            shown=shown,
+            shown_pre=shown_pre,
             # Gymnasium warns of an empty range, which a constant signal of 0 would have.
             observation_space=gym.spaces.Box(
                 bottom, np.where(top > bottom, top, bottom + 1), dtype=np.float64
@@ -137,6 +141,28 @@ class Setting:
     @property
     def n_models(self) -> int:
         return self.rules.n_models
+
+    @property
+    def n_signals(self) -> int:
+        """How many numbers a verification shows."""
+        return self.shown.width
+
+    @property
+    def n_pre(self) -> int:
+        """How many numbers are seen before the first call."""
+        return self.shown_pre.width
+
+    def history(self, observation: NDArray[np.float64]) -> History:
+        """The histories, with raw signals, that observations ``(n, width)`` show."""
+        history = History.from_array(observation, self.n_models, self.n_pre)
+        pre = None if history.pre is None else self.shown_pre.raw(history.pre)
+        return replace(history, signal=self.shown.raw(history.signal), pre=pre)
+
+    def observed(self, history: History) -> NDArray[np.float64]:
+        """Histories as observations show them, ``(n, history_width)``: `History.to_array`, but for
+        signals that are missing or infinite."""
+        pre = None if history.pre is None else self.shown_pre.show(history.pre)
+        return replace(history, signal=self.shown.show(history.signal), pre=pre).to_array()
 
     @property
     def history_width(self) -> int:

@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from envs.history import History
 from envs.pomdp import RoutingPOMDP
+from envs.setting import Setting
 from envs.wrappers import View
 
 
@@ -98,6 +99,8 @@ class LearnedPolicy:
         problem: the rules, the price and the costs to decide under.
         view: how it was shown observations, if a wrapper did.
         show_tolls: whether those ended in the tolls.
+        setting: of the environment that it was trained in, which says how missing and infinite
+            signals were shown; None where there were none.
     """
 
     def __init__(
@@ -106,7 +109,9 @@ class LearnedPolicy:
         problem: RoutingPOMDP,
         view: View | None = None,
         show_tolls: bool = False,
+        setting: Setting | None = None,
     ) -> None:
+        self._setting = setting
         self.problem = problem
         self._learner, self._view = learner, view
         self._tolls = np.concatenate([problem.call_price, problem.verify_price[:-1]])
@@ -117,7 +122,8 @@ class LearnedPolicy:
         """Legal actions ``(n,)``."""
         legal = self.problem.rules.masks[history.stage + 1, history.last_verified.astype(np.int64)]
         tolls = np.broadcast_to(self._tolls, (len(history), len(self._tolls)))
-        seen = np.concatenate([history.to_array(), tolls], axis=1)
+        shown = history.to_array() if self._setting is None else self._setting.observed(history)
+        seen = np.concatenate([shown, tolls], axis=1)
         if self._view is not None:
             seen = self._view(seen)
         masks = {"action_masks": legal} if self._masked else {}

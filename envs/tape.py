@@ -94,8 +94,8 @@ class Tape:
 
     def _laid_out(self, replay: Replay) -> FloatArray:
         """A row a query; without the costs where they stand in the environments' own rows."""
-        n = len(replay)
-        parts = [replay.score, np.zeros((n, self.columns.n_signals)), replay.signal.reshape(n, -1)]
+        n, shown = len(replay), self._setting.shown.show(replay.signal)
+        parts = [replay.score, np.zeros((n, self.columns.n_signals)), shown.reshape(n, -1)]
         if self._shared:
             parts += [replay.call_cost, replay.verify_cost]
         return np.concatenate(parts, axis=1, dtype=np.float64)

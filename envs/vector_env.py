@@ -18,7 +18,6 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from envs.history import History
 from envs.moves import Moves
 from envs.pomdp import RoutingPOMDP
 from envs.replay import Replay
@@ -289,7 +288,7 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         if self.rules.answer == "last":
             return seen[:, 0].astype(np.int64)
         assert self.problem is not None
-        history = History.from_array(seen, self.rules.n_models)
+        history = self.setting.history(seen)
         if self._best is None:
             return self.problem.best_answer(history)
         return self._best[self.problem.encode(history), history.called[:, -1].astype(np.int64)]

@@ -13,7 +13,6 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from envs.history import History
 from envs.pomdp import RoutingPOMDP
 from envs.routing_env import RoutingEnv
 from envs.setting import Setting
@@ -44,10 +43,11 @@ class BeliefView:
         if problem is None:
             raise ValueError("a belief needs a problem with its Bayes filter: give one")
         n, n_signals = problem.n_models, problem.representative.shape[2]
-        if (n, n_signals) != (setting.n_models, setting.n_signals):
+        shown = setting.shown.n_signals
+        if (n, n_signals) != (setting.n_models, shown):
             raise ValueError(
                 f"the problem has {n} models and {n_signals} signals, "
-                f"the environment {setting.n_models} and {setting.n_signals}"
+                f"the environment {setting.n_models} and {shown}"
             )
         self._problem, self._setting = problem, setting
         self._table: FloatArray | None = None
@@ -63,7 +63,7 @@ class BeliefView:
 
     def __call__(self, observation: FloatArray) -> FloatArray:
         """The view of observations ``(n, width)``."""
-        history = History.from_array(observation, self._problem.n_models)
+        history = self._setting.history(observation)
         code = self._problem.encode(history)
         believed = self._believed(code) if self._table is None else self._table.take(code, axis=0)
         tolls = observation[:, self._setting.history_width :]
@@ -80,8 +80,8 @@ class BeliefView:
 class StackedView:
     """One row a model, for networks that treat models alike.
 
-    Shape ``(N, 2 + D)``: whether it was called, whether its answer was verified, its signals; and
-    where tolls are shown, those of calling and of verifying it: ``(N, 4 + D)``.
+    Shape ``(N, 2 + D)``: whether it was called, whether its answer was verified, its signals (with
+    their marks, where some are missing: `ShownSignals`); and where tolls are shown, those of calling and of verifying it: ``(N, 4 + D)``.
     """
 
     def __init__(self, setting: Setting) -> None:

@@ -141,6 +141,9 @@ def _draw_density(
     observation: Any = problem.observation
     scale: LogitScale = observation.scale_[model]
     z = scale(train.signal[:, model, 0])
+    z, level = z[~np.isnan(z)], level[~np.isnan(z)]  # a missing signal has no density
+    if not len(z):
+        return _plain(axes)
     low, high = float(z.min()), float(z.max())
     margin = 0.1 * (high - low) + 0.5
     grid = np.linspace(low - margin, high + margin, 300)
@@ -171,7 +174,7 @@ def _colour(level: int, levels: int) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.2g}"
+    return "missing" if np.isnan(value) else f"{value:.2g}"
 
 
 def _plain(axes: Axes) -> None:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from envs import CostModel, Replay, Rollouts, RoutingPOMDP, Rules, sources
 from evaluation.build import build, plain
 from verifiers import fitted, make_replay, paid, seen_before
+from verifiers.histogram import count_on_missing
 
 
 def load_logs(rollouts: DictConfig) -> list[Rollouts]:
@@ -78,11 +79,17 @@ def prepare(
         train_set, validation, test = (
             seen_before(replay, ahead, unit) for replay in (train_set, validation, test)
         )
+    observation = build(config.observation, "observation")
+    splits = (train_set, validation, test)
+    if any(np.isnan(replay.signal[:, :-1]).any() for replay in splits):
+        count_on_missing(observation)
+    if seen is not None and any(np.isnan(replay.require_pre_signal()).any() for replay in splits):
+        count_on_missing(seen)
     env = plain(config.env)
     levels = env.pop("levels")
     problem = RoutingPOMDP.fit(
         train_set,
-        build(config.observation, "observation"),
+        observation,
         costs,
         Rules(len(rollouts.models), pre_query=seen is not None, **env),
         levels=levels,

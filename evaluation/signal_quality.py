@@ -94,7 +94,7 @@ class Answers:
     """One model's answers on some queries.
 
     Attributes:
-        signal: ``(n, D)``, finite.
+        signal: ``(n, D)``; of one number, none missing; of several, not all.
         score: ``(n,)``.
         following: ``(n,)`` scores of the next model, or None after the last.
     """

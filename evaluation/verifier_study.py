@@ -22,6 +22,7 @@ from evaluation.verifier_value import (
     worth,
 )
 from verifiers import Verifier, VerifierError, emitted, fitted, make_replay, paid
+from verifiers.histogram import count_on_missing
 from verifiers.scale import LogitScale, Scale
 
 FloatArray = NDArray[np.float64]
@@ -194,16 +195,16 @@ def judge(log: Rollouts, name: str, verifier: Verifier, study: Study) -> Judgeme
     judged = Judgement(
         log.title, name, log.models, kind or "vector", quality, costs, None, [], None, None, None
     )
-    try:
-        train, test = (
-            make_replay(part, learned, study.cost_model, costs) for part in (train_log, test_log)
-        )
-    except VerifierError as error:  # a signal is missing where a decision needs it
-        return replace(judged, note=str(error))
-    problem = RoutingPOMDP.fit(
-        train, deepcopy(study.observation), costs, study.rules, levels=study.levels
+    train, test = (
+        make_replay(part, learned, study.cost_model, costs) for part in (train_log, test_log)
     )
-    shuffled = shuffled_problems(problem, train, study.observation, study.shuffles, study.seed)
+    observation = deepcopy(study.observation)
+    if np.isnan(test.signal[:, :-1]).any():
+        count_on_missing(observation)
+    problem = RoutingPOMDP.fit(
+        train, observation, costs, study.rules, levels=study.levels
+    )
+    shuffled = shuffled_problems(problem, train, observation, study.shuffles, study.seed)
     chain, *alone = (
         _appraise(worth(problem, study.prices, only), shuffled, train, test, study, only)
         for only in (None, *range(log.n_models - 1))
@@ -244,7 +245,7 @@ def _appraise(
 
 
 def _answers(log: Rollouts, signal: FloatArray, model: int) -> Answers:
-    rows = np.isfinite(signal[:, model]).all(axis=1) & ~np.isnan(log.score[:, model])
+    rows = ~np.isnan(signal[:, model]).all(axis=1) & ~np.isnan(log.score[:, model])
     following = log.score[rows, model + 1] if model + 1 < log.n_models else None
     return Answers(signal[rows, model], log.score[rows, model], following)
 
@@ -253,8 +254,7 @@ def _kind(signal: dict[str, FloatArray]) -> Scale | None:
     """How a signal of one number is read; None for several."""
     if signal["train"].shape[2] > 1:
         return None
-    values = np.concatenate([part[np.isfinite(part)] for part in signal.values()])
-    return LogitScale.fit(values).kind if len(values) else "real"
+    return LogitScale.fit(np.concatenate([part.ravel() for part in signal.values()])).kind
 
 
 def _peak(judged: Judgement) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import Replay, RoutingPOMDP
+from envs.signals import shrunk_mean
 from solvers.solver import Policy, Solver
 from solvers.threshold import (
     ThresholdPolicy,
@@ -54,6 +55,8 @@ class AutoMixDoubleThreshold(Solver):
 class SelfConsistency(Solver):
     """Escalate where the confidence is at most a half, whatever the price (`SelfConsistency`).
 
+    A missing confidence counts as `silent_confidence`.
+
     Attributes:
         threshold: of the confidence.
     """
@@ -69,13 +72,17 @@ class SelfConsistency(Solver):
         require_one_signal(train, "self_consistency")
         require_confidence(train, range(problem.n_models - 1), "self_consistency")
         cut = np.nextafter(self.threshold, np.inf)  # at most, not below
-        return ThresholdPolicy.of(problem, range(problem.n_models), cut)
+        silent = [
+            silent_confidence(train, model) <= self.threshold
+            for model in range(problem.n_models - 1)
+        ]
+        return ThresholdPolicy.of(problem, range(problem.n_models), cut, silent=silent)
 
 
 def require_confidence(train: Replay, models: range | list[int], solver: str) -> None:
     """Raise ValueError unless the signals of ``models`` are confidences in [0, 1]."""
     signal = train.signal[:, list(models), 0]
-    outside = ~((signal >= 0) & (signal <= 1))
+    outside = ~((signal >= 0) & (signal <= 1) | np.isnan(signal))
     if outside.any():
         remedy = "choose a verifier that gives a confidence"
         if not (signal > 0).any():
@@ -86,18 +93,26 @@ def require_confidence(train: Replay, models: range | list[int], solver: str) ->
         )
 
 
+def silent_confidence(train: Replay, model: int) -> float:
+    """What a missing confidence is worth: the mean score of the answers of ``model`` that have
+    none, with half a query added that is like all."""
+    return shrunk_mean(train.score[:, model], np.isnan(train.signal[:, model, 0]))
+
+
 def best_band(gain: FloatArray, signal: FloatArray, toll: float) -> tuple[float, float]:
     """The interval of signals with the largest sum of ``gain``; arguments as of `best_cut`.
 
     Returns:
         ``(floor, cut)``: what lies in ``[floor, cut)``; (-∞, ∞) is everything, (-∞, -∞) nothing.
     """
-    total, between = running_gain(gain, signal)
+    total, cuts = running_gain(gain, signal)
+    if not len(cuts):  # nothing to tell apart
+        return -np.inf, np.inf if total[-1] > 0 else -np.inf
     # The largest total[j] - total[i] with i < j: Kadane's maximum subarray.
     lowest = np.minimum.accumulate(total[:-1])
     end = int(np.argmax(total[1:] - lowest)) + 1
     begin = int(np.argmin(total[:end]))
-    edges = np.concatenate([[-np.inf], between, [np.inf]])
+    edges = np.concatenate([[-np.inf], cuts, [np.inf]])
     band = float(edges[begin]), float(edges[end])
     whole = band == (-np.inf, np.inf)
     value = total[end] - total[begin] - (0.0 if whole else toll)

@@ -119,6 +119,10 @@ class AutoMixPOMDP(Solver):
         """How much of each symbol's bin the kernel of each training confidence covers, ``(n, K)``;
         where confidences are as discrete as symbols, the symbol itself."""
         exact = np.eye(n_symbols)[symbol]
+        there = ~np.isnan(signal).any(axis=1)
+        if not there.all():  # nothing lies near a missing one
+            exact[there] = self._said(signal[there], symbol[there], n_symbols, dimensions)
+            return exact
         if signal.shape[1] != 1 or len(np.unique(signal)) <= n_symbols:
             return exact
         normal = ndtri((rankdata(signal[:, 0]) - 0.5) / len(signal))

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from envs import STAY, History, Replay, RoutingPOMDP, Rules
-from solvers.automix import require_confidence
+from solvers.automix import require_confidence, silent_confidence
 from solvers.settings import check_least
 from solvers.solver import Actions, Policy, Solver
 from solvers.threshold import require_one_signal
@@ -133,7 +133,10 @@ class Released(Solver):
         pair = self._pair(problem, train)
         rules = self.candidates(pair)
         best = _first_best(pair.lift(rules.decide(pair.confidence)))
-        return PairPolicy.of(problem, *self._models(problem), rules.take(best))
+        small, large = self._models(problem)
+        return PairPolicy.of(
+            problem, small, large, rules.take(best), silent_confidence(train, small)
+        )
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
@@ -153,8 +156,9 @@ class Released(Solver):
         # The smallest price gets the dearest region.
         order = np.argsort(np.argsort(prices, kind="stable"), kind="stable")
         region = len(chosen) - 1 - order * len(chosen) // len(prices)
+        silent = silent_confidence(train, models[0])
         return [
-            PairPolicy.of(problem.at(price), *models, rules.take(chosen[r]))
+            PairPolicy.of(problem.at(price), *models, rules.take(chosen[r]), silent)
             for price, r in zip(prices, region, strict=True)
         ]
 
@@ -182,7 +186,7 @@ class Released(Solver):
         return PairReplay(
             small=np.ascontiguousarray(train.score[:, small]),
             large=np.ascontiguousarray(train.score[:, large]),
-            confidence=np.ascontiguousarray(train.signal[:, small, 0]),
+            confidence=_filled(train.signal[:, small, 0], silent_confidence(train, small)),
             costs=(float(call[small]), float(call[large])),
             verifier_cost=float(problem.costs.verify[small]),
         )
@@ -261,17 +265,21 @@ class PairPolicy:
         small: index.
         large: index.
         rule: the one rule that decides.
+        silent: the confidence that a missing one counts as.
     """
 
     problem: RoutingPOMDP
     small: int
     large: int
     rule: Candidates
+    silent: float
 
     @classmethod
-    def of(cls, problem: RoutingPOMDP, small: int, large: int, rule: Candidates) -> PairPolicy:
+    def of(
+        cls, problem: RoutingPOMDP, small: int, large: int, rule: Candidates, silent: float
+    ) -> PairPolicy:
         rules = Rules(problem.n_models, skip=True, free_start=True, verify=True)
-        return cls(replace(problem, rules=rules), small, large, rule)
+        return cls(replace(problem, rules=rules), small, large, rule, silent)
 
     def act(self, history: History) -> Actions:
         action = np.full(len(history), STAY)
@@ -279,9 +287,14 @@ class PairPolicy:
         called = history.stage == self.small
         action[called & ~history.last_verified] = self.problem.rules.verify_action
         rows = np.flatnonzero(called & history.last_verified)
-        escalates = self.rule.decide(history.signal[rows, self.small, 0])[0]
+        confidence = _filled(history.signal[rows, self.small, 0], self.silent)
+        escalates = self.rule.decide(confidence)[0]
         action[rows[escalates]] = self.large - self.small
         return action
+
+
+def _filled(confidence: FloatArray, silent: float) -> FloatArray:
+    return np.where(np.isnan(confidence), silent, confidence)
 
 
 def _first_best(lift: FloatArray) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from math import comb
 from typing import Literal
 
 import numpy as np
@@ -17,13 +18,14 @@ from numpy.typing import NDArray
 
 from envs import STAY, History, Replay, RoutingPOMDP, Rules
 from solvers.baselines import FixedChoice, uniform
-from solvers.settings import check_least, check_shares, check_words
+from solvers.settings import check_count, check_least, check_shares, check_words
 from solvers.solver import Actions, FrontierSolver, Log, Policy, Training
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Variant = Literal["gradient", "q_learning"]
 
+_MOST_SETS = 2**16
 _ROWS = 50  # of a training curve
 
 
@@ -319,6 +321,8 @@ def _best_single(train: Replay, rate: FloatArray) -> FloatArray:
 
 
 def _sets(n: int, size: int) -> NDArray[np.bool_]:
+    count = sum(comb(n, k) for k in range(1, min(size, n) + 1))
+    check_count("sets of models", count, _MOST_SETS, n)
     members = [chosen for k in range(1, min(size, n) + 1) for chosen in combinations(range(n), k)]
     return np.array([[model in chosen for model in range(n)] for chosen in members])
 

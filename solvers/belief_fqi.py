@@ -117,11 +117,11 @@ class BeliefFQI(FrontierSolver):
         told = about("belief_fqi", plain_settings(self), problem, self.training)
         seen, mean = NormalScores.of(train), train.score.mean(axis=0)
         device, places = device_of(self.device), Places.of(problem.rules)
-        board = Board(places, train.n_signals, device)
+        board = Board(places, device, seen)
         means = torch.as_tensor(mean, dtype=torch.float32, device=device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            network = ValueNet(self.members, len(seen.known), self.hidden, places).to(device)
+            network = ValueNet(self.members, seen.width, self.hidden, places).to(device)
 
         def loss_of(lesson: Lesson, returns: Returns) -> Tensor:
             values = network(lesson.x * board.verified, lesson.tolls)
@@ -136,7 +136,7 @@ class BeliefFQI(FrontierSolver):
             "about": told,
             "rehearsal": Rehearsal.of(train, self.seed).packed(),
             "terms": packed(terms),
-            "known": [torch.as_tensor(known) for known in seen.known],
+            **seen.packed(),
             "mean": torch.as_tensor(mean),
             "network": network.double().cpu().state_dict(),
         }
@@ -150,8 +150,8 @@ class BeliefFQI(FrontierSolver):
     ) -> list[ValuePolicy]:
         """One policy a price, from a checkpoint's content."""
         settings, places = saved["about"]["settings"], Places.of(problem.rules)
-        seen = NormalScores(tuple(known.numpy() for known in saved["known"]))
-        network = ValueNet(settings["members"], len(seen.known), settings["hidden"], places)
+        seen = NormalScores.restored(saved)
+        network = ValueNet(settings["members"], seen.width, settings["hidden"], places)
         network.double().load_state_dict(saved["network"])
         return ready(_policies(problem, prices, network, seen, saved["mean"].numpy()), saved)
 
@@ -175,7 +175,7 @@ class ValuePolicy:
     start: int | None = None
 
     def act(self, history: History) -> Actions:
-        place, x = self.places.index(history), self.seen(history.signal)
+        place, x = self.places.index(history), self.seen(history.signal, history.verified)
         action = np.empty(len(place), dtype=np.int64)
         for at, rows in grouped(place):
             if at == 0 and self.start is not None:
@@ -194,7 +194,7 @@ def _policies(
 ) -> list[ValuePolicy]:
     """One policy a price from a network in double precision."""
     places = Places.of(problem.rules)
-    board = Board(places, 1, torch.device("cpu"))
+    board = Board(places, torch.device("cpu"))
     policies = []
     for price in prices:
         tolls = tolls_of(problem.at(price))

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from envs import STAY, History, Replay, RoutingPOMDP, Rules
 from solvers.baselines import uniform
 from solvers.budget import neighbours
-from solvers.settings import check_least
+from solvers.settings import check_count, check_least
 from solvers.signal_regression import FittedRegression, SignalRegression
 from solvers.solver import Actions, FrontierSolver, Policy
 
 FloatArray = NDArray[np.float64]
+_MOST_SETS = 2**12  # each has regressions of its own
 Verified = tuple[int, ...]
 
 
@@ -100,6 +101,7 @@ class Estimates:
                 f"solver=cascade_routing learns from {len(train)} training queries, fewer than its "
                 f"{regression.folds} folds: log more"
             )
+        check_count("sets of verified answers", 2 ** (n_models - 1), _MOST_SETS, n_models)
         regressions, guess = {}, {}
         for verified in _subsets(range(n_models - 1)):
             seen = _features(train.signal, verified)

@@ -24,7 +24,7 @@ def stretched(signal: FloatArray, two_sided: bool) -> FloatArray:
     """The paper's logarithmic transforms of a confidence ``p``, which spread what is near certain.
 
     Args:
-        signal: confidences in [0, 1], or their logarithms if none is above 0.
+        signal: confidences in [0, 1], or their logarithms if none is above 0; none missing.
         two_sided: for self-verification, where both ends are certain: ``log 1/(1 − p)`` from a half
             up, ``log 2 − log 1/p`` below, which meet at a half but for the sign; otherwise
             ``log 1/(1 − p)`` throughout.
@@ -32,10 +32,10 @@ def stretched(signal: FloatArray, two_sided: bool) -> FloatArray:
     Raises:
         ValueError: signals that are neither.
     """
-    if not np.isfinite(signal).all() or ((signal > 0).any() and not _within(signal)):
+    if (signal > 0).any() and not _within(signal):
         raise ValueError(
             "solver=rational_tuning needs confidences in [0, 1] or log-probabilities, found "
-            f"signals from {np.nanmin(signal):g} to {np.nanmax(signal):g}: choose another verifier"
+            f"signals from {signal.min():g} to {signal.max():g}: choose another verifier"
         )
     logged = not _within(signal)
     p = np.exp(signal) if logged else signal

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import STAY, History, Replay, RoutingPOMDP, Rules
-from solvers.settings import check_least
+from solvers.settings import check_count, check_least
 from solvers.signal_regression import FittedRegression, SignalRegression
 from solvers.solver import Actions, FrontierSolver, Policy
 
 FloatArray = NDArray[np.float64]
+_MOST_PLACES = 2**13  # each has a regression of its own
 
 
 class Place(NamedTuple):
@@ -147,6 +148,7 @@ def _places(rules: Rules) -> list[Place]:
         if place in found:
             continue
         found.add(place)
+        check_count("places", len(found), _MOST_PLACES, rules.n_models)
         following = (_next(rules, place, action) for action in _legal(rules, place))
         waiting += [after for after in following if after is not None]
     return sorted(

@@ -35,13 +35,15 @@ class Board:
 
     Attributes:
         places: ``P`` of them.
-        verified: ``(P, 1, (N - 1) · D)`` 1 where a number of ``x`` is seen, else 0.
+        verified: ``(P, 1, width)`` 1 where a number of ``x`` is seen, else 0.
     """
 
-    def __init__(self, places: Places, n_signals: int, device: torch.device) -> None:
+    def __init__(
+        self, places: Places, device: torch.device, seen: NormalScores | None = None
+    ) -> None:
         self.places, self._device = places, device
-        seen = np.repeat(places.verified, n_signals, axis=1)
-        self.verified = self._tensor(seen)[:, None]
+        numbers = places.verified if seen is None else seen.seen(places.verified)
+        self.verified = self._tensor(numbers)[:, None]
         self._pays, self._legal = self._tensor(places.pays), self._tensor(places.legal)
         self._target = torch.as_tensor(places.target, device=device)
 
@@ -140,7 +142,7 @@ class Lesson(NamedTuple):
 
     Attributes:
         rows: ``(B,)`` which queries.
-        x: ``(B, (N - 1) · D)`` their signals, as `NormalScores` has them.
+        x: ``(B, width)`` their signals, as `NormalScores` has them.
         score: ``(B, N)``.
         tolls: ``(m, 2N)``, the same for all.
         fold: as of `Board.loss`.

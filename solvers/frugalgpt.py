@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import History, Replay, RoutingPOMDP, Rules
+from envs.signals import SignalRange
 from solvers.budget import neighbours
 from solvers.settings import check_least
 from solvers.solver import Actions, FrontierSolver, Policy, Unbound
@@ -95,21 +96,19 @@ class AnswerScorer:
     Attributes:
         prompt: features of prompts; None where the log has none.
         answer: features of answers; None where the log has none.
-        ranks: of signals, scikit-learn's; None where they are no feature.
+        ranks: of signals; None where they are no feature.
         models: one for each model that a decision can follow.
     """
 
     prompt: FittedFeatures | None
     answer: FittedFeatures | None
-    ranks: Any
+    ranks: SignalRanks | None
     models: Sequence[ScoreModel]
     _known: WeakKeyDictionary[Replay, FloatArray] = field(default_factory=WeakKeyDictionary)
 
     @classmethod
     def fit(cls, solver: FrugalGPT, train: Replay) -> tuple[AnswerScorer, FloatArray]:
         """A scorer, and the ``(n, N)`` scores of training answers without their own folds."""
-        from sklearn.preprocessing import QuantileTransformer
-
         log, last = train.rollouts, train.n_models - 1
         texts = TextFeatures(solver.features, solver.embedding_model)
         prompt = answer = ranks = None
@@ -119,7 +118,7 @@ class AnswerScorer:
             answer = texts.fit(log.answer[:, :last].ravel().tolist())
         if solver.signal:
             columns = train.signal[:, :last].reshape(len(train) * last, -1)
-            ranks = QuantileTransformer(n_quantiles=min(len(columns), 100)).fit(columns)
+            ranks = SignalRanks.fit(columns)
         elif answer is None:
             raise ValueError(
                 "solver=frugalgpt scores answers, the log has none: log an answer column, or set "
@@ -144,7 +143,7 @@ class AnswerScorer:
         if self.answer is not None and log is not None and log.answer is not None:
             parts.append(self.answer(log.answer[:, model].tolist()))
         if self.ranks is not None:
-            parts.append(self.ranks.transform(replay.signal[:, model]))
+            parts.append(self.ranks(replay.signal[:, model]))
         return hstack([csr_array(part) for part in parts]).tocsr()
 
     def scores(self, replay: Replay) -> FloatArray:
@@ -153,6 +152,34 @@ class AnswerScorer:
             found = [model.predict(self.rows(replay, i)) for i, model in enumerate(self.models)]
             self._known[replay] = np.column_stack([*found, np.zeros(len(replay))])
         return self._known[replay]
+
+
+@dataclass(frozen=True, eq=False)
+class SignalRanks:
+    """Ranks of signals among the training queries', and indicators of those that are missing.
+
+    Attributes:
+        range: makes signals finite.
+        ranks: scikit-learn's quantile transformer.
+    """
+
+    range: SignalRange
+    ranks: Any
+
+    @classmethod
+    def fit(cls, signal: FloatArray) -> SignalRanks:
+        """From training signals ``(n, D)``."""
+        from sklearn.preprocessing import QuantileTransformer
+
+        bounds = SignalRange.fit(signal)
+        finite = np.where(np.isnan(signal).all(axis=0), 0.0, bounds.finite(signal))
+        return cls(bounds, QuantileTransformer(n_quantiles=min(len(signal), 100)).fit(finite))
+
+    def __call__(self, signal: FloatArray) -> FloatArray:
+        """``(n, 2D)`` of signals ``(n, D)``; a missing one has the middle rank."""
+        silent = np.isnan(signal)
+        found = self.ranks.transform(np.where(silent, self.range.low, self.range.finite(signal)))
+        return np.column_stack([np.where(silent, 0.5, found), silent])
 
 
 @dataclass(frozen=True, eq=False)

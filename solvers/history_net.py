@@ -102,11 +102,11 @@ class HistoryNet(FrontierSolver):
         told = about("history_net", plain_settings(self), problem, self.training)
         seen, device = NormalScores.of(train), device_of(self.device)
         places = Places.of(problem.rules)
-        board = Board(places, train.n_signals, device)
+        board = Board(places, device, seen)
         right = (train.score.sum(axis=0) + 0.5) / (len(train) + 1)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            network = _network(plain_settings(self), len(seen.known), places)
+            network = _network(plain_settings(self), seen.width, places)
         network.log_odds.copy_(torch.as_tensor(np.log(right / (1 - right))))
         network.to(device)
 
@@ -136,7 +136,7 @@ class HistoryNet(FrontierSolver):
             "about": told,
             "rehearsal": Rehearsal.of(train, self.seed).packed(),
             "terms": packed(terms),
-            "known": [torch.as_tensor(known) for known in seen.known],
+            **seen.packed(),
             "network": network.double().cpu().state_dict(),
         }
         if self.training.folder:
@@ -149,8 +149,8 @@ class HistoryNet(FrontierSolver):
     ) -> list[HistoryNetPolicy]:
         """One policy a price, from a checkpoint's content."""
         places = Places.of(problem.rules)
-        seen = NormalScores(tuple(known.numpy() for known in saved["known"]))
-        network = _network(saved["about"]["settings"], len(seen.known), places).double()
+        seen = NormalScores.restored(saved)
+        network = _network(saved["about"]["settings"], seen.width, places).double()
         network.load_state_dict(saved["network"])
         return ready(_policies(problem, prices, network, seen), saved)
 
@@ -160,7 +160,7 @@ class HistoryNetwork(nn.Module):
 
     Args:
         members: ``K``.
-        width: of what is seen, ``(N - 1) · D``.
+        width: of what is seen, as `NormalScores` has it.
         belief_hidden: features of each member of the belief.
         hidden: features of each member of the values.
         places: ``P`` of them.
@@ -230,14 +230,14 @@ class HistoryNetPolicy:
 
     def belief(self, history: History) -> FloatArray:
         """``(n, N)`` how likely every model's answer is right; for graded scores, its score."""
-        place, x = self.places.index(history), self.seen(history.signal)
+        place, x = self.places.index(history), self.seen(history.signal, history.verified)
         belief = np.empty((len(place), len(self.log_odds)))
         for at, rows in grouped(place):
             belief[rows] = self._believed(self.odds(at, x[rows]))
         return belief
 
     def act(self, history: History) -> Actions:
-        place, x = self.places.index(history), self.seen(history.signal)
+        place, x = self.places.index(history), self.seen(history.signal, history.verified)
         action, tolls = np.empty(len(place), dtype=np.int64), tolls_of(self.problem)
         for at, rows in grouped(place):
             if at == 0 and self.start is not None:
@@ -274,7 +274,7 @@ def _policies(
 ) -> list[HistoryNetPolicy]:
     """One policy a price from a network in double precision."""
     places = Places.of(problem.rules)
-    board = Board(places, 1, torch.device("cpu"))
+    board = Board(places, torch.device("cpu"))
     n_places = len(places)
     # All members side by side: what one tells its own values is a block of a matrix.
     heads = torch.block_diag(*network.odds).expand(n_places, -1, -1)

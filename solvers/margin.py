@@ -8,9 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import Replay, RoutingPOMDP
+from envs.signals import between
 from solvers.settings import check_least
 from solvers.solver import Policy, Solver
-from solvers.threshold import ThresholdPolicy, chains, require_one_signal
+from solvers.threshold import (
+    ThresholdPolicy,
+    chains,
+    escalates,
+    needs_signal,
+    require_one_signal,
+)
 
 FloatArray = NDArray[np.float64]
 
@@ -25,7 +32,9 @@ class Margin(Solver):
     the margin (of two possible answers the likelier one's probability ``p`` has the margin
     ``2p − 1``), so this is their rule where the verifier is the answer's own probability or its
     logarithm. With more than two models the rule and its threshold are those of every rung; the
-    chain is the best on the training queries of those that the rules allow.
+    chain is the best on the training queries of those that the rules allow. Whether missing signals
+    go on is one more choice, the same for every rung; where training has none, they do what pays on
+    average.
 
     Attributes:
         thresholds: the most that are tried, evenly spaced quantiles of the training signals.
@@ -43,33 +52,48 @@ class Margin(Solver):
             ValueError: a signal of more than one number.
         """
         require_one_signal(train, "margin")
-        values = np.unique(train.signal[:, :-1, 0])
-        inner = (values[1:] + values[:-1]) / 2
+        signals = train.signal[:, :-1, 0]
+        known = ~np.isnan(signals)
+        values = np.unique(signals[known])
+        inner = between(values[:-1], values[1:])
         if len(inner) > self.thresholds:
             inner = inner[np.linspace(0, len(inner) - 1, self.thresholds).round().astype(int)]
         cuts = np.concatenate([[-np.inf], inner, [np.inf]])
+        silent = cuts == np.inf
+        if not known.all():
+            cuts, silent = np.tile(cuts, 2), np.concatenate([silent, ~silent])
         best = -np.inf, ThresholdPolicy.of(problem, (0,), [])
         for chain in chains(problem.rules):
-            worth = _returns(problem, train, chain, cuts)
+            worth = _returns(problem, train, chain, cuts, silent)
             at = int(worth.argmax())
             if worth[at] > best[0]:
-                best = float(worth[at]), ThresholdPolicy.of(problem, chain, cuts[at])
+                goes_on = silent[at]
+                if known.all() and np.isfinite(cuts[at]):
+                    goes_on = worth[-1] > worth[0]
+                policy = ThresholdPolicy.of(problem, chain, cuts[at], silent=goes_on)
+                best = float(worth[at]), policy
         return best[1]
 
 
 def _returns(
-    problem: RoutingPOMDP, train: Replay, chain: tuple[int, ...], cuts: FloatArray
+    problem: RoutingPOMDP,
+    train: Replay,
+    chain: tuple[int, ...],
+    cuts: FloatArray,
+    silent: NDArray[np.bool_],
 ) -> FloatArray:
-    """Mean training return of a chain at each common threshold, ``(T,)``."""
+    """Mean training return of a chain with each common threshold, and what missing signals do,
+    ``(T,)``."""
     rate, bought = problem.price / problem.costs.unit, problem.rules.verify
     last = chain[-1]
     worth = train.score[:, last] - rate * train.call_cost[:, last]
     if not bought and last < problem.n_models - 1:
         worth = worth - rate * train.verify_cost[:, last]
     worth = np.broadcast_to(worth, (len(cuts), len(train)))
-    pays = (np.isfinite(cuts) | (not bought))[:, None]
+    pays = (needs_signal(cuts, -np.inf, silent) | (not bought))[:, None]
     for model in reversed(chain[:-1]):
-        climbs = train.signal[:, model, 0] < cuts[:, None]
+        signal = train.signal[:, model, 0]
+        climbs = escalates(signal, cuts[:, None], -np.inf, silent[:, None])
         worth = np.where(climbs, worth, train.score[:, model])
         worth = worth - rate * (train.call_cost[:, model] + pays * train.verify_cost[:, model])
     return worth.mean(axis=1)

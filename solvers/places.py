@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from envs import STAY, History, Replay, RoutingPOMDP, Rules
+from solvers.settings import check_count
 from solvers.tolls import toll_matrix
 
 FloatArray = NDArray[np.float64]
@@ -27,6 +28,7 @@ BoolArray = NDArray[np.bool_]
 Array = TypeVar("Array", FloatArray, Tensor)
 
 _CALLED, _VERIFIED = 1, 2
+_MOST = 2**14  # places, for each of which a network has values
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +70,7 @@ class Places:
                     continue
                 if after not in found:
                     found[after] = len(found)
+                    check_count("places", len(found), _MOST, rules.n_models)
                     waiting.append(after)
                 following[action] = found[after]
             links.append(following)

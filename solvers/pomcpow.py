@@ -124,8 +124,10 @@ class POMCPOWPolicy:
         return len(self.planned)
 
     def act(self, history: History) -> Actions:
-        # Adding 0 makes a negative zero a positive one: equal signals have equal bytes.
+        # Adding 0 makes a negative zero a positive one: equal signals have equal bytes, and so has
+        # every missing one.
         rows = np.ascontiguousarray(history.to_array() + 0.0)
+        rows[np.isnan(rows)] = np.nan
         keys = [row.tobytes() for row in rows]
         new = {key: i for i, key in enumerate(keys) if key not in self.planned}
         if new:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import Replay, RoutingPOMDP
+from envs.signals import between, shrunk_mean
 from solvers.copula_chain import Calibration, CopulaChain, stretched
 from solvers.settings import check_least
 from solvers.solver import FrontierSolver, Policy
@@ -26,7 +27,8 @@ class RationalTuning(FrontierSolver):
     optimisation; so do these, at every price. They tune one given chain: here it is every model in
     turn or, with ``SKIP`` and a free start, the chain that the model values most. Their last model
     has a confidence too, which is never paid for here: its expected score is a logistic regression
-    on the confidence before it.
+    on the confidence before it. A missing signal is a calibrated confidence, too: the mean score of
+    such answers, with half a query added that is like all.
 
     Attributes:
         two_sided: whether confidences are self-verification, certain at both ends, rather than an
@@ -54,21 +56,23 @@ class RationalTuning(FrontierSolver):
         """
         require_one_signal(train, "rational_tuning")
         signal = train.signal[:, :-1, 0]
-        x = stretched(signal, self.two_sided)
-        confidence = np.stack(
-            [
-                Calibration.fit(x[:, i], train.score[:, i])(x[:, i])
-                for i in range(problem.n_models - 1)
-            ],
-            axis=1,
-        )
+        known = ~np.isnan(signal)
+        x = np.full(signal.shape, np.nan)
+        x[known] = stretched(signal[known], self.two_sided)
+        confidence = np.empty(x.shape)
+        silent = np.empty(x.shape[1])
+        for i, (there, score) in enumerate(zip(known.T, train.score.T, strict=False)):
+            silent[i] = shrunk_mean(score, ~there)
+            confidence[:, i] = silent[i]
+            if there.any():
+                confidence[there, i] = Calibration.fit(x[there, i], score[there])(x[there, i])
         tuned = [_Tuned(problem, chain, confidence, train, self) for chain in chains(problem.rules)]
         policies: list[Policy] = []
         for price in prices:
             priced = problem.at(price)
             worth = [chain.tune(priced) for chain in tuned]
             best = tuned[int(np.argmax(worth))]
-            policies.append(_policy(priced, best.chain, best.cut, confidence, signal))
+            policies.append(_policy(priced, best.chain, best.cut, confidence, silent, signal))
         return policies
 
 
@@ -133,23 +137,28 @@ def _policy(
     chain: Chain,
     cut: FloatArray,
     confidence: FloatArray,
+    silent: FloatArray,
     signal: FloatArray,
 ) -> ThresholdPolicy:
-    """The thresholds on raw signals that tell the training queries apart as ``cut`` does.
+    """The thresholds on raw signals that tell the training queries apart as ``cut`` does; the
+    confidence of missing ones is ``silent (N - 1,)``.
 
     Calibration is monotone: rising, or falling where a signal is worse than chance.
     """
-    cuts, floors = [], []
+    cuts, floors, absent = [], [], []
     for model, limit in zip(chain[:-1], cut, strict=True):
-        escalated = confidence[:, model] < limit
-        raw = signal[:, model]
+        there = ~np.isnan(signal[:, model])
+        raw, escalated = signal[there, model], confidence[there, model] < limit
         if escalated.all() or not escalated.any():
             cuts.append(np.inf if escalated.all() else -np.inf)
             floors.append(-np.inf)
         elif raw[escalated].max() < raw[~escalated].min():
-            cuts.append((raw[escalated].max() + raw[~escalated].min()) / 2)
+            cuts.append(float(between(raw[escalated].max(), raw[~escalated].min())))
             floors.append(-np.inf)
         else:
             cuts.append(np.inf)
-            floors.append((raw[escalated].min() + raw[~escalated].max()) / 2)
-    return ThresholdPolicy.of(problem, chain, cuts, floors)
+            floors.append(float(between(raw[~escalated].max(), raw[escalated].min())))
+        # Where training has no missing ones, they cost no verification by themselves.
+        looks = np.isfinite(cuts[-1]) or np.isfinite(floors[-1]) or not there.all()
+        absent.append(silent[model] < limit if looks else cuts[-1] == np.inf)
+    return ThresholdPolicy.of(problem, chain, cuts, floors, absent)

@@ -28,3 +28,14 @@ def check_words(solver: object, **literals: Any) -> None:
             raise ValueError(
                 f"solver.{key} is {getattr(solver, key)!r}: expected one of {get_args(literal)}"
             )
+
+
+def check_count(what: str, count: int, most: int, models: int) -> None:
+    """Raise ValueError where a solver would enumerate more than it should; the line names the
+    sizes and what to do."""
+    if count > most:
+        raise ValueError(
+            f"{models} models make {count:,} {what} or more, expected at most {most:,}: choose "
+            "fewer models (rollouts.models=[…]), rules that allow less (env=core), or a solver "
+            "such as static or pairwise_envelope"
+        )

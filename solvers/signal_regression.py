@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from envs.signals import SignalRange
 
 FloatArray = NDArray[np.float64]
 
@@ -14,6 +16,9 @@ FloatArray = NDArray[np.float64]
 @dataclass(frozen=True)
 class SignalRegression:
     """Ridge regression on piecewise linear functions of each signal's rank.
+
+    A missing signal has an indicator of its own, if training shows any; its functions of the rank
+    are those of the training signals' mean, so that by itself it says nothing.
 
     Attributes:
         knots: of the piecewise linear functions, ends included.
@@ -29,32 +34,32 @@ class SignalRegression:
         """A fitted regression, and what each query is predicted without its own fold.
 
         Args:
-            signal: ``(n, D)``, any scale; ``D = 0`` predicts means.
+            signal: ``(n, D)``, any scale, see `envs.signals`; ``D = 0`` predicts means.
             targets: ``(n, T)``.
 
         Returns:
             The regression and ``(n, T)``.
         """
+        from sklearn.model_selection import KFold
+
+        n = len(signal)
+        quantiles = min(n - -(-n // self.folds), 100)  # no more than training queries of a fold
+        guess = np.empty(targets.shape)
+        for rest, fold in KFold(self.folds, shuffle=True, random_state=self.seed).split(signal):
+            fitted = self._fit(signal[rest], targets[rest], quantiles)
+            guess[fold] = fitted.predict(signal[fold])
+        return self._fit(signal, targets, quantiles), guess
+
+    def _fit(self, signal: FloatArray, targets: FloatArray, quantiles: int) -> FittedRegression:
         from sklearn.dummy import DummyRegressor
         from sklearn.linear_model import RidgeCV
-        from sklearn.model_selection import KFold, cross_val_predict
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import QuantileTransformer, SplineTransformer
 
-        n, width = signal.shape
-        if not width:
-            model: Any = DummyRegressor()
-        else:
-            smallest = n - -(-n // self.folds)  # training queries of a fold
-            grid = np.tile(np.linspace(0, 1, self.knots)[:, None], width)
-            model = make_pipeline(
-                QuantileTransformer(n_quantiles=min(smallest, 100), subsample=None),
-                SplineTransformer(degree=1, knots=grid, include_bias=False),
-                RidgeCV(np.logspace(-2, 3, 11), alpha_per_target=True),
-            )
-        folds = KFold(self.folds, shuffle=True, random_state=self.seed)
-        guess = cross_val_predict(model, _columns(signal), targets, cv=folds)
-        return FittedRegression(model.fit(_columns(signal), targets)), guess.reshape(targets.shape)
+        if not signal.shape[1]:
+            # scikit-learn wants a feature even where the mean alone is asked for.
+            return FittedRegression(None, DummyRegressor().fit(np.zeros((len(signal), 1)), targets))
+        basis = RankBasis.fit(signal, quantiles, self.knots)
+        ridge = RidgeCV(np.logspace(-2, 3, 11), alpha_per_target=True)
+        return FittedRegression(basis, ridge.fit(basis(signal), targets))
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,17 +67,70 @@ class FittedRegression:
     """Predicts from signals.
 
     Attributes:
+        basis: of the signals; None where there are none.
         model: scikit-learn's.
     """
 
+    basis: RankBasis | None
     model: Any
 
     def predict(self, signal: FloatArray) -> FloatArray:
         """``(n, T)`` from ``(n, D)``."""
-        found: FloatArray = self.model.predict(_columns(signal))
+        x = np.zeros((len(signal), 1)) if self.basis is None else self.basis(signal)
+        found: FloatArray = self.model.predict(x)
         return found.reshape(len(signal), -1)
 
 
-def _columns(signal: FloatArray) -> FloatArray:
-    # scikit-learn wants a feature even where the mean alone is asked for.
-    return signal if signal.shape[1] else np.zeros((len(signal), 1))
+@dataclass(frozen=True, eq=False)
+class RankBasis:
+    """Piecewise linear functions of each signal's rank, and indicators of missing ones.
+
+    Attributes:
+        range: makes signals finite.
+        ranks: scikit-learn's quantile transformer.
+        splines: of the ranks, scikit-learn's.
+        mean: ``(D · B,)`` of the functions over the training signals that are there.
+        ever: ``(D,)`` which signals training had missing.
+    """
+
+    range: SignalRange
+    ranks: Any
+    splines: Any
+    mean: FloatArray
+    ever: NDArray[np.bool_]
+
+    @classmethod
+    def fit(cls, signal: FloatArray, quantiles: int, knots: int) -> RankBasis:
+        """From training signals ``(n, D)``.
+
+        Args:
+            signal: see `envs.signals`.
+            quantiles: that ranks are interpolated between.
+            knots: of the functions.
+        """
+        from sklearn.preprocessing import QuantileTransformer, SplineTransformer
+
+        bounds, absent = SignalRange.fit(signal), np.isnan(signal)
+        # A column without any signal has no ranks: any number does.
+        finite = np.where(absent.all(axis=0), 0.0, bounds.finite(signal))
+        ranks = QuantileTransformer(n_quantiles=quantiles, subsample=None).fit(finite)
+        grid = np.tile(np.linspace(0, 1, knots)[:, None], signal.shape[1])
+        splines = SplineTransformer(degree=1, knots=grid, include_bias=False)
+        splines.fit(np.zeros((2, signal.shape[1])))
+        basis = cls(bounds, ranks, splines, np.zeros(0), absent.any(axis=0))
+        values, there = basis._values(signal)
+        mean = (values * there).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
+        return replace(basis, mean=mean)
+
+    def __call__(self, signal: FloatArray) -> FloatArray:
+        """``(n, D · B + E)`` of signals ``(n, D)``, ``E`` of which training had missing."""
+        values, there = self._values(signal)
+        marks = np.isnan(signal[:, self.ever])
+        return np.column_stack([np.where(there, values, self.mean), marks])
+
+    def _values(self, signal: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """The functions ``(n, D · B)``, and where their signals are there."""
+        absent = np.isnan(signal)
+        finite = np.where(absent, self.range.low, self.range.finite(signal))
+        values: FloatArray = self.splines.transform(self.ranks.transform(finite))
+        return values, ~np.repeat(absent, values.shape[1] // signal.shape[1], axis=1)

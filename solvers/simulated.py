@@ -56,7 +56,8 @@ def _draws(
 ) -> tuple[FloatArray, FloatArray]:
     """Scores ``(n, N)`` and signals ``(n, N - 1, D)`` like those of ``(T, N)``, ``(T, N - 1, D)``.
 
-    A blurred signal is scaled back to the variance that it had, so that its distribution stays.
+    A blurred signal is scaled back to the variance that it had, so that its distribution stays. One
+    that is missing or infinite stays what it is: nothing lies near it.
     """
     size, models, width = len(score), *signal.shape[1:]
     bandwidth = size ** (-1 / (score.shape[1] + width + 4))  # Scott's rule, in deviations
@@ -66,12 +67,16 @@ def _draws(
         like = _like(picked, score, bandwidth, rng)
         for number in range(width):
             column = signal[:, model, number]
-            if len(np.unique(column)) <= FEW_VALUES:
-                drawn[:, model, number] = column[like]  # nothing lies between them
-                continue
-            normal = ndtri(midranks(column))[like] + bandwidth * rng.standard_normal(n)
-            level = ndtr(normal / np.hypot(1, bandwidth))
-            drawn[:, model, number] = fit_marginal(column).quantile(level)
+            drawn[:, model, number] = column[like]
+            smooth = np.isfinite(column)
+            if len(np.unique(column[smooth])) <= FEW_VALUES:
+                continue  # nothing lies between them
+            normal = np.zeros(size)
+            normal[smooth] = ndtri(midranks(column[smooth]))
+            blurred = normal[like] + bandwidth * rng.standard_normal(n)
+            level = ndtr(blurred / np.hypot(1, bandwidth))
+            near = fit_marginal(column[smooth]).quantile(level)
+            drawn[:, model, number] = np.where(smooth[like], near, column[like])
     return picked, drawn
 
 

@@ -10,9 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from envs import STAY, History, Replay, RoutingPOMDP, Rules
+from envs.signals import HALF, between
+from solvers.settings import check_count
 from solvers.solver import Actions, Policy, Solver
 
 FloatArray = NDArray[np.float64]
+
+_MOST_CHAINS = 2**14
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class Threshold(Solver):
     that the rules allow has the best training return. Thresholds are fitted by coordinate ascent
     on that return, each step an exact line search over all cuts between training signals, from
     two starts (always and never escalate). Escalating always or never needs no verification, which
-    is saved where ``VERIFY`` is an action.
+    is saved where ``VERIFY`` is an action. A missing signal lies on neither side of a threshold:
+    whether it escalates is fitted like one, see `best_rule`.
 
     Attributes:
         sweeps: the most rounds of coordinate ascent; it stops when nothing improves.
@@ -43,14 +48,15 @@ class Threshold(Solver):
 
 @dataclass(frozen=True, eq=False)
 class ThresholdPolicy:
-    """A fitted chain: escalate where ``floor <= signal < cut``.
+    """A fitted chain: escalate where ``floor <= signal < cut``, or where the signal is missing.
 
     Attributes:
         problem: the problem whose rules it plays by.
         start: the first model of the chain.
         target: ``(N,)`` the next model of the chain after each; its own index where it ends.
-        cut: ``(N,)`` escalate from a model where its signal is below this.
+        cut: ``(N,)`` escalate from a model where its signal is below this; ∞ for any signal.
         floor: ``(N,)`` and not below this: -∞, but for double thresholds.
+        silent: ``(N,)`` whether a missing signal escalates.
     """
 
     problem: RoutingPOMDP
@@ -58,6 +64,7 @@ class ThresholdPolicy:
     target: NDArray[np.int64]
     cut: FloatArray
     floor: FloatArray
+    silent: NDArray[np.bool_]
 
     @classmethod
     def of(
@@ -66,30 +73,55 @@ class ThresholdPolicy:
         chain: Sequence[int],
         cut: ArrayLike,
         floor: ArrayLike = -np.inf,
+        silent: ArrayLike | None = None,
     ) -> ThresholdPolicy:
-        """A chain with a cut (and a floor) for each of its models but the last, or one for all."""
+        """A chain with a cut (and a floor, and what missing signals do) for each of its models but
+        the last, or one for all. By default missing signals escalate where all others do."""
         target = np.arange(problem.n_models)
         target[list(chain[:-1])] = chain[1:]
         cuts, floors = np.full((2, problem.n_models), -np.inf)
-        cuts[list(chain[:-1])], floors[list(chain[:-1])] = cut, floor
-        return cls(problem, chain[0], target, cuts, floors)
+        rungs = list(chain[:-1])
+        cuts[rungs], floors[rungs] = cut, floor
+        absent = (cuts == np.inf) & (floors == -np.inf)
+        if silent is not None:
+            absent[rungs] = silent
+        return cls(problem, chain[0], target, cuts, floors, absent)
 
     def act(self, history: History) -> Actions:
         stage = history.stage
-        cut, floor = self.cut[stage], self.floor[stage]
+        cut, floor, silent = self.cut[stage], self.floor[stage], self.silent[stage]
         signal = history.signal[np.arange(len(history)), stage, 0]
-        # An answer that was not verified has no signal: NaN is within no finite bounds.
-        always = (cut == np.inf) & (floor == -np.inf)
-        climbs = ((signal < cut) & (signal >= floor)) | always
+        always, looks = _always(cut, floor, silent), needs_signal(cut, floor, silent)
+        # An answer that was not verified has no signal either, but that is no observation.
+        climbs = np.where(history.last_verified, escalates(signal, cut, floor, silent), always)
         action = np.where(climbs, self.target[stage] - stage, STAY)
         if self.problem.rules.verify:
-            wanted = (np.isfinite(cut) | np.isfinite(floor)) & ~history.last_verified
+            wanted = looks & ~history.last_verified
             action = np.where(wanted, self.problem.rules.verify_action, action)
         return np.where(stage < 0, self.start + 1, action)
 
 
+def escalates(
+    signal: FloatArray, cut: ArrayLike, floor: ArrayLike, silent: ArrayLike
+) -> NDArray[np.bool_]:
+    """Which verified signals escalate, see `ThresholdPolicy`."""
+    below = (signal < cut) | np.equal(cut, np.inf)  # ∞ itself is below no number
+    return np.where(np.isnan(signal), silent, below & (signal >= floor))
+
+
+def needs_signal(cut: ArrayLike, floor: ArrayLike, silent: ArrayLike) -> NDArray[np.bool_]:
+    """Whether a rule has to look: it neither always escalates nor never."""
+    never = np.equal(cut, -np.inf) & np.equal(silent, False)
+    return ~(_always(cut, floor, silent) | never)
+
+
+def _always(cut: ArrayLike, floor: ArrayLike, silent: ArrayLike) -> NDArray[np.bool_]:
+    return np.equal(cut, np.inf) & np.equal(floor, -np.inf) & np.equal(silent, True)
+
+
 LineSearch = Callable[[FloatArray, FloatArray, float], tuple[float, float]]
-"""From gains, signals and a toll, as of `best_cut`, to the best ``(floor, cut)``."""
+"""From gains, signals that are there and a toll, as of `best_cut`, to the best
+``(floor, cut)``."""
 
 
 def require_one_signal(train: Replay, solver: str) -> None:
@@ -133,9 +165,10 @@ def _fit(
     if not bought and chain[-1] < problem.n_models - 1:
         call[:, -1] += verify[:, -1]  # charged there too, though the chain ends
     cut, floor = np.full(len(chain) - 1, start), np.full(len(chain) - 1, -np.inf)
+    silent = cut == np.inf
 
     def climbs(r: int) -> NDArray[np.bool_]:
-        return (signal[:, r] < cut[r]) & (signal[:, r] >= floor[r])
+        return escalates(signal[:, r], cut[r], floor[r], silent[r])
 
     best = -np.inf
     for _ in range(sweeps):
@@ -143,7 +176,7 @@ def _fit(
         worth = [score[:, -1] - call[:, -1]]
         for r in reversed(range(len(cut))):
             gain = np.where(climbs(r), worth[0], score[:, r])
-            pays = not bought or np.isfinite(cut[r]) or np.isfinite(floor[r])
+            pays = not bought or bool(needs_signal(cut[r], floor[r], silent[r]))
             worth.insert(0, gain - call[:, r] - pays * verify[:, r])
         if worth[0].mean() <= best:
             break
@@ -153,15 +186,17 @@ def _fit(
             if reached.any():
                 gain = (worth[r + 1] - score[:, r])[reached]
                 toll = verify[reached, r].sum() if bought else 0.0
-                floor[r], cut[r] = search(gain, signal[reached, r], toll)
+                floor[r], cut[r], silent[r] = best_rule(search, gain, signal[reached, r], toll)
             reached &= climbs(r)
-    return best, ThresholdPolicy.of(problem, chain, cut, floor)
+    return best, ThresholdPolicy.of(problem, chain, cut, floor, silent)
 
 
 def chains(rules: Rules) -> Iterator[tuple[int, ...]]:
     """Every chain of models that the rules allow; a core chain may stop climbing anywhere."""
     n = rules.n_models
     starts = range(n) if rules.free_start else range(1)
+    if rules.skip:
+        check_count("chains", sum(2 ** (n - 1 - start) for start in starts), _MOST_CHAINS, n)
     for start in starts:
         later = range(start + 1, n)
         if rules.skip:
@@ -171,19 +206,48 @@ def chains(rules: Rules) -> Iterator[tuple[int, ...]]:
             yield tuple(range(start, n))
 
 
+def best_rule(
+    search: LineSearch, gain: FloatArray, signal: FloatArray, toll: float
+) -> tuple[float, float, bool]:
+    """The best ``(floor, cut, silent)``, see `ThresholdPolicy`; arguments as of `best_cut`, but
+    signals may be missing.
+
+    Missing ones escalate if their gain, with half a query added that is like all, is positive.
+    Where training has none and there is a threshold, they so do what pays on average.
+    """
+    known = ~np.isnan(signal)
+    floor, cut = search(gain[known], signal[known], toll)
+    silent = bool(gain[~known].sum() + HALF * gain.mean() > 0)
+    if known.all():
+        looks = np.isfinite(cut) or np.isfinite(floor)
+        return floor, cut, silent if looks else cut == np.inf
+    if toll:
+        floor, cut = search(gain[known], signal[known], 0.0)
+    climbs = escalates(signal, cut, floor, silent)
+    split = float(gain[climbs].sum()) - toll * bool(needs_signal(cut, floor, silent))
+    options = [
+        (0.0, (-np.inf, -np.inf, False)),
+        (float(gain.sum()), (-np.inf, np.inf, True)),
+        (split, (floor, cut, silent)),
+    ]
+    if not toll:
+        return floor, cut, silent
+    return max(options, key=lambda option: option[0])[1]
+
+
 def best_cut(gain: FloatArray, signal: FloatArray, toll: float) -> tuple[float, float]:
     """The cut with the largest sum of ``gain`` over the signals below it.
 
     Args:
         gain: ``(m,)`` what escalating adds on each query.
-        signal: ``(m,)``.
+        signal: ``(m,)``, none missing.
         toll: what a finite cut costs in all, since only ±∞ needs no verification.
 
     Returns:
         -∞ and the cut.
     """
-    total, between = running_gain(gain, signal)
-    candidates = np.concatenate([[-np.inf], between, [np.inf]])
+    total, cuts = running_gain(gain, signal)
+    candidates = np.concatenate([[-np.inf], cuts, [np.inf]])[: len(total)]
     value = total - toll * np.isfinite(candidates)
     return -np.inf, float(candidates[np.argmax(value)])
 
@@ -197,6 +261,8 @@ def running_gain(gain: FloatArray, signal: FloatArray) -> tuple[FloatArray, Floa
     """
     order = np.argsort(signal, kind="stable")
     ordered = signal[order]
+    if not len(ordered):
+        return np.zeros(1), np.empty(0)
     ends = np.flatnonzero(np.append(ordered[1:] > ordered[:-1], True))
     total = np.concatenate([[0.0], np.cumsum(gain[order])[ends]])
-    return total, (ordered[ends[:-1]] + ordered[ends[:-1] + 1]) / 2
+    return total, between(ordered[ends[:-1]], ordered[ends[:-1] + 1])

@@ -13,8 +13,10 @@ of matrices, and to decide at one price, where the heads are constants, is one t
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,38 +40,78 @@ class NormalScores:
     """Signals on a scale of their own: the normal score of their rank among training queries.
 
     Whatever a verifier's numbers mean, and however heavy their tails are, they come out between
-    about -2.6 and 2.6; a signal that was not seen as 0, like an ordinary one.
+    about -2.6 and 2.6; a signal that was not seen as 0, like an ordinary one. One that was asked
+    for and is missing is 0, too, but each that training had missing comes with an indicator.
 
     Attributes:
-        known: one sorted array of training signals for each model and number, in their order.
+        known: one sorted array of training signals, without missing ones, for each model and
+            number, in their order.
+        ever: ``((N - 1) · D,)`` which of them training had missing.
     """
 
     known: tuple[FloatArray, ...]
+    ever: NDArray[np.bool_]
 
     @classmethod
     def of(cls, replay: Replay) -> NormalScores:
         """From the training queries; the last model's signals are never looked at."""
         columns = replay.signal[:, :-1].reshape(len(replay), -1).T
-        return cls(tuple(np.sort(column) for column in columns))
+        known = tuple(np.sort(column[~np.isnan(column)]) for column in columns)
+        return cls(known, np.array([len(column) < len(replay) for column in known]))
 
-    def __call__(self, signal: FloatArray) -> FloatArray:
-        """``(n, (N - 1) · D)`` from signals ``(n, N, D)``, NaN where there is none."""
+    @classmethod
+    def restored(cls, saved: Mapping[str, Any]) -> NormalScores:
+        """From a checkpoint's content, see `packed`."""
+        known = tuple(known.numpy() for known in saved["known"])
+        ever = saved.get("ever")  # checkpoints that are older than missing signals have none
+        return cls(known, np.zeros(len(known), bool) if ever is None else ever.numpy())
+
+    def packed(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        known = [torch.as_tensor(known) for known in self.known]
+        return {"known": known, "ever": torch.as_tensor(self.ever)}
+
+    @property
+    def width(self) -> int:
+        """How many numbers come out: ``(N - 1) · D`` and the indicators."""
+        return len(self.known) + int(self.ever.sum())
+
+    def seen(self, verified: NDArray[Any]) -> NDArray[Any]:
+        """``(m, width)`` which numbers are seen where answers ``(m, N - 1)`` are verified."""
+        cells = np.repeat(verified, len(self.known) // verified.shape[1], axis=1)
+        return np.concatenate([cells, cells[:, self.ever]], axis=1)
+
+    def __call__(
+        self, signal: FloatArray, verified: NDArray[np.bool_] | None = None
+    ) -> FloatArray:
+        """``(n, width)`` from signals ``(n, N, D)``, NaN where there is none.
+
+        Args:
+            signal: raw.
+            verified: ``(n, N)`` where it was asked for; None for everywhere.
+        """
         columns = signal[:, :-1].reshape(len(signal), -1)
-        found = np.empty(columns.shape)
+        found = np.empty((len(signal), self.width))
         for at, known in enumerate(self.known):
             below = known.searchsorted(columns[:, at], "left")
             # NaN is sorted last: beyond every number on both sides.
             rank = below + known.searchsorted(columns[:, at], "right")
-            found[:, at] = self._scale[rank]
-        found[np.isnan(columns)] = 0.0
+            found[:, at] = self._scales[len(known)][rank]
+        silent = np.isnan(columns)
+        found[:, : len(self.known)][silent] = 0.0
+        if self.ever.any():
+            marks = silent[:, self.ever]
+            if verified is not None:
+                marks = marks & self.seen(verified[:, :-1])[:, len(self.known) :]
+            found[:, len(self.known) :] = marks
         return found
 
     @cached_property
-    def _scale(self) -> FloatArray:
-        """``(2n + 1,)`` normal scores by the number of training signals below and not above."""
-        n = len(self.known[0])
-        scale: FloatArray = ndtri((np.arange(2 * n + 1) + 1) / (2 * n + 2))
-        return scale
+    def _scales(self) -> dict[int, FloatArray]:
+        """Normal scores ``(2n + 1,)`` by the number of training signals below and not above, for
+        every number ``n`` of training signals."""
+        sizes = {len(known) for known in self.known}
+        return {n: ndtri((np.arange(2 * n + 1) + 1) / (2 * n + 2)) for n in sizes}
 
 
 class ValueNet(nn.Module):

@@ -30,7 +30,7 @@ class AnswerLogprob(LiveVerifier):
             logarithm of the answer's probability; the "first" token's; the "least" one.
         span: tokens of the "answer" where it occurs in the completion, by its last occurrence as
             whole words, else all; or all those of the "completion".
-        missing: what a router takes a NaN for; None refuses logs with one.
+        missing: see `LiveVerifier`.
 
     Raises:
         ValueError: another reduction or span.

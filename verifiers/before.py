@@ -17,23 +17,18 @@ def signal_of_query(verifier: Verifier, rollouts: Rollouts) -> tuple[FloatArray,
     """A verifier's signal of each query, ``(n, D)``, and what it cost, ``(n,)``; None if nothing.
 
     A log has a column for it like for every other signal. It may stand with the answer that it was
-    asked with or with all of them, but it must be the same.
+    asked with or with all of them, but it must be the same. Where it stands with none, it is
+    missing.
 
     Raises:
-        VerifierError: as `emitted`; or a query without a signal, or with several.
+        VerifierError: as `emitted`; or a query with several.
     """
     signal = emitted(verifier, rollouts)
-    there: NDArray[np.bool_] = ~np.isnan(signal.sum(axis=2))
+    there: NDArray[np.bool_] = ~np.isnan(signal).all(axis=2)
     name, rows = type(verifier).__name__, np.arange(len(signal))
-    if not there.any(axis=1).all():
-        query = rollouts.query_id[int(there.any(axis=1).argmin())]
-        raise VerifierError(
-            f"verifier {name} has no finite signal of query {str(query)!r}: as a pre-query signal "
-            "it needs one for every query"
-        )
     first = signal[rows, there.argmax(axis=1)]
-    apart = np.abs(signal - first[:, None]).sum(axis=2)
-    if (differs := np.any(there & (apart > 0), axis=1)).any():
+    same = (signal == first[:, None]) | (np.isnan(signal) & np.isnan(first[:, None]))
+    if (differs := np.any(there & ~same.all(axis=2), axis=1)).any():
         query = rollouts.query_id[int(differs.argmax())]
         raise VerifierError(
             f"verifier {name} says different things of the answers to query {str(query)!r}: a "

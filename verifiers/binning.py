@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
+from envs.signals import SignalRange
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
@@ -21,13 +23,20 @@ def inner_edges(signal: FloatArray, target: IntArray, bins: int, binning: Binnin
     """Increasing inner edges of at most ``bins`` bins; a signal on an edge lies above it.
 
     Args:
-        signal: ``(n,)``.
+        signal: ``(n,)``, none missing; infinities are the lowest and the highest, and equal
+            widths are those of what lies between.
         target: ``(n, T)`` levels that supervised bins are to tell apart; the others ignore them.
         bins: at most; fewer where signals tie, or where supervised bins gain nothing by more.
         binning: edges at equal shares of the signals ("quantile": no monotone transform changes
             the bins), at equal widths ("uniform"), or where they gain most information
             ("supervised").
     """
+    if binning == "uniform":
+        signal = signal[np.isfinite(signal)]
+    else:
+        signal = SignalRange.fit(signal[:, None]).finite(signal[:, None])[:, 0]
+    if not len(signal):
+        return signal
     if binning == "supervised":
         return _supervised(signal, target, bins)
     share = np.arange(1, bins) / bins

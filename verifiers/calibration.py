@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -24,6 +24,9 @@ class Calibrator:
     Each signal is put on the logit scale (`LogitScale`) and standardised; "logistic" is a ridge
     regression of the log-odds on them (for one signal Platt's scaling), "isotonic" a monotone
     function of its result. A graded score counts as so much of a right answer.
+
+    Of several signals some may be missing: each that ever was in training has a coefficient of its
+    own for that, and stands at its mean otherwise. Where all are missing, so is the confidence.
 
     Attributes:
         kind: "logistic", or "isotonic" where there are many hundred queries.
@@ -52,16 +55,26 @@ class Calibrator:
         """Learns from training queries.
 
         Args:
-            signal: ``(n, D)``, finite.
+            signal: ``(n, D)``, see `envs.signals`.
             score: ``(n,)`` in [0, 1].
 
         Returns:
             The calibration, and what each query is predicted without its own fold, ``(n,)``: what
-            is learned from confidences (bins, thresholds) has to be learned from those.
+            is learned from confidences (bins, thresholds) has to be learned from those. NaN where
+            no signal is there.
         """
+        said = ~np.isnan(signal).all(axis=1)
+        if not said.all():
+            held_out = np.full(len(score), np.nan)
+            calibration, held_out[said] = self.fit(signal[said], score[said])
+            return calibration, held_out
         n = len(score)
         held_out = np.full(n, (score.sum() + 0.5) / (n + 1))
         fold = self.fold(score)
+        if n == 0:
+            constant = Calibration([LogitScale("real")] * signal.shape[1],
+                                   np.zeros(signal.shape[1]), 0.0)  # fmt: skip
+            return constant, held_out
         if n > 1:
             for k in range(fold.max() + 1):
                 rest = fold != k
@@ -84,23 +97,26 @@ class Calibrator:
     def _fit(self, signal: FloatArray, score: FloatArray) -> Calibration:
         scales = [LogitScale.fit(column) for column in signal.T]
         z = np.column_stack([scale(c) for scale, c in zip(scales, signal.T, strict=True)])
-        centre, spread = z.mean(axis=0), z.std(axis=0)
-        spread = np.where(spread > 0, spread, 1.0)
-        coefficient, intercept = _logistic((z - centre) / spread, score, self.penalty)
-        linear = Calibration(scales, coefficient / spread,
-                             intercept - float(coefficient @ (centre / spread)))  # fmt: skip
+        silent = np.isnan(z)
+        centre, spread = _moments(z, silent)
+        x = np.where(silent, 0.0, (z - centre) / spread)
+        ever = np.flatnonzero(silent.any(axis=0))
+        found, intercept = _logistic(np.column_stack([x, silent[:, ever]]), score, self.penalty)
+        coefficient, absent = found[: z.shape[1]], np.zeros(z.shape[1])
+        absent[ever] = found[z.shape[1] :]
+        linear = Calibration(
+            scales,
+            coefficient / spread,
+            intercept - float(coefficient @ (centre / spread)),
+            centre=centre,
+            absent=absent,
+        )
         if self.kind == "logistic":
             return linear
         from sklearn.isotonic import IsotonicRegression
 
         steps = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
-        return Calibration(
-            linear.scales,
-            linear.coefficient,
-            linear.intercept,
-            steps.fit(linear(signal), score),
-            len(score),
-        )
+        return replace(linear, steps=steps.fit(linear(signal), score), queries=len(score))
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +129,8 @@ class Calibration:
         intercept: of the log-odds.
         steps: scikit-learn's isotonic regression on top, if any.
         queries: that the steps were fitted to.
+        centre: ``(D,)`` the mean logits, which missing signals are taken for; None for 0.
+        absent: ``(D,)`` what a missing signal adds to the log-odds; None for nothing.
     """
 
     scales: list[LogitScale]
@@ -120,16 +138,31 @@ class Calibration:
     intercept: float
     steps: Any = None
     queries: int = 0
+    centre: FloatArray | None = None
+    absent: FloatArray | None = None
 
     def __call__(self, signal: FloatArray) -> FloatArray:
-        """Confidences ``(n,)`` in (0, 1) of signals ``(n, D)``."""
+        """Confidences ``(n,)`` in (0, 1) of signals ``(n, D)``; NaN where all are missing."""
         z = np.column_stack([scale(c) for scale, c in zip(self.scales, signal.T, strict=True)])
-        confidence = expit(z @ self.coefficient + self.intercept)
-        if self.steps is None:
-            return confidence
-        # A step of right answers alone proves nothing: half a wrong one is added to all.
-        edge = 0.5 / (self.queries + 1)
-        return np.clip(self.steps.predict(confidence), edge, 1 - edge)
+        silent = np.isnan(z)
+        z = np.where(silent, 0.0 if self.centre is None else self.centre, z)
+        log_odds = z @ self.coefficient + self.intercept
+        if self.absent is not None and silent.any():
+            log_odds += silent @ self.absent
+        confidence = expit(log_odds)
+        if self.steps is not None and len(confidence):
+            # A step of right answers alone proves nothing: half a wrong one is added to all.
+            edge = 0.5 / (self.queries + 1)
+            confidence = np.clip(self.steps.predict(confidence), edge, 1 - edge)
+        return np.where(silent.all(axis=1), np.nan, confidence)
+
+
+def _moments(z: FloatArray, silent: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+    """Mean and deviation ``(D,)`` of the logits that are there; 0 and 1 where none is."""
+    count = np.maximum((~silent).sum(axis=0), 1)
+    centre = np.where(silent, 0.0, z).sum(axis=0) / count
+    spread = np.sqrt((np.where(silent, 0.0, z - centre) ** 2).sum(axis=0) / count)
+    return centre, np.where(spread > 0, spread, 1.0)
 
 
 def _logistic(x: FloatArray, score: FloatArray, penalty: float) -> tuple[FloatArray, float]:

@@ -156,7 +156,9 @@ class AffordableFirst(Verifier):
 
     def _first_look(self, rollouts: Rollouts) -> tuple[FloatArray, NDArray[np.bool_]]:
         confidence = _known(self.alone_)(emitted(self.first, rollouts), rollouts)
-        return confidence, (confidence >= self.low) & (confidence <= self.high)
+        # Where the cheap one says nothing, nothing allays the doubt.
+        called = ~np.isnan(rollouts.score)
+        return confidence, called & ~((confidence < self.low) | (confidence > self.high))
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,12 +177,13 @@ class _Merge:
 
     @classmethod
     def fit(cls, signal: FloatArray, train: Rollouts, calibrator: Calibrator) -> _Merge:
-        """Learns from signals ``(n, N, D)``; queries without a signal or a score are left out."""
+        """Learns from signals ``(n, N, D)``; queries without any or without a score are left
+        out."""
         models: list[Calibration | None] = []
         held_out = np.full(train.score.shape, np.nan)
         for model in range(train.n_models):
             score = train.score[:, model]
-            rows = np.isfinite(signal[:, model]).all(axis=1) & ~np.isnan(score)
+            rows = ~np.isnan(signal[:, model]).all(axis=1) & ~np.isnan(score)
             if not rows.any():
                 models.append(None)
                 continue
@@ -190,10 +193,10 @@ class _Merge:
         return cls(models, train.query_id[order], held_out[order])
 
     def __call__(self, signal: FloatArray, rollouts: Rollouts) -> FloatArray:
-        """Confidences ``(n, N)`` of signals ``(n, N, D)``, NaN where there is none."""
+        """Confidences ``(n, N)`` of signals ``(n, N, D)``, NaN where there is no signal."""
         found = np.full(signal.shape[:2], np.nan)
         for model, calibration in enumerate(self.models):
-            rows = np.isfinite(signal[:, model]).all(axis=1)
+            rows = ~np.isnan(signal[:, model]).all(axis=1)
             if calibration is not None and rows.any():
                 found[rows, model] = calibration(signal[rows, model])
         place = np.minimum(np.searchsorted(self.query_id, rollouts.query_id), len(self) - 1)

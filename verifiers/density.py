@@ -4,6 +4,9 @@ A density is fitted to weighted queries. Those of a level have weight 1 and all 
 little more, ``smoothing``: with few queries of a level its density is the pooled one, which says
 nothing, and with many it is the level's own. Under "joint" a score vector's density is fitted to
 its own queries and, with weight ``shrinkage`` in all, to what "own" fits.
+
+Missing signals (`envs.signals`) are a point mass beside the density, and a symbol of its own, by
+smoothed counts as in `Histogram`. Infinite ones lie where the scale is cut off.
 """
 
 from __future__ import annotations
@@ -16,7 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verifiers.binning import Binning, inner_edges
-from verifiers.histogram import Conditioning, check_settings, medians, row_of
+from verifiers.histogram import (
+    Conditioning,
+    Counting,
+    check_settings,
+    least_telling,
+    medians,
+    row_of,
+)
 from verifiers.scale import LIMIT, LogitScale, Scale
 
 FloatArray = NDArray[np.float64]
@@ -44,13 +54,17 @@ class DensityObservation(ABC):
     """Fits a density of each model's signal for every score, on the logit scale.
 
     Attributes:
-        bins: ``K``, symbols that a signal is turned into for the finite model.
+        bins: ``K``, or ``K - 1`` beside the symbol of a missing signal: symbols that a signal is turned into for the finite model.
         binning: as `Histogram`, on the logit scale; likelihoods are the densities' mass in each
             bin, not counts, so more bins cost no data.
         conditioning: "own": ``f_i(o | y_i)``; "joint": ``f_i(o | y)``.
         scale: how a signal becomes a logit, see `LogitScale`.
         smoothing: weight, in queries, of all queries in each level's density.
         shrinkage: under "joint", weight of "own" in queries.
+        missing: as `Histogram`.
+        missing_: fitted, whether a missing signal is a symbol.
+        silent_: fitted, ``(N - 1,)`` the symbol that one is taken for.
+        absent_: fitted, ``(N - 1, S)`` the probability that a signal is missing.
         scale_: fitted, ``N - 1`` scales.
         edges_: fitted, ``N - 1`` arrays of inner bin edges in logits.
         densities_: fitted, of each model.
@@ -68,6 +82,10 @@ class DensityObservation(ABC):
     scale: Scale = "auto"
     smoothing: float = 2.0
     shrinkage: float = 16.0
+    missing: bool = False
+    missing_: bool = field(init=False, repr=False)
+    silent_: IntArray = field(init=False, repr=False)
+    absent_: FloatArray = field(init=False, repr=False)
     scale_: list[LogitScale] = field(init=False, repr=False)
     edges_: list[FloatArray] = field(init=False, repr=False)
     densities_: list[Densities] = field(init=False, repr=False)
@@ -77,6 +95,7 @@ class DensityObservation(ABC):
 
     def __post_init__(self) -> None:
         check_settings(self, binning=Binning, conditioning=Conditioning, scale=Scale)
+        self.missing_ = self.missing
 
     @abstractmethod
     def _fit(self, z: FloatArray, weight: FloatArray) -> Densities:
@@ -84,7 +103,7 @@ class DensityObservation(ABC):
 
     @property
     def n_symbols(self) -> int:
-        return self.bins
+        return self.bins + self.missing_
 
     def fit(self, signal: FloatArray, level: IntArray, score_vectors: IntArray) -> Self:
         """Estimates densities, edges and likelihoods; arguments as `Histogram.fit`.
@@ -101,43 +120,66 @@ class DensityObservation(ABC):
         kind = LogitScale.fit(signal, self.scale).kind  # the same for all models
         self.scale_, self.edges_, self.densities_ = [], [], []
         self.group_ = np.empty((n_verified, len(score_vectors)), dtype=np.int64)
-        self.likelihood = np.zeros((n_verified, len(score_vectors), self.bins))
-        self.representative = np.empty((n_verified, self.bins, 1))
-        vector = row_of(level, score_vectors)
+        silence = np.isnan(signal[..., 0])
+        self.missing_ = self.missing or bool(silence.any())
+        self.silent_ = np.full(n_verified, self.bins)
+        self.absent_ = np.zeros((n_verified, len(score_vectors)))
+        self.likelihood = np.zeros((n_verified, len(score_vectors), self.n_symbols))
+        self.representative = np.empty((n_verified, self.n_symbols, 1))
+        rows = row_of(level, score_vectors)
+        counting = Counting(self, level, score_vectors)
         for model in range(n_verified):
-            raw, own = signal[:, model, 0], level[:, model]
+            some = ~silence[:, model]
+            raw, own, vector = signal[some, model, 0], level[some, model], rows[some]
             self.scale_.append(LogitScale.fit(raw, kind))
             z = self.scale_[model](raw)
-            target = level if self.conditioning == "joint" else own[:, None]
+            target = level[some] if self.conditioning == "joint" else own[:, None]
             self.edges_.append(inner_edges(z, target, self.bins, self.binning))
+            if not len(z):  # any density will do: none of its signals will come
+                z, own, vector = np.zeros(len(rows)), level[:, model], rows
             weight, self.group_[model] = self._weights(own, score_vectors[:, model], vector)
             self.densities_.append(self._fit(z, weight))
             used = len(self.edges_[model]) + 1
             below = self.densities_[model].cdf(self.edges_[model])
             share = np.maximum(np.diff(below, axis=1, prepend=0.0, append=1.0), 0.0) + _FLOOR / used
             share /= share.sum(axis=1, keepdims=True)
-            self.likelihood[model, :, :used] = share[self.group_[model]]
+            if self.missing_:
+                symbol = np.where(some, 0, self.bins)
+                counted = counting.likelihood(model, symbol, 1, self.n_symbols)
+                self.absent_[model] = self.likelihood[model, :, self.bins] = counted[:, self.bins]
+            there = 1 - self.absent_[model][:, None]
+            self.likelihood[model, :, :used] = there * share[self.group_[model]]
+            if not self.missing_:
+                self.silent_[model] = least_telling(self.likelihood[model])
             self.representative[model, :, 0] = self._representative(model, raw)
         return self
 
     def symbols(self, model: int, signal: FloatArray) -> IntArray:
-        """Bins ``(n,)`` of one model's signals ``(n, 1)``."""
+        """Symbols ``(n,)`` of one model's signals ``(n, 1)``."""
         z = self.scale_[model](signal[:, 0])
-        return np.searchsorted(self.edges_[model], z, side="right")
+        symbol = np.searchsorted(self.edges_[model], z, side="right")
+        return np.where(np.isnan(z), self.silent_[model], symbol)
 
     def density(self, model: int, signal: FloatArray) -> FloatArray:
         """``(n, S)`` the density of one model's signals ``(n, 1)`` given each score vector, per
-        unit of logit: the likelihood before it is cut into symbols."""
-        return self.densities_[model].pdf(self.scale_[model](signal[:, 0]))[self.group_[model]].T
+        unit of logit: the likelihood before it is cut into symbols. Of a missing one it is the
+        probability; the same for all where none is counted on."""
+        z, absent = self.scale_[model](signal[:, 0]), self.absent_[model]
+        silent = np.isnan(z)
+        density = self.densities_[model].pdf(np.where(silent, 0.0, z))[self.group_[model]].T
+        nothing = absent if self.missing_ else np.ones_like(absent)
+        return np.where(silent[:, None], nothing, (1 - absent) * density)
 
     def sample(self, model: int, vector: IntArray, uniform: FloatArray) -> FloatArray:
         """Signals ``(n, 1)`` of one model given the score vectors ``(n,)``, at the shares
         ``uniform`` ``(n, 1)`` of their distributions: uniform draws give random signals."""
         below, group = self.densities_[model].cdf(_GRID), self.group_[model][vector]
-        z = np.empty(len(vector))
+        # The first share of the uniform numbers is the point mass, the rest the density's.
+        absent, z = self.absent_[model][vector], np.empty(len(vector))
+        share = (uniform[:, 0] - absent) / (1 - absent)
         for g in np.unique(group).tolist():
-            z[group == g] = np.interp(uniform[group == g, 0], below[g], _GRID)
-        return self.scale_[model].inverse(z)[:, None]
+            z[group == g] = np.interp(share[group == g], below[g], _GRID)
+        return np.where(share < 0, np.nan, self.scale_[model].inverse(z))[:, None]
 
     def _weights(
         self, own: IntArray, own_of_vector: IntArray, vector: IntArray
@@ -156,9 +198,11 @@ class DensityObservation(ABC):
 
     def _representative(self, model: int, signal: FloatArray) -> FloatArray:
         edges = self.edges_[model]
+        if not len(signal):
+            return np.append(np.zeros(self.bins), [np.nan] * self.missing_)
         symbol = self.symbols(model, signal[:, None])
         # An empty bin lies between two others; an unused one has likelihood 0.
         middle = self.scale_[model].inverse((edges[:-1] + edges[1:]) / 2)
         fallback = np.full(self.bins, signal.max())
         fallback[1 : 1 + len(middle)] = middle
-        return medians(signal, symbol, fallback)
+        return np.append(medians(signal, symbol, fallback), [np.nan] * self.missing_)

@@ -18,7 +18,7 @@ _WORTH = {"entail": 1.0, "neutral": 0.5, "contradict": 0.0}
 @dataclass(frozen=True)
 class Entailment(LiveVerifier):
     """A judge behind an endpoint of its own calls the answer entailed (1), neutral (0.5) or
-    contradicted (0); the signal is the mean over the judgements that can be read, 0 if none can.
+    contradicted (0); the signal is the mean over the judgements that can be read, NaN if none can.
 
     A judgement is read if it affirms one of the three, and only one.
 

@@ -1,4 +1,9 @@
-"""`Histogram`: observation likelihoods by counting signals in bins."""
+"""`Histogram`: observation likelihoods by counting signals in bins.
+
+A missing signal (`envs.signals`) is a symbol of its own, the last one, wherever a training signal
+was missing or ``missing`` says that one may be. A model none of whose training signals was missing
+shows it with the same small probability whatever its score, half a query in all: it says nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.signals import HALF
 from verifiers.binning import Binning, inner_edges
 
 FloatArray = NDArray[np.float64]
@@ -21,7 +27,7 @@ class Histogram:
     """Bins each model's signal; ``Z`` is the smoothed share of each bin.
 
     Attributes:
-        bins: ``K``. Fewer are used for a model whose signals tie so often that bins would be
+        bins: ``K``, or ``K - 1`` where a missing signal is a symbol. Fewer are used for a model whose signals tie so often that bins would be
             empty.
         binning: edges at equal shares of the training signals ("quantile", the default: no
             monotone transform of the signal changes it), at equal widths over their range
@@ -32,9 +38,14 @@ class Histogram:
         smoothing: pseudo-counts for each level, spread like the model's pooled signals.
         shrinkage: under "joint", the weight of "own" in queries: a score vector seen ``n`` times
             has the likelihood ``(counts + shrinkage · own) / (n + shrinkage)``.
+        missing: count on missing signals even where no training signal was. Otherwise one that
+            comes is taken for the bin that says least.
         edges_: fitted, ``N - 1`` arrays of inner bin edges; a signal on an edge lies above it.
+        missing_: fitted, whether a missing signal is a symbol.
+        silent_: fitted, ``(N - 1,)`` the symbol that one is taken for.
         likelihood: fitted, ``(N - 1, S, K)``.
-        representative: fitted, ``(N - 1, K, 1)`` the median training signal of each bin.
+        representative: fitted, ``(N - 1, K, 1)`` the median training signal of each bin; NaN for a
+            missing one.
 
     Raises:
         ValueError: a value out of its range, with the key.
@@ -45,16 +56,20 @@ class Histogram:
     conditioning: Conditioning = "own"
     smoothing: float = 2.0
     shrinkage: float = 16.0
+    missing: bool = False
     edges_: list[FloatArray] = field(init=False, repr=False)
+    missing_: bool = field(init=False, repr=False)
+    silent_: IntArray = field(init=False, repr=False)
     likelihood: FloatArray = field(init=False, repr=False)
     representative: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_settings(self, binning=Binning, conditioning=Conditioning)
+        self.missing_ = self.missing
 
     @property
     def n_symbols(self) -> int:
-        return self.bins
+        return self.bins + self.missing_
 
     def fit(self, signal: FloatArray, level: IntArray, score_vectors: IntArray) -> Self:
         """Estimates edges and likelihoods.
@@ -72,45 +87,46 @@ class Histogram:
             raise ValueError(
                 f"observation=histogram bins one number an answer, the verifier gives {width}"
             )
-        n_vectors, levels = len(score_vectors), int(score_vectors.max()) + 1
-        vector = row_of(level, score_vectors)
+        known = ~np.isnan(signal[..., 0])
+        self.missing_ = self.missing or not bool(known.all())
+        self.silent_ = np.full(n_verified, self.bins)
         self.edges_ = [
             inner_edges(
-                signal[:, model, 0],
-                level if self.conditioning == "joint" else level[:, [model]],
+                signal[known[:, model], model, 0],
+                (level if self.conditioning == "joint" else level[:, [model]])[known[:, model]],
                 self.bins,
                 self.binning,
             )
             for model in range(n_verified)
         ]
-        self.likelihood = np.empty((n_verified, n_vectors, self.bins))
-        self.representative = np.empty((n_verified, self.bins, 1))
+        counting = Counting(self, level, score_vectors)
+        self.likelihood = np.empty((n_verified, len(score_vectors), self.n_symbols))
+        self.representative = np.empty((n_verified, self.n_symbols, 1))
         for model in range(n_verified):
             symbol = self.symbols(model, signal[:, model])
             used = len(self.edges_[model]) + 1
-            pooled = np.bincount(symbol, minlength=self.bins) + 0.5 * (np.arange(self.bins) < used)
-            counts = _count(level[:, model], symbol, levels, self.bins)
-            own = _dirichlet_mean(counts, self.smoothing * pooled / pooled.sum())
-            likelihood = own[score_vectors[:, model]]
-            if self.conditioning == "joint":
-                joint = _count(vector, symbol, n_vectors, self.bins)
-                likelihood = _dirichlet_mean(joint, self.shrinkage * likelihood)
-            self.likelihood[model] = likelihood
-            self.representative[model, :, 0] = self._representative(model, signal[:, model, 0])
+            self.likelihood[model] = counting.likelihood(model, symbol, used, self.n_symbols)
+            some = known[:, model]
+            self.representative[model, :, 0] = self._representative(model, signal[some, model, 0])
+            if not self.missing_:
+                self.silent_[model] = least_telling(self.likelihood[model])
         return self
 
     def symbols(self, model: int, signal: FloatArray) -> IntArray:
-        """Bins ``(n,)`` of one model's signals ``(n, 1)``."""
-        return np.searchsorted(self.edges_[model], signal[:, 0], side="right")
+        """Symbols ``(n,)`` of one model's signals ``(n, 1)``."""
+        symbol = np.searchsorted(self.edges_[model], signal[:, 0], side="right")
+        return np.where(np.isnan(signal[:, 0]), self.silent_[model], symbol)
 
     def _representative(self, model: int, signal: FloatArray) -> FloatArray:
+        """``(K,)`` of each symbol, from the signals that are there."""
         edges = self.edges_[model]
         symbol = np.searchsorted(edges, signal, side="right")
         # An empty bin (of equal widths) is represented by its lower edge; an unused one, which
         # has likelihood 0, by the largest signal.
-        fallback = np.full(self.bins, signal.max())
-        fallback[: len(edges) + 1] = np.concatenate([[signal.min()], edges])
-        return medians(signal, symbol, fallback)
+        fallback = np.full(self.bins, signal.max() if len(signal) else 0.0)
+        if len(signal):
+            fallback[: len(edges) + 1] = np.concatenate([[signal.min()], edges])
+        return np.append(medians(signal, symbol, fallback), [np.nan] * self.missing_)
 
 
 def check_settings(observation: Any, **literals: Any) -> None:
@@ -127,14 +143,64 @@ def check_settings(observation: Any, **literals: Any) -> None:
             raise ValueError(f"observation.{key} is {getattr(observation, key)}: expected > 0")
 
 
+class Counting:
+    """Likelihoods of symbols by smoothed counts, for a model of signals with the settings
+    ``conditioning``, ``smoothing`` and ``shrinkage``; arguments as `Histogram.fit`."""
+
+    def __init__(self, settings: Any, level: IntArray, score_vectors: IntArray) -> None:
+        self._settings, self._level, self._vectors = settings, level, score_vectors
+        self._vector = row_of(level, score_vectors)
+
+    def likelihood(self, model: int, symbol: IntArray, used: int, n_symbols: int) -> FloatArray:
+        """``(S, K)`` of one model's training symbols ``(n,)``. The first ``used`` symbols are
+        possible, and with ``K`` more than all bins the last one is a missing signal."""
+        settings, n_vectors = self._settings, len(self._vectors)
+        levels, at = int(self._vectors.max()) + 1, np.arange(n_symbols)
+        silent = at >= settings.bins
+        possible = (at < used) | (silent & bool((symbol >= settings.bins).any()))
+        pooled = np.bincount(symbol, minlength=n_symbols) + HALF * possible
+        counts = _count(self._level[:, model], symbol, levels, n_symbols)
+        own = _dirichlet_mean(counts, settings.smoothing * pooled / pooled.sum())
+        likelihood = own[self._vectors[:, model]]
+        if settings.conditioning == "joint":
+            joint = _count(self._vector, symbol, n_vectors, n_symbols)
+            likelihood = _dirichlet_mean(joint, settings.shrinkage * likelihood)
+        unseen = silent & ~possible
+        if unseen.any():
+            chance = HALF / (len(symbol) + HALF)
+            likelihood = np.where(unseen, chance, (1 - chance) * likelihood)
+        return likelihood
+
+
+def count_on_missing(observation: Any) -> None:
+    """Has an observation model, or the one that it is made of, reserve a symbol for missing
+    signals, whether training shows some or not."""
+    while hasattr(observation, "of"):
+        observation = observation.of
+    if hasattr(observation, "missing"):
+        observation.missing = True
+
+
+def least_telling(likelihood: FloatArray) -> int:
+    """The symbol whose likelihoods ``(S, K)`` differ least between score vectors."""
+    low, high = likelihood.min(axis=0), likelihood.max(axis=0)
+    return int(np.where(low > 0, high / np.where(low > 0, low, 1.0), np.inf).argmin())
+
+
 def medians(signal: FloatArray, symbol: IntArray, fallback: FloatArray) -> FloatArray:
     """The median signal of each symbol, ``(K,)``, or ``fallback`` ``(K,)`` where there is none."""
     return np.array(
         [
-            np.median(signal[symbol == k]) if (symbol == k).any() else other
+            _median(signal[symbol == k]) if (symbol == k).any() else other
             for k, other in enumerate(fallback)
         ]
     )
+
+
+def _median(signal: FloatArray) -> float:
+    if np.isinf(signal).any():  # nothing lies between -∞ and a number
+        return float(np.sort(signal)[(len(signal) - 1) // 2])
+    return float(np.median(signal))
 
 
 def row_of(level: IntArray, score_vectors: IntArray) -> IntArray:

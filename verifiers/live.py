@@ -182,7 +182,7 @@ class LiveVerifier(Verifier):
         top_logprobs: how many alternatives to each of the answer's tokens it reads; None where it
             needs no log-probabilities of the answer.
         missing: what a router takes an answer's signal for where the verifier said nothing (NaN);
-            None if it cannot do without. The log keeps the NaN.
+            None for an observation of its own, whose meaning is learned. The log keeps the NaN.
     """
 
     name: str

@@ -25,7 +25,7 @@ class Margin(LiveVerifier):
         reduction: of the "first" token that has a margin (a choice's letter); their "mean"; or the
             "least".
         span: tokens of the "answer" or of the whole "completion", see `AnswerLogprob`.
-        missing: what a router takes a NaN for; None refuses logs with one.
+        missing: see `LiveVerifier`.
 
     Raises:
         ValueError: another reduction or span.

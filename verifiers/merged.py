@@ -68,9 +68,11 @@ class Merged:
             typical = self.of.representative[model, :, 0]
             for k in range(self.n_symbols):
                 # Of the queries with this symbol, or of all if none has it, the most typical.
-                away = np.abs(confidence - typical[k])
-                away[symbol != k] += 1.0
+                away = np.nan_to_num(np.abs(confidence - typical[k]), nan=1.0)
+                away[symbol != k] += 2.0
                 self.representative[model, k] = signal[away.argmin(), model]
+                if np.isnan(typical[k]):
+                    self.representative[model, k] = np.nan
         return self
 
     def symbols(self, model: int, signal: FloatArray) -> IntArray:

@@ -33,7 +33,7 @@ class PTrue(LiveVerifier):
         name: of the signal.
         alternatives: how many of the likeliest tokens are asked for; endpoints allow 20 or fewer.
         max_tokens: more than 1 only for models that begin with a space or a new line of its own.
-        missing: what a router takes a NaN for: even odds.
+        missing: see `LiveVerifier`.
         prompt: a text file in place of the shipped one, see `Prompt`; it has to ask for yes or no.
 
     Raises:
@@ -43,7 +43,7 @@ class PTrue(LiveVerifier):
     name: str = "p_true"
     alternatives: int = 20
     max_tokens: int = 1
-    missing: float | None = 0.5
+    missing: float | None = None
     prompt: str | None = None
     _prompt = prompt_of("p_true")
 

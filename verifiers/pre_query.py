@@ -35,7 +35,7 @@ class PreQuery(LiveVerifier):
         samples: guesses asked for; the signal is the mean of those that can be read.
         temperature: of their sampling.
         max_tokens: of each.
-        missing: what a router takes a NaN for: even odds.
+        missing: see `LiveVerifier`.
         prompt: a text file in place of the shipped one, see `Prompt`; it has to ask for a number
             from 0 to 100, and cannot show an answer.
 
@@ -48,7 +48,7 @@ class PreQuery(LiveVerifier):
     samples: int = 1
     temperature: float = 0.0
     max_tokens: int = 16
-    missing: float | None = 0.5
+    missing: float | None = None
     prompt: str | None = None
     _prompt = prompt_of("pre_query", ("context", "question"))
 

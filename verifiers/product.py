@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, field
+from math import prod
 from typing import Self
 
 import numpy as np
@@ -64,16 +65,11 @@ class Product:
             ValueError: too many combinations to compare.
         """
         n, n_verified, width = signal.shape
-        combinations = self.of.n_symbols**width
-        if combinations > _MOST:
-            raise ValueError(
-                f"observation=product would merge {combinations:,} combinations of {width} signals "
-                f"with {self.of.n_symbols} symbols each, more than {_MOST:,}: use fewer "
-                "observation.of.bins, or observation=merged"
-            )
+        _refuse_many([self.of.n_symbols] * width)
         self.parts_ = [
             deepcopy(self.of).fit(signal[:, :, [d]], level, score_vectors) for d in range(width)
         ]
+        combinations = _refuse_many([part.n_symbols for part in self.parts_])
         n_vectors = len(score_vectors)
         # Half a query spread over all vectors: none is impossible.
         seen = np.bincount(row_of(level, score_vectors), minlength=n_vectors)
@@ -146,6 +142,22 @@ class Product:
         return np.array(
             [part.representative[model, k, 0] for part, k in zip(self.parts_, digits, strict=True)]
         )
+
+
+def _refuse_many(symbols: list[int]) -> int:
+    """How many combinations of symbols there are.
+
+    Raises:
+        ValueError: more than can be compared.
+    """
+    combinations = prod(symbols)
+    if combinations > _MOST:
+        raise ValueError(
+            f"observation=product would merge {combinations:,} combinations of {len(symbols)} "
+            f"signals with {max(symbols)} symbols each, more than {_MOST:,}: use fewer "
+            "observation.of.bins, or observation=merged"
+        )
+    return combinations
 
 
 def merge_symbols(joint: FloatArray, keep: int) -> IntArray:

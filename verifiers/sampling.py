@@ -20,12 +20,13 @@ def check_sampling(verifier: Any) -> None:
 
 
 def mean_of_read(judgements: Sequence[float | None]) -> Signal:
-    """The mean of judgements; None stands for one that could not be read. 0 if none could.
+    """The mean of judgements; None stands for one that could not be read. NaN if none
+    could: the verifier said nothing.
 
     Notes: ``unparsable``, how many could not be read; ``no_verdict``, 1 if none could.
     """
     read = [judgement for judgement in judgements if judgement is not None]
     return Signal(
-        sum(read) / len(read) if read else 0.0,
+        sum(read) / len(read) if read else math.nan,
         {"unparsable": float(len(judgements) - len(read)), "no_verdict": float(not read)},
     )

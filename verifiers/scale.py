@@ -45,14 +45,16 @@ class LogitScale:
         """The scale for training signals ``(n,)``.
 
         Args:
-            signal: finite.
+            signal: as `envs.signals` has them; missing ones and infinities say nothing of
+                centre and width.
             kind: "auto" takes signals that are all <= 0, and not all 0, for log-probabilities,
                 such as lie in [0, 1] for probabilities, and others for real numbers.
 
         Raises:
             ValueError: signals that are not of the kind.
         """
-        low, high = float(signal.min()), float(signal.max())
+        signal = signal[~np.isnan(signal)]
+        low, high = (float(signal.min()), float(signal.max())) if len(signal) else (-1.0, 1.0)
         if kind == "auto":
             kind = "real" if high > 0 else "logprob"
             if 0 <= low <= high <= 1:
@@ -67,13 +69,16 @@ class LogitScale:
             )
         if kind != "real":
             return cls(kind)
+        signal = signal[np.isfinite(signal)]
+        if not len(signal):
+            return cls(kind)
         first, centre, third = np.quantile(signal, [0.25, 0.5, 0.75]).tolist()
         # Where half of the signals tie, the quartiles say nothing of the width.
         spread = third - first or float(signal.std()) * 1.35
         return cls(kind, centre, spread / _QUARTILES if spread > 0 else 1.0)
 
     def __call__(self, signal: FloatArray) -> FloatArray:
-        """Logits of signals of any shape."""
+        """Logits of signals of any shape; NaN of those that are missing."""
         if self.kind == "real":
             return np.clip((signal - self.centre) / self.width, -LIMIT, LIMIT)
         if self.kind == "probability":

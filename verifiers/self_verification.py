@@ -25,7 +25,7 @@ class SelfVerification(LiveVerifier):
 
     The model that answered is asked ``samples`` times whether its answer is entailed by context and
     question, after four worked examples. The signal is the share of verdicts that say "correct",
-    among those that can be read; 0 where none can.
+    among those that can be read; NaN where none can.
 
     Notes: ``unparsable``, how many verdicts could not be read; ``no_verdict``, 1 if none could.
 

@@ -47,18 +47,19 @@ async def judged(verifier: LiveVerifier, case: Case) -> Signal:
     """A live verifier's signal of an answer.
 
     Raises:
-        VerifierError: it failed, or returned no number, or an infinite one; the message names it.
+        VerifierError: it failed, or returned no number, or a note that is infinite; the message
+            names it.
     """
     with naming(verifier):
         found = await verifier.verify(case)
     signal = found if isinstance(found, Signal) else Signal(found)
     said = {"": signal.value} | {f" as note {key!r}": note for key, note in signal.notes.items()}
     for where, value in said.items():
-        if not isinstance(value, Real) or np.isinf(value):
+        if not isinstance(value, Real) or (where and np.isinf(value)):
             raise VerifierError(
                 f"verifier {type(verifier).__name__} returned {value!r}{where} for "
-                f"{case.answer.model!r} on query {case.query.query_id!r}: expected a finite "
-                "number, or NaN where it says nothing"
+                f"{case.answer.model!r} on query {case.query.query_id!r}: expected a number, "
+                "NaN where it says nothing"
             )
     return Signal(float(signal.value), {key: float(note) for key, note in signal.notes.items()})
 
@@ -100,7 +101,8 @@ async def live_signals(
 def row_of(case: Case, signals: Sequence[Mapping[str, Signal]], models: Sequence[str]) -> Rollouts:
     """A log of the one query, to read a verifier's signals from.
 
-    Scores are not known: every called model's is 0 there, and says nothing.
+    Scores are not known: they are 0, and say nothing; an answer of which the signals are not given
+    counts as not called.
 
     Args:
         case: the answers.
@@ -122,7 +124,7 @@ def row_of(case: Case, signals: Sequence[Mapping[str, Signal]], models: Sequence
         query_id=np.array([case.query.query_id]),
         split=np.array(["test"]),
         dataset=np.array([case.query.dataset]),
-        score=spread([0.0] * len(place)),
+        score=spread([0.0] * len(signals)),
         cost=spread([c.cost for c in completions]),
         signals={
             name: spread([said.get(name, nothing).value for said in signals]) for name in names

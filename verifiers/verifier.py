@@ -33,8 +33,8 @@ class Verifier(ABC):
 
     @abstractmethod
     def signal(self, rollouts: Rollouts) -> FloatArray:
-        """The signals, ``(n, N)``, or ``(n, N, D)`` if each is a short vector. NaN where the
-        verifier says nothing, which only the last model's answers may be."""
+        """The signals, ``(n, N)``, or ``(n, N, D)`` if each is a short vector: any numbers, ±∞
+        for the lowest and the highest that there is, NaN where the verifier says nothing."""
 
     def cost(self, rollouts: Rollouts) -> FloatArray | None:
         """What emitting each signal cost, ``(n, N)`` in the log's unit; None if it is free."""
@@ -73,7 +73,7 @@ class LoggedSignal(Verifier):
         signal = rollouts.signals[self._name(rollouts)]
         if self.transform is None:
             return signal
-        if (signal > 0).any():
+        if np.any(signal > 0):
             raise ValueError(
                 f"verifier.transform is 'exp', but {self._name(rollouts)!r} is up to "
                 f"{np.nanmax(signal):g}: expected log-probabilities, at most 0"
@@ -146,10 +146,10 @@ def fitted(verifier: Verifier, train: Rollouts) -> Verifier:
 
 
 def emitted(verifier: Verifier, rollouts: Rollouts) -> FloatArray:
-    """A verifier's signals as ``(n, N, D)``, NaN where there is none.
+    """A verifier's signals as ``(n, N, D)``, NaN where there is none: see `envs.signals`.
 
     Raises:
-        VerifierError: it failed, or returned no numbers, another shape or an infinite signal.
+        VerifierError: it failed, or returned no numbers or another shape.
     """
     with naming(verifier):
         signal = np.asarray(verifier.signal(rollouts), dtype=np.float64)
@@ -161,13 +161,6 @@ def emitted(verifier: Verifier, rollouts: Rollouts) -> FloatArray:
         raise VerifierError(
             f"verifier {name} returned signals of shape {signal.shape}, expected ({n}, {n_models})"
             f" or ({n}, {n_models}, D)"
-        )
-    if (infinite := np.isinf(signal)).any():
-        row, model = np.argwhere(infinite)[0][:2]
-        raise VerifierError(
-            f"verifier {name} has the signal {signal[row, model].tolist()} for "
-            f"{rollouts.models[model]!r} on query {str(rollouts.query_id[row])!r}: expected finite "
-            "numbers, or NaN where it says nothing"
         )
     return signal
 
@@ -212,28 +205,9 @@ def naming(verifier: Verifier) -> Iterator[None]:
         raise VerifierError(f"verifier {name} failed: {type(error).__name__}: {error}") from error
 
 
-def checked_signal(verifier: Verifier, rollouts: Rollouts) -> FloatArray:
-    """A verifier's signals as ``(n, N, D)``, there wherever a decision needs one.
-
-    Raises:
-        VerifierError: as `emitted`, or a signal that is missing where a decision needs it.
-    """
-    signal = emitted(verifier, rollouts)
-    bad = np.argwhere(np.isnan(signal[:, :-1]).any(axis=2))
-    if len(bad):
-        row, model = bad[0]
-        raise VerifierError(
-            f"verifier {type(verifier).__name__} has no finite signal for "
-            f"{rollouts.models[model]!r} on query {str(rollouts.query_id[row])!r} (found "
-            f"{signal[row, model].tolist()}, {len(bad)} such in all): every answer that a decision "
-            "can follow needs one"
-        )
-    return signal
-
-
 def make_replay(
     rollouts: Rollouts, verifier: Verifier, cost_model: CostModel, costs: Costs
 ) -> Replay:
     """A log seen through a verifier and a cost model; ``costs`` are fitted on training queries."""
     call, verify = cost_model.apply(rollouts, paid(verifier, rollouts), costs)
-    return Replay(rollouts.score, call, verify, checked_signal(verifier, rollouts), rollouts)
+    return Replay(rollouts.score, call, verify, emitted(verifier, rollouts), rollouts)

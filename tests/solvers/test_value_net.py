@@ -32,7 +32,8 @@ def test_signals_of_any_scale_look_alike_and_missing_ones_like_ordinary_ones():
     replay = random_replay(100, 3, np.random.default_rng(0), signals=2)
     seen = NormalScores.of(replay)(replay.signal)
     stretched = replay.signal**3 * 1e6
-    other = NormalScores(tuple(np.sort(c) for c in stretched[:, :-1].reshape(100, -1).T))
+    columns = stretched[:, :-1].reshape(100, -1).T
+    other = NormalScores(tuple(np.sort(c) for c in columns), np.zeros(len(columns), dtype=bool))
     np.testing.assert_allclose(other(stretched), seen)
     np.testing.assert_allclose(seen.mean(axis=0), 0, atol=1e-12)
     assert 2 < np.abs(seen).max() < 3

@@ -16,7 +16,7 @@ from verifiers import (
     SideBySide,
     Verifier,
     VerifierError,
-    checked_signal,
+    emitted,
     emitted,
     fitted,
     paid,
@@ -96,7 +96,7 @@ def test_a_model_without_signals_has_none_after_merging():
     sharp[:, -1] = np.nan
     log = log_of(signals={"sharp": sharp}, signal_costs={})
     merge = fitted(CalibratedMerge({"sharp": SHARP}), log.where("train"))
-    confidence = checked_signal(merge, log)
+    confidence = emitted(merge, log)
     assert np.isnan(confidence[:, -1]).all()
     assert np.isfinite(confidence[:, :-1]).all()
 
@@ -159,7 +159,7 @@ def test_what_a_plug_in_gets_wrong_is_said_with_its_name(returns, message):
         if returns is hole and isinstance(verifier, SideBySide):
             continue
         with pytest.raises(VerifierError, match=message):
-            checked_signal(verifier, log)
+            emitted(verifier, log)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from verifiers import (
     SideBySide,
     Signal,
     VerifierError,
-    checked_signal,
+    emitted,
     emitted,
     fitted,
     judged,
@@ -86,7 +86,7 @@ def test_the_log_keeps_what_was_missing_and_a_router_gets_its_substitute():
     # Nothing is said of what was never answered.
     np.testing.assert_array_equal(found, [[0.5, 0.9, 0.5], [0.3, np.nan, 0.5]])
     with pytest.raises(VerifierError, match="PTrue has no finite signal for 'm0' on query 'q0'"):
-        checked_signal(PTrue(missing=None), log)
+        emitted(PTrue(missing=None), log)
 
 
 # -- several ----------------------------------------------------------------------------------

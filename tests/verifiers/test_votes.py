@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.logs import log_of
 from tests.verifiers.clients import Scripted, case_of, signal_of
-from verifiers import Agreement, Entailment, PreQuery, SelfConsistency, checked_signal, paid
+from verifiers import Agreement, Entailment, PreQuery, SelfConsistency, emitted, paid
 from verifiers.canonical import canonical
 from verifiers.entailment import judgement
 from verifiers.live import Query
@@ -213,6 +213,6 @@ def test_the_log_is_read_so_that_every_answer_has_its_querys_signal():
     logged = np.array([[0.2, np.nan, np.nan], [np.nan, 0.4, np.nan], [np.nan] * 3])
     cost = np.array([[0.1, np.nan, np.nan], [np.nan, 0.2, np.nan], [np.nan] * 3])
     log = log_of(3, signals={"pre_query": logged}, signal_costs={"pre_query": cost})
-    found = checked_signal(PreQuery(), log)[..., 0]
+    found = emitted(PreQuery(), log)[..., 0]
     np.testing.assert_array_equal(found, np.repeat([[0.2], [0.4], [0.5]], 3, axis=1))
     np.testing.assert_array_equal(paid(PreQuery(), log), [[0.1, 0, 0], [0, 0.2, 0], [0, 0, 0]])

@@ -213,15 +213,15 @@ def _checked(returned: Any) -> Signal:
         TypeError, ValueError: it is none.
     """
     signal = returned if isinstance(returned, Signal) else Signal(returned)
-    value = _number(signal.value, "the signal")
+    value = _number(signal.value, "the signal", infinite=True)
     notes = {str(k): _number(v, f"the note {k!r}") for k, v in dict(signal.notes).items()}
     return Signal(value, notes)
 
 
-def _number(value: Any, what: str) -> float:
+def _number(value: Any, what: str, infinite: bool = False) -> float:
     if value is None or isinstance(value, str | bytes):
         raise TypeError(f"{what} is {value!r}, expected a number")
     number = float(value)
-    if math.isinf(number):
+    if math.isinf(number) and not infinite:
         raise ValueError(f"{what} is {number}, expected a finite number, or NaN")
     return number

@@ -1,0 +1,392 @@
+"""Missing and infinite signals, from the log to the policy (`envs.signals`)."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from envs import CostModel, Replay, RoutingEnv, RoutingPOMDP, RoutingVectorEnv, Rules
+from envs.costs import Costs
+from envs.history import History
+from envs.signals import ShownSignals, SignalRange, between
+from evaluation.evaluate import evaluate, returns
+from solvers import Exact
+from solvers.automix import AutoMixDoubleThreshold, AutoMixThreshold
+from solvers.automix_pomdp import AutoMixPOMDP
+from solvers.cascade_routing import CascadeRouting
+from solvers.continuous import ContinuousPOMDP
+from solvers.fitted_q import FittedQ
+from solvers.margin import Margin
+from solvers.pairwise import PairwiseEnvelope
+from solvers.rational_tuning import RationalTuning
+from solvers.simulated import simulated
+from solvers.threshold import Threshold
+from tests.logs import log_of
+from verifiers import (
+    AffordableFirst,
+    Beta,
+    CalibratedMerge,
+    GaussianMixture,
+    Histogram,
+    KernelDensity,
+    LoggedSignal,
+    Merged,
+    Product,
+    SideBySide,
+    emitted,
+    fitted,
+    make_replay,
+    paid,
+)
+from verifiers.calibration import Calibrator
+
+NAN, INF = np.nan, np.inf
+DENSITIES = [KernelDensity, Beta, GaussianMixture]
+RAW = [
+    Threshold(),
+    Margin(),
+    PairwiseEnvelope(),
+    AutoMixThreshold(),
+    AutoMixDoubleThreshold(),
+    FittedQ(),
+    CascadeRouting(draws=64),
+    RationalTuning(cells=8, starts=0),
+]
+LEARNERS = [Exact(), AutoMixPOMDP(), *RAW]
+
+
+def name_of(solver):
+    return type(solver).__name__
+
+
+def replay_of(score, signal, costs=(1.0, 10.0)):
+    """Queries with costs of calls, verification for free; signals ``(n, N - 1)``."""
+    score = np.asarray(score, dtype=float)
+    padded = np.column_stack([signal, np.full(len(score), NAN)])
+    call = np.tile(costs, (len(score), 1))
+    return Replay(score, call, np.zeros_like(call), padded[..., None])
+
+
+def problem_of(replay, rules=None, observation=None, price=0.3):
+    costs = Costs(replay.call_cost.mean(axis=0), replay.verify_cost.mean(axis=0))
+    rules = rules or Rules(replay.n_models)
+    return RoutingPOMDP.fit(replay, observation or Histogram(bins=4), costs, rules, price)
+
+
+def telling(n=400):
+    """The small model is wrong exactly where its signal is missing, the large one always right."""
+    rng = np.random.default_rng(3)
+    right = np.arange(n) % 4 > 0
+    signal = np.where(right, rng.random(n), NAN)
+    return replay_of(np.column_stack([right, np.ones(n)]), signal[:, None])
+
+
+def noisy(n=600, seed=0, missing=0.2):
+    """Three models, signals that say something, missing more often where the answer is wrong."""
+    log = log_of(n, seed=seed, split=(1, 0, 0))
+    rng = np.random.default_rng(seed)
+    signal = np.exp(log.signals["sharp"])
+    hole = rng.random(signal.shape) < missing * (1.5 - log.score)
+    call = np.broadcast_to([1.0, 4.0, 16.0], signal.shape)
+    shown = np.where(hole, NAN, signal)[..., None]
+    return Replay(log.score, call, 0.1 * call, shown, log)
+
+
+# -- the convention ---------------------------------------------------------------------------------
+
+numbers = st.floats(-1e6, 1e6) | st.sampled_from([NAN, INF, -INF])
+signals = arrays(float, st.tuples(st.integers(1, 6), st.integers(1, 3)), elements=numbers)
+
+
+@given(signals)
+def test_what_an_environment_shows_is_finite_and_gives_the_raw_signals_back(signal):
+    shown = ShownSignals.fit(signal)
+    seen = shown.show(signal)
+    assert np.isfinite(seen).all() and seen.shape[-1] == shown.width
+    low, high = shown.bounds(signal)
+    assert ((seen >= low) & (seen <= high)).all()
+    np.testing.assert_array_equal(shown.raw(seen), signal)
+
+
+@given(signals)
+def test_finite_signals_keep_their_order_and_infinite_ones_lie_beyond_all(signal):
+    finite = SignalRange.fit(signal).finite(signal)
+    for column, raw in zip(finite.T, signal.T, strict=True):
+        there = ~np.isnan(raw)
+        assert np.isfinite(column[there]).all() and np.isnan(column[~there]).all()
+        np.testing.assert_array_equal(
+            np.sign(np.subtract.outer(column[there], column[there])),
+            np.sign(np.subtract.outer(np.clip(raw[there], -1e300, 1e300),
+                                      np.clip(raw[there], -1e300, 1e300))),
+        )  # fmt: skip
+
+
+@given(numbers, numbers)
+def test_a_cut_lies_between(one, other):
+    low, high = sorted((one, other))
+    if low < high:
+        cut = between(np.array(low), np.array(high))
+        assert np.isfinite(cut) and low < cut <= high
+
+
+# -- observation models -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("binning", ["quantile", "uniform", "supervised"])
+def test_a_missing_symbols_likelihood_is_its_smoothed_frequency_given_the_score(binning):
+    replay = noisy()
+    level, silent = replay.score[:, 0].astype(int), np.isnan(replay.signal[:, 0, 0])
+    problem = problem_of(replay, observation=Histogram(bins=4, binning=binning, smoothing=2.0))
+    symbol = problem.symbols(0, np.array([[NAN]]))[0]
+    assert symbol == problem.n_symbols - 1 == 4
+    used = len(problem.observation.edges_[0]) + 2
+    pooled = (silent.sum() + 0.5) / (len(silent) + 0.5 * used)
+    for k in (0, 1):
+        of_level = level == k
+        expected = (silent[of_level].sum() + 2 * pooled) / (of_level.sum() + 2)
+        found = problem.likelihood[0, problem.score[:, 0] == k, symbol]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert np.isnan(problem.representative[0, symbol]).all()
+
+
+@pytest.mark.parametrize("kind", DENSITIES)
+@pytest.mark.parametrize("conditioning", ["own", "joint"])
+def test_densities_have_a_point_mass_for_missing_signals(kind, conditioning):
+    replay = noisy()
+    model = kind(bins=4, conditioning=conditioning)
+    problem = problem_of(replay, observation=model)
+    symbol = problem.symbols(1, np.array([[NAN]]))[0]
+    np.testing.assert_allclose(
+        model.density(1, np.array([[NAN]]))[0], problem.likelihood[1, :, symbol]
+    )
+    # What is left integrates to the rest, and half of the missing lies where the draws say.
+    grid = np.linspace(-16, 16, 4001)
+    density = model.density(1, model.scale_[1].inverse(grid)[:, None])
+    mass = np.trapezoid(density, grid, axis=0)
+    np.testing.assert_allclose(mass, 1 - problem.likelihood[1, :, symbol], atol=0.02)
+    vectors = np.arange(len(problem.prior)).repeat(2000)
+    uniform = np.tile((np.arange(2000) + 0.5) / 2000, len(problem.prior))[:, None]
+    drawn = np.isnan(model.sample(1, vectors, uniform)[:, 0]).reshape(-1, 2000).mean(axis=1)
+    np.testing.assert_allclose(drawn, problem.likelihood[1, :, symbol], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "observation",
+    [
+        Histogram(missing=True),
+        Histogram(missing=True, conditioning="joint"),
+        KernelDensity(missing=True),
+        Merged(Histogram(missing=True)),
+    ],
+)
+def test_a_missing_signal_that_training_never_showed_is_possible_and_says_nothing(observation):
+    replay = noisy(missing=0.0)
+    problem = problem_of(replay, observation=observation)
+    history = History(
+        np.zeros(1, int),
+        np.zeros(1, int),
+        np.array([[True, False, False]]),
+        np.array([[True, False, False]]),
+        np.full((1, 3, 1), NAN),
+    )
+    code = problem.encode(history)
+    np.testing.assert_allclose(problem.belief(code)[0], problem.prior, rtol=1e-12)
+    assert 0 < problem.joint(code).sum() < 0.01
+    np.testing.assert_allclose(problem.likelihood.sum(axis=2), 1)
+
+
+def test_a_symbol_is_reserved_only_where_missing_signals_come():
+    replay = noisy(missing=0.0)
+    model = Histogram(bins=4)
+    assert problem_of(replay, observation=model).n_symbols == 4
+    # One that comes all the same is taken for the bin that says least.
+    ratio = model.likelihood[0].max(axis=0) / model.likelihood[0].min(axis=0)
+    assert model.symbols(0, np.array([[NAN]]))[0] == ratio.argmin()
+
+
+def test_a_missing_part_of_several_signals_is_learned_from():
+    replay = noisy(missing=0.0)
+    rng = np.random.default_rng(5)
+    hole = rng.random(replay.score.shape) < 0.8 * (1 - replay.score)  # says: wrong
+    second = np.where(hole, NAN, rng.random(replay.score.shape))
+    both = replace(replay, signal=np.stack([replay.signal[..., 0], second], axis=2))
+    for model in (Product(Histogram(bins=3)), Merged(Histogram(bins=4))):
+        problem = problem_of(both, observation=model)
+        belief = [
+            problem.likelihood[0][:, problem.symbols(0, np.array([[0.5, value]]))[0]]
+            for value in (0.5, NAN)
+        ]
+        right = problem.score[:, 0] == 1
+        odds = [(b * problem.prior)[right].sum() / (b * problem.prior).sum() for b in belief]
+        assert odds[1] < odds[0] - 0.2
+        problem.symbols(0, np.array([[NAN, NAN]]))
+
+
+def test_a_calibration_reads_what_is_there_and_what_is_not():
+    rng = np.random.default_rng(0)
+    score = (rng.random(800) < 0.5).astype(float)
+    signal = np.column_stack([score + rng.normal(size=800), rng.random(800)])
+    signal[score == 0, 1] = np.where(rng.random((score == 0).sum()) < 0.7, NAN, 0.5)
+    signal[:5] = NAN
+    calibration, held_out = Calibrator().fit(signal, score)
+    assert np.isnan(held_out[:5]).all() and np.isfinite(held_out[5:]).all()
+    with_it, without, nothing = calibration(np.array([[0.5, 0.5], [0.5, NAN], [NAN, NAN]]))
+    assert without < with_it - 0.2 and np.isnan(nothing)
+
+
+def test_an_affordable_first_buys_the_second_where_the_first_says_nothing():
+    log = log_of(600, split=(1, 0, 0))
+    cheap = np.where(np.arange(600)[:, None] % 3 == 0, NAN, log.signals["dull"])
+    log = replace(log, signals={"cheap": cheap, "sharp": log.signals["sharp"]})
+    verifier = fitted(AffordableFirst(LoggedSignal("cheap"), LoggedSignal("sharp")), log)
+    silent = np.isnan(cheap)
+    np.testing.assert_allclose(paid(verifier, log)[silent], log.signal_costs["sharp"][silent])
+    assert np.isfinite(emitted(verifier, log)).all()
+    merge = fitted(
+        CalibratedMerge({"a": LoggedSignal("cheap"), "b": LoggedSignal("sharp")}), log
+    )
+    assert np.isfinite(emitted(merge, log)).all()
+    side = SideBySide({"a": LoggedSignal("cheap"), "b": LoggedSignal("sharp")})
+    assert np.isnan(emitted(side, log)[0, :, 0]).all()
+
+
+# -- solvers ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", LEARNERS, ids=name_of)
+@pytest.mark.parametrize("verify", [False, True])
+def test_where_missing_tells_all_every_learner_finds_the_optimum(solver, verify):
+    replay = telling()
+    problem = problem_of(replay, Rules(2, verify=verify))
+    (policy,) = solver.solve_frontier(problem, [0.3], replay)
+    got = returns(evaluate(policy, replay), problem)
+    wrong = np.isnan(replay.signal[:, 0, 0])
+    np.testing.assert_allclose(got, np.where(wrong, 1 - 0.3 * 1.1, 1 - 0.3 * 0.1))
+
+
+@pytest.mark.parametrize("solver", LEARNERS, ids=name_of)
+def test_signals_missing_at_random_change_no_decision_on_the_others(solver):
+    whole = noisy(300, missing=0.0)
+    silent = replace(whole, signal=np.full_like(whole.signal, NAN), rollouts=None)
+    both = Replay(
+        *(
+            np.concatenate([getattr(part, name) for part in (whole, silent)])
+            for name in ("score", "call_cost", "verify_cost", "signal")
+        )
+    )
+    plain, mixed = (problem_of(replay, price=0.5) for replay in (whole, both))
+    (one,) = solver.solve_frontier(plain, [0.5], whole)
+    (other,) = solver.solve_frontier(mixed, [0.5], both)
+    apart = evaluate(one, whole).answer != evaluate(other, whole).answer
+    # Twice the queries: folds and smoothing differ, exact cuts do not.
+    assert apart.mean() <= (0.0 if isinstance(solver, Threshold | Margin) else 0.1)
+
+
+@pytest.mark.parametrize("solver", LEARNERS, ids=name_of)
+def test_decisions_on_missing_signals_do_not_depend_on_the_batch(solver):
+    replay = noisy(200)
+    problem = problem_of(replay, price=0.5)
+    (policy,) = solver.solve_frontier(problem, [0.5], replay)
+    history = History.start(np.arange(200), 3, 1)
+    called = np.tile([True, False, False], (200, 1))
+    signal = np.where(called[..., None], replay.signal, NAN)
+    history = replace(history, stage=np.zeros(200, int), called=called, verified=called,
+                      signal=signal)  # fmt: skip
+    together = policy.act(history)
+    order = np.random.default_rng(0).permutation(200)
+    np.testing.assert_array_equal(policy.act(history.take(order)), together[order])
+    for row in range(0, 200, 20):
+        assert policy.act(history.take(np.array([row])))[0] == together[row]
+
+
+@pytest.mark.parametrize("solver", [Exact(), *RAW[:-1]], ids=name_of)
+@pytest.mark.parametrize("binning", ["quantile", "supervised"])
+def test_minus_infinity_is_any_very_low_number_to_what_ranks(solver, binning):
+    replay = noisy(300, missing=0.1)
+    low = replay.signal < np.nanquantile(replay.signal, 0.1)
+    outcome = []
+    for least in (-INF, -1e6):
+        shown = replace(replay, signal=np.where(low, least, replay.signal))
+        problem = problem_of(shown, observation=Histogram(4, binning), price=0.5)
+        (policy,) = solver.solve_frontier(problem, [0.5], shown)
+        outcome.append(evaluate(policy, shown))
+    np.testing.assert_array_equal(outcome[0].answer, outcome[1].answer)
+    np.testing.assert_array_equal(outcome[0].cost, outcome[1].cost)
+
+
+def test_plus_infinity_is_the_highest_signal():
+    replay = telling()
+    replay = replace(replay, signal=np.where(np.isnan(replay.signal), INF, replay.signal))
+    problem = problem_of(replay)
+    policy = AutoMixDoubleThreshold().solve(problem, replay)
+    wrong = replay.signal[:, 0, 0] == INF
+    np.testing.assert_array_equal(evaluate(policy, replay).answer, wrong)
+
+
+def test_simulated_queries_keep_the_share_of_missing_and_infinite_signals():
+    replay = noisy(400)
+    replay = replace(replay, signal=np.where(replay.signal < 0.3, -INF, replay.signal))
+    drawn = simulated(replay, 4000, 3, np.random.default_rng(0)).signal[:, :-1]
+    logged = replay.signal[:, :-1]
+    for odd in (np.isnan, np.isinf):
+        np.testing.assert_allclose(
+            odd(drawn).mean(axis=(0, 2)), odd(logged).mean(axis=(0, 2)), atol=0.06
+        )
+
+
+def test_raw_signal_search_updates_its_belief_by_the_point_mass():
+    replay = telling()
+    problem = ContinuousPOMDP.of(problem_of(replay, observation=KernelDensity()))
+    called = np.array([[True, False]])
+    history = History(np.zeros(1, int), np.zeros(1, int), called, called, np.full((1, 2, 1), NAN))
+    assert problem.posterior(history)[0] @ problem.score[:, 0] < 0.02
+
+
+# -- environments -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rules", [Rules(3), Rules(3, skip=True, free_start=True, verify=True)])
+def test_environments_show_finite_numbers_and_equal_the_batch(rules):
+    replay = noisy(40)
+    replay = replace(replay, signal=np.where(replay.signal < 0.3, -INF, replay.signal))
+    problem = problem_of(replay, rules)
+    policy = Exact().solve(problem)
+    expected = evaluate(policy, replay)
+    env = RoutingEnv(replay, problem=problem)
+    many = RoutingVectorEnv(40, replay, problem=problem)
+    together, _ = many.reset(seed=0, options={"query": np.arange(40)})
+    for query in range(40):
+        observation, _ = env.reset(seed=0, options={"query": query})
+        np.testing.assert_array_equal(observation, together[query])
+        done, info = False, {}
+        while not done:
+            assert env.observation_space.contains(observation)
+            history = env.setting.history(observation[None])
+            np.testing.assert_array_equal(env.setting.observed(history)[0], observation)
+            seen = history.verified[0]
+            np.testing.assert_array_equal(history.signal[0, seen], replay.signal[query, seen])
+            action = policy.act(replace(history, query=np.array([query])))[0]
+            observation, _, done, _, info = env.step(action)
+        assert info["answer"] == expected.answer[query]
+        assert info["cost"] == pytest.approx(expected.cost[query])
+
+
+# -- logs -------------------------------------------------------------------------------------------
+
+
+def test_a_verification_that_says_nothing_and_logs_no_cost_is_free():
+    log = log_of(50)
+    hole = np.zeros(log.score.shape, dtype=bool)
+    hole[3, 0] = True
+    log = replace(
+        log,
+        signals={"sharp": np.where(hole, NAN, log.signals["sharp"])},
+        signal_costs={"sharp": np.where(hole, NAN, log.signal_costs["sharp"])},
+    )
+    model = CostModel()
+    verifier = LoggedSignal("sharp")
+    replay = make_replay(log, verifier, model, model.fit(log, paid(verifier, log)))
+    assert replay.verify_cost[3, 0] == 0 and np.isnan(replay.signal[3, 0, 0])
