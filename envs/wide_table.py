@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from envs.calls_table import align, in_unit_interval, signal_columns
+from envs.ranges import Names, Text
 from envs.rollouts import FloatArray, Rollouts, RolloutsError
 from envs.table_files import column, numbers, read_table, row_names, texts
 
@@ -21,9 +22,7 @@ _ANSWER, _COST = "|model_response", "|total_cost"
 _PICKLES = (".pkl", ".pickle")
 
 
-def routerbench(
-    path: str, models: Sequence[str] | None = None, dataset: str | None = None
-) -> Rollouts:
+def routerbench(path: Text, models: Names | None = None, dataset: Text | None = None) -> Rollouts:
     """RouterBench's wide table (arXiv 2403.12031), one row a query.
 
     Columns: ``prompt``, ``eval_name`` (the data set) and, for each model, ``MODEL`` (its score),
@@ -89,7 +88,7 @@ def _chargeable(costs: FloatArray) -> NDArray[np.bool_]:
     return (costs >= 0) & (costs < np.inf)
 
 
-def votes(path: str, models: Sequence[str] | None = None, column: str = "votes") -> Rollouts:
+def votes(path: Text, models: Names | None = None, column: Text = "votes") -> Rollouts:
     """A calls table (`envs.calls_table`) with a list of sampled answers in each row.
 
     The list is one of texts (parquet, JSON lines) or a JSON list (CSV). Answers are compared

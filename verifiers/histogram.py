@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, get_args
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.checks import check_settings
+from envs.ranges import Positive, Symbols
 from verifiers.binning import Binning, inner_edges
 
 FloatArray = NDArray[np.float64]
@@ -40,17 +42,17 @@ class Histogram:
         ValueError: a value out of its range, with the key.
     """
 
-    bins: int = 8
+    bins: Symbols = 8
     binning: Binning = "quantile"
     conditioning: Conditioning = "own"
-    smoothing: float = 2.0
-    shrinkage: float = 16.0
+    smoothing: Positive = 2.0
+    shrinkage: Positive = 16.0
     edges_: list[FloatArray] = field(init=False, repr=False)
     likelihood: FloatArray = field(init=False, repr=False)
     representative: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_settings(self, binning=Binning, conditioning=Conditioning)
+        check_settings(self, "observation")
 
     @property
     def n_symbols(self) -> int:
@@ -111,20 +113,6 @@ class Histogram:
         fallback = np.full(self.bins, signal.max())
         fallback[: len(edges) + 1] = np.concatenate([[signal.min()], edges])
         return medians(signal, symbol, fallback)
-
-
-def check_settings(observation: Any, **literals: Any) -> None:
-    """Raise ValueError for ``bins``, ``smoothing`` or ``shrinkage`` out of range, and for a word
-    that is none of its ``Literal``; the message names the key."""
-    if observation.bins < 1:
-        raise ValueError(f"observation.bins is {observation.bins}: expected at least 1")
-    for key, literal in literals.items():
-        value, allowed = getattr(observation, key), get_args(literal)
-        if value not in allowed:
-            raise ValueError(f"observation.{key} is {value!r}: expected one of {allowed}")
-    for key in ("smoothing", "shrinkage"):
-        if not 0 < getattr(observation, key) < np.inf:
-            raise ValueError(f"observation.{key} is {getattr(observation, key)}: expected > 0")
 
 
 def medians(signal: FloatArray, symbol: IntArray, fallback: FloatArray) -> FloatArray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +101,7 @@ class Profile:
         return np.array([score.mean for score in self.scores])
 
 
-def simulate(profile: Profile, n: int | Mapping[str, int], seed: int) -> Rollouts:
+def simulate(profile: Profile, n: int | Mapping[Any, int], seed: int) -> Rollouts:
     """Draw queries from a profile: scores and signals vary, costs are their means.
 
     The draws of a split depend on the seed and the split's name alone: another size of "train"
