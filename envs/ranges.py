@@ -93,13 +93,25 @@ class Distinct:
 
 @dataclass(frozen=True)
 class Ordered:
-    """Entries that never fall."""
+    """Entries that never fall.
+
+    Attributes:
+        said: the whole list in words; None to say of what entries it is.
+        strictly: no entry is like the one before it.
+    """
+
+    said: str | None = None
+    strictly: bool = False
+
+    @property
+    def whole(self) -> bool:
+        return self.said is not None
 
     def holds(self, value: Sequence[Any]) -> bool:
-        return all(a <= b for a, b in itertools.pairwise(value))
+        return all(a < b or (a == b and not self.strictly) for a, b in itertools.pairwise(value))
 
     def __str__(self) -> str:
-        return "in rising order"
+        return self.said or "in rising order"
 
 
 @dataclass(frozen=True)

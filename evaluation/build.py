@@ -19,7 +19,7 @@ from envs.checks import declared, fault, nearest, shown
 _OWN = ("_target_", "_args_", "_convert_", "_recursive_", "_partial_")
 
 
-def build(config: DictConfig, group: str, role: Any = Any) -> Any:
+def build(config: DictConfig, group: str, role: Any = object) -> Any:
     """Instantiates ``config._target_`` with its other keys.
 
     Args:
@@ -70,7 +70,7 @@ def fault_of_target(value: Any, role: Any, key: str) -> str | None:
 
     Args:
         value: of the configuration.
-        role: the class that it must build; `typing.Any` for any.
+        role: the class that it must build; object for any.
         key: what the message calls it.
     """
     kind = getattr(role, "__name__", "object")

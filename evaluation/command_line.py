@@ -109,31 +109,34 @@ def _text(error: BaseException) -> str:
 
 
 def _of_hydra(error: Any) -> str:
-    """Hydra's own errors, which are several lines of which the first says what is wrong."""
+    """Hydra's own errors, which are several lines about itself."""
     from envs.checks import nearest
 
     if options := getattr(error, "options", None):
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        known = ", ".join(sorted(options))
-        return (
-            f"{group}={option}: no such option, expected one of {known}{nearest(option, options)}"
+        close = nearest(option, options)
+        return f"{group}={option}: no such option{close}, expected one of " + ", ".join(
+            sorted(options)
         )
     if override := getattr(error, "override", None):
-        said = str(error.message if hasattr(error, "message") else error).splitlines()[0]
-        return (
-            f"{override}: cannot be read, {said} (quote what has special characters: KEY='\"…\"')"
-        )
-    lines = [line.strip() for line in str(error).splitlines()]
+        said = str(getattr(error, "message", error)).splitlines()[0]
+        return f"{override}: cannot be read, {said} (expected KEY=VALUE, or KEY='\"…\"' to quote)"
     cause = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = lines[: next((i for i, line in enumerate(lines) if line.startswith("Config se")), None)]
     for line in str(cause or "").splitlines():
-        if "full_key" not in line and "object_type" not in line and line.strip() not in lines:
+        if not re.match(r"\s*(full_key|object_type|reference_type)", line):
             lines.append(line.strip())
-    ends = next((i for i, line in enumerate(lines) if line.startswith("Config search")), None)
-    shown = [line for line in lines[:ends] if line and not line.startswith("See http")]
+    shown = "; ".join(line.rstrip(".") for line in dict.fromkeys(lines) if line)
     parent = getattr(cause, "parent_node", None)
-    missing = re.search(r"Could not override '(?:.*\.)?(\w+)'", lines[0]) if lines else None
-    close = nearest(missing[1], map(str, parent)) if missing and parent is not None else ""
-    return "; ".join(shown) + close
+    if missing := re.match(r"Could not override '((?:.*\.)?(\w+))'", shown):
+        close = nearest(missing[2], map(str, parent or ()))
+        return f"{missing[1]} is no setting{close}; to add one, write +{missing[1]}=VALUE"
+    if there := re.match(r"Could not append to config. An item is already at '(.*?)'", shown):
+        return f"{there[1]} is set already: write {there[1]}=VALUE, without +"
+    if "group override must be" in shown:
+        return f"{shown}: expected GROUP=OPTION"
+    return shown
 
 
 def _file_of(error: BaseException) -> str | None:

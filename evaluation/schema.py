@@ -97,6 +97,11 @@ class Evaluation(Group):
     floors: Annotated[Sequence[Annotated[float, Range(0, 100)]], Distinct()]
 
 
+class Logs:
+    """One log or several, as `evaluation.prepare.load_logs` reads them: ``dataset`` and ``profile``
+    may be lists, and ``dataset: null`` is every one that there is."""
+
+
 class Judged(Group):
     """What train.py and verifiers.py have in common."""
 
@@ -120,6 +125,7 @@ class Train(Judged):
 
 
 class Study(Judged):
+    rollouts: Logs  # type: ignore[assignment]
     verifiers: Mapping[Text, Verifier]
     bins: Annotated[int, Range(1, 10_000)]
     shuffles: Annotated[int, Range(0, 10_000)]
@@ -190,4 +196,21 @@ def _of_group(value: Any, kind: Any, key: str) -> str | None:
         if not isinstance(value, Mapping):
             return f"{key} is {value!r}: expected its keys, {', '.join(get_type_hints(kind))}"
         return next((said for _, said in _faults(value, kind, f"{key}.")), None)
+    if kind is Logs:
+        said = (fault_of_target(log, Rollouts, key) for log in _single_logs(value))
+        return next(filter(None, said), None)
     return fault_of_target(value, kind, key)
+
+
+def _single_logs(value: Any) -> list[Any]:
+    """Nodes of one log each; any name stands for all data sets."""
+    if not isinstance(value, Mapping):
+        return [value]
+    if value.get("dataset", "") is None:
+        without = {name: one for name, one in value.items() if name != "dataset"}
+        named = {**value, "dataset": "all"}
+        value = without if fault_of_target(named, Rollouts, "") else named
+    for name in ("dataset", "profile"):
+        if isinstance(several := value.get(name), list) and several:
+            return [{**value, name: one} for one in several]
+    return [value]
