@@ -59,7 +59,8 @@ def reported(log: Path | None = None) -> Iterator[None]:
 
 def failed_run(error: Exception, log: Path, overrides: str) -> FailedRun:
     """Why a run of a sweep failed; its traceback goes to ``log``."""
-    return FailedRun(explained(error) + _kept(error, log, overrides))
+    kept = _kept(error, log, overrides)
+    return FailedRun(explained(error) + ("" if _is_expected(error) else kept))
 
 
 def explained(error: BaseException) -> str:
@@ -86,10 +87,13 @@ def _is_expected(error: BaseException) -> bool:
     from omegaconf.errors import OmegaConfBaseException
 
     kinds = (ValueError, OSError, ImportError, HydraException, OmegaConfBaseException)
-    known = isinstance(error, kinds) or type(error).__module__.startswith("yaml.")
-    return known and not any(
+    return (isinstance(error, kinds) or _is_of_yaml(error)) and not any(
         _is_users(frame) for frame, _ in traceback.walk_tb(error.__traceback__)
     )
+
+
+def _is_of_yaml(error: BaseException) -> bool:
+    return type(error).__module__.startswith("yaml.")
 
 
 def _text(error: BaseException) -> str:
@@ -103,7 +107,7 @@ def _text(error: BaseException) -> str:
         return f"{error.strerror}: {file}" if file else error.strerror
     text = " ".join(str(error).split())
     name = type(error).__name__
-    if isinstance(error, ValueError | OSError | ImportError) or name.endswith("YAMLError"):
+    if isinstance(error, ValueError | OSError | ImportError) or _is_of_yaml(error):
         return text or name
     return f"{name}: {text}" if text else name
 

@@ -32,7 +32,9 @@ class SweepProgress(Callback):
         folder = _folder(config)
         rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        self._bar = _Bar(folder, _count(config))
+        swept = sweep_overrides(config)
+        self._swept = {override.get_key_element() for override in swept}
+        self._bar = _Bar(folder, prod(len(list(each.sweep_string_iterator())) for each in swept))
         self._bar.start()
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
@@ -51,8 +53,13 @@ class SweepProgress(Callback):
         self._bar.stop()
         rmtree(_folder(config), ignore_errors=True)
         if failed := self._bar.failed:
-            which = ", ".join(line.partition(": ")[0].removeprefix("FAILED ") for line in failed)
+            which = ", ".join(self._told_apart(line) for line in failed)
             sys.exit(f"error: {len(failed)} of {self._bar.seen} runs failed: {which}")
+
+    def _told_apart(self, line: str) -> str:
+        """What of a failed run's overrides is not the same for the whole sweep."""
+        overrides = line.partition(": ")[0].removeprefix("FAILED ").split()
+        return " ".join(one for one in overrides if one.split("=")[0] in self._swept)
 
 
 class _Bar(threading.Thread):
@@ -102,10 +109,3 @@ def sweep_overrides(config: DictConfig) -> list[Override]:
     ]
     overrides = OverridesParser.create().parse_overrides(arguments)
     return [override for override in overrides if override.is_sweep_override()]
-
-
-def _count(config: DictConfig) -> int:
-    """How many jobs Hydra's basic sweeper makes of a configuration."""
-    return prod(
-        sum(1 for _ in override.sweep_string_iterator()) for override in sweep_overrides(config)
-    )

@@ -159,15 +159,18 @@ class Collect(Group):
     seed: Seed
 
 
-def check(config: DictConfig, schema: type[Group]) -> None:
+def check(config: DictConfig | Mapping[str, Any], schema: type[Group]) -> None:
     """Raise ValueError for the first key of a configuration that holds what it must not."""
     for _, said in faults(config, schema):
         raise ValueError(said)
 
 
-def faults(config: DictConfig, schema: type[Group]) -> Iterator[tuple[str, str]]:
+def faults(
+    config: DictConfig | Mapping[str, Any], schema: type[Group]
+) -> Iterator[tuple[str, str]]:
     """Every top-level key that holds what it must not, with what is wrong."""
-    values = {str(key): value for key, value in plain(config).items() if key != "hydra"}
+    container = plain(config) if isinstance(config, DictConfig) else config
+    values = {str(key): value for key, value in container.items() if key != "hydra"}
     yield from _faults(values, schema, "")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,22 +29,15 @@ def composed(name: str, *overrides: str) -> DictConfig:
         return compose(name, [*GIVEN.get(name, []), *overrides])
 
 
-def groups_of(name: str) -> list[str]:
-    config = compose_with_choices(name)
-    return [group for group in config.hydra.runtime.choices if "/" not in group]
-
-
-def compose_with_choices(name: str) -> DictConfig:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(name, GIVEN.get(name, []), return_hydra_config=True)
-
-
+# Each group with the configuration that it belongs to.
+GROUPS = {
+    path.name: "collect" if path.name in ("scoring", "policy") else "train"
+    for path in sorted(CONF.iterdir())
+    if path.is_dir() and path.name not in ("hydra", "experiment")
+}
 OPTIONS = [
     (name, group, path.stem)
-    for name in SCHEMAS
-    for group in groups_of(name)
-    if group not in ("hydra", "experiment")
+    for group, name in GROUPS.items()
     for path in sorted((CONF / group).glob("*.yaml"))
 ]
 EXPERIMENTS = [path.stem for path in sorted((CONF / "experiment").glob("*.yaml"))]
@@ -67,9 +61,22 @@ def test_every_option_passes_and_every_key_of_it_is_declared(name, group, option
     config = with_needed(composed(name, f"{group}={option}"))
     check(config, SCHEMAS[name])
     values = plain(config)
-    # verifiers.py hands dataset over to those readers that take one.
-    exempt = {"rollouts.dataset"} if name == "verifiers" else set()
-    assert set(undeclared(values, SCHEMAS[name], "")) <= exempt
+    assert list(undeclared(values, SCHEMAS[name], "")) == []
+
+
+def test_every_key_of_the_other_configurations_is_declared():
+    values = base("collect", "+verifier@verifiers.p_true=p_true")
+    check(values, Collect)
+    assert list(undeclared(values, Collect, "")) == []
+    values = base("verifiers", "+verifier@verifiers.length=column")
+    check(values, Study)
+    # It hands dataset over to those readers that take one.
+    assert list(undeclared(values, Study, "")) == ["rollouts.dataset"]
+    several = changed(values, "rollouts.profile", ["mmlu", "gsm8k"])
+    check(several, Study)
+    assert "rollouts.profile is 3: " in refused(
+        changed(values, "rollouts.profile", ["mmlu", 3]), Study
+    )
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -208,7 +215,7 @@ train solver=static: solver.model=-1 solver.model=1.5 solver.model=small
 train solver=threshold: solver.sweeps=0 solver.sweeps=x
 train tracker=wandb: tracker.mode=loud tracker.project='' tracker.project=a/b tracker.project=3
 train tracker=wandb: tracker.entity=3 tracker.entity=''
-verifiers: bins=0 bins=x shuffles=-1 shuffles=x likelihoods=maybe verifiers=3 seed=x out=3
+verifiers: bins=0 bins=x shuffles=-1 shuffles=x likelihoods=maybe verifiers=3 out=3
 verifiers: sweep=null evaluation.level=x
 collect: questions=3 models=null models=3 judges=3 prices=3 limit=0 limit=x out=3 out=null
 collect: table=calls.txt table=../x.csv table=a/b.csv table=null only_complete=maybe prompt=3
@@ -227,16 +234,16 @@ CASES = [
 ]
 
 
-def refused(config: DictConfig, schema: type[Group]) -> str:
+def refused(config: Mapping[str, Any], schema: type[Group]) -> str:
     with pytest.raises(ValueError, match=r"expected|is no setting") as error:
         check(config, schema)
     return str(error.value)
 
 
-def changed(config: DictConfig, key: str, value: Any) -> dict[str, Any]:
-    OmegaConf.set_struct(config, False)
-    OmegaConf.update(config, key, value, merge=False)
-    return config
+def changed(config: dict[Any, Any], key: str, value: Any) -> dict[Any, Any]:
+    """A copy with another value under a dotted key."""
+    first, _, rest = key.partition(".")
+    return config | {first: changed(config[first], rest, value) if rest else value}
 
 
 def parsed(argument: str) -> tuple[str, Any]:
@@ -247,20 +254,19 @@ def parsed(argument: str) -> tuple[str, Any]:
     return override.key_or_group, getattr(value, "text", value)
 
 
-BASES: dict[tuple[str, ...], DictConfig] = {}
+@functools.cache
+def base(name: str, *options: str) -> dict[Any, Any]:
+    return plain(with_needed(composed(name, *options)))
 
 
 @pytest.mark.parametrize(("head", "argument"), CASES, ids=[f"{h[-1]}-{a}" for h, a in CASES])
 def test_a_bad_value_is_named_with_its_key_and_what_is_expected(head, argument):
-    import copy
-
     name, *options = head
-    if (name, *options) not in BASES:
-        BASES[(name, *options)] = with_needed(composed(name, *options))
-    config = copy.deepcopy(BASES[(name, *options)])
     key, value = parsed(argument)
-    said = refused(changed(config, key, value), SCHEMAS[name])
-    assert re.match(rf"(a name in )?{re.escape(key)}(\[\d+\]|\.\w+)* is .*: expected ", said), said
+    said = refused(changed(base(name, *options), key, value), SCHEMAS[name])
+    # rollouts.seed and others are references to seed.
+    place = rf"(a name in )?(\w+\.)?{re.escape(key)}(\[\d+\]|\.\w+)*"
+    assert re.match(rf"{place} is .*: expected ", said), said
     assert "\n" not in said
 
 
@@ -292,7 +298,7 @@ def test_every_key_has_a_wrong_type_and_a_value_out_of_range_in_the_table():
 )
 def test_an_unknown_key_is_named_with_what_may_be_meant(key, value, message):
     with pytest.raises(ValueError, match=message):
-        check(changed(composed("train"), key, value), Train)
+        check(changed(base("train"), key, value), Train)
 
 
 def test_what_is_not_set_is_asked_for():
@@ -304,11 +310,11 @@ def test_what_is_not_set_is_asked_for():
     with pytest.raises(ValueError, match="solver is not set: give solver=VALUE"):
         check(DictConfig({key: config[key] for key in config if key != "solver"}), Train)
     with pytest.raises(ValueError, match="seed: Interpolation key 'nope' not found"):
-        check(changed(composed("train"), "seed", "${nope}"), Train)
+        check(composed("train", "seed=${nope}"), Train)
 
 
 def test_a_value_that_may_be_a_secret_is_not_shown():
-    config = changed(composed("train"), "solver.api_key", "LEAKED")
+    config = changed(base("train"), "solver.api_key", "LEAKED")
     config = changed(config, "tracker", {"api_key": "LEAKED"})
     assert "LEAKED" not in refused(config, Train)
 
@@ -317,6 +323,6 @@ def test_an_output_folder_that_is_a_file_is_refused_before_anything_is_written(t
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(ValueError, match=r"out is .*: expected a folder, or the path of one"):
-            check(changed(composed("train"), "out", str(out)), Train)
-    check(changed(composed("train"), "out", str(tmp_path / "new" / "deep")), Train)
+            check(changed(base("train"), "out", str(out)), Train)
+    check(changed(base("train"), "out", str(tmp_path / "new" / "deep")), Train)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
