@@ -75,20 +75,18 @@ def check_settings(settings: Any, group: str) -> None:
     fields = {field.name for field in dataclasses.fields(settings)}
     cls: Callable[..., Any] = type(settings)
     for name, kind in declared(cls).kinds.items():
-        if name in fields and (
-            said := fault(getattr(settings, name), kind, f"{group}.{name}", lambda *_: None)
-        ):
+        if name in fields and (said := fault(getattr(settings, name), kind, f"{group}.{name}")):
             raise ValueError(said)
 
 
-def fault(value: Any, kind: Any, key: str, other: Other) -> str | None:
+def fault(value: Any, kind: Any, key: str, other: Other = lambda *_: None) -> str | None:
     """What is wrong with a value, naming key, value and what is expected; None if nothing is.
 
     Args:
         value: of a setting.
         kind: its annotation.
         key: what the message calls it.
-        other: judges what is of a class of its own.
+        other: judges what is of a class of its own; by default nothing is wrong with that.
     """
     if kind is Any:
         return None

@@ -38,4 +38,4 @@ _SECRET = re.compile(
     r"pass(word|wd|phrase)|secret|credential|(api|access|private)_?key|authorization|bearer"
 )
 # Ambiguous alone: a token may be a secret or a unit of text, whose counts and prices are numbers.
-_SECRET_IF_TEXT = re.compile(r"(^|_)(key|token|auth|pwd)s?$")
+_SECRET_IF_TEXT = re.compile(r"(^|_)(?<!max_)(key|token|auth|pwd)s?$")

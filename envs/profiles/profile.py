@@ -91,8 +91,13 @@ class Profile:
             ("signal_cost", self.signal_cost),
             ("latency", self.latency),
         ):
-            if costs is not None and (costs < 0).any():
-                raise ValueError(f"{label} of model {self.models[np.argmax(costs < 0)]!r} is < 0")
+            # NaN stands for a cost that is not known.
+            if costs is not None and ((costs < 0) | np.isinf(costs)).any():
+                i = int(np.argmax((costs < 0) | np.isinf(costs)))
+                raise ValueError(
+                    f"{label} of model {self.models[i]!r} is {costs[i]:g}: expected a "
+                    "finite number >= 0"
+                )
         _check_correlation(self.correlation, N + sum(one is not None for one in self.signals))
 
     @property

@@ -56,11 +56,15 @@ def with_needed(config: DictConfig) -> DictConfig:
     return config
 
 
+@functools.cache
+def base(name: str, *options: str) -> dict[Any, Any]:
+    return plain(with_needed(composed(name, *options)))
+
+
 @pytest.mark.parametrize(("name", "group", "option"), OPTIONS)
 def test_every_option_passes_and_every_key_of_it_is_declared(name, group, option):
-    config = with_needed(composed(name, f"{group}={option}"))
-    check(config, SCHEMAS[name])
-    values = plain(config)
+    values = base(name, f"{group}={option}")
+    check(values, SCHEMAS[name])
     assert list(undeclared(values, SCHEMAS[name], "")) == []
 
 
@@ -252,11 +256,6 @@ def parsed(argument: str) -> tuple[str, Any]:
     (override,) = OverridesParser.create().parse_overrides([argument])
     value = override.value()
     return override.key_or_group, getattr(value, "text", value)
-
-
-@functools.cache
-def base(name: str, *options: str) -> dict[Any, Any]:
-    return plain(with_needed(composed(name, *options)))
 
 
 @pytest.mark.parametrize(("head", "argument"), CASES, ids=[f"{h[-1]}-{a}" for h, a in CASES])
