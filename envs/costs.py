@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.checks import check_settings
+from envs.ranges import Range
 from envs.rollouts import Rollouts
 
 FloatArray = NDArray[np.float64]
@@ -57,16 +59,11 @@ class CostModel:
         ValueError: ``ratio < 1``, or ``verifier`` neither "logged" nor a share >= 0.
     """
 
-    ratio: float | None = None
-    verifier: Literal["logged"] | float = "logged"
+    ratio: Annotated[float, Range(1, 1e9)] | None = None
+    verifier: Literal["logged"] | Annotated[float, Range(0, 1e9)] = "logged"
 
     def __post_init__(self) -> None:
-        if self.ratio is not None and not (1 <= self.ratio < np.inf):
-            raise ValueError(f"costs.ratio is {self.ratio}: expected a number >= 1, or null")
-        if isinstance(self.verifier, str) and self.verifier != "logged":
-            raise ValueError(f"costs.verifier is {self.verifier!r}: expected 'logged' or a share")
-        if not isinstance(self.verifier, str) and not (0 <= self.verifier < np.inf):
-            raise ValueError(f"costs.verifier is {self.verifier}: a share must be >= 0")
+        check_settings(self, "costs")
 
     def fit(self, rollouts: Rollouts, verification: FloatArray | None = None) -> Costs:
         """Mean costs over a (training) log.

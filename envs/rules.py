@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from envs.checks import check_settings
 
 STAY = 0
 ESCALATE = 1
@@ -55,8 +57,7 @@ class Rules:
     def __post_init__(self) -> None:
         if self.n_models < 2:
             raise ValueError(f"routing needs at least 2 models, found {self.n_models}")
-        if self.answer not in get_args(Answer):
-            raise ValueError(f"env.answer is {self.answer!r}: expected one of {get_args(Answer)}")
+        check_settings(self, "env")
 
     @property
     def rungs(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -13,17 +14,19 @@ from numpy.typing import NDArray
 
 from envs.calls_table import align, read_calls, scores
 from envs.profiles import load_profile, simulate
+from envs.ranges import Names, Range, Seed, Text
 from envs.rollouts import SPLIT_NAMES, Rollouts, RolloutsError, concatenate
 from envs.table import Table
 
-_SPLITS = ("train", "validation", "test")
+Split = Literal["train", "validation", "test"]
+_SPLITS = get_args(Split)
 
 
 def calls_table(
-    path: str | Sequence[str] | Mapping[str, str],
-    models: Sequence[str] | None = None,
-    signals: Mapping[str, str | None] | None = None,
-    columns: Mapping[str, str] | None = None,
+    path: Text | Sequence[Text] | Mapping[Text, Text],
+    models: Names | None = None,
+    signals: Mapping[Text, Text | None] | None = None,
+    columns: Mapping[Text, Text] | None = None,
     complete_only: bool = False,
 ) -> Rollouts:
     """A calls table (`envs.calls_table`).
@@ -43,11 +46,11 @@ def calls_table(
 
 
 def profile(
-    profile: str,
-    queries: Mapping[str, int],
-    seed: int,
-    models: Sequence[str] | None = None,
-    train_on: str | None = None,
+    profile: Text,
+    queries: Mapping[Split, Annotated[int, Range(1, 10_000_000)]],
+    seed: Seed,
+    models: Names | None = None,
+    train_on: Text | None = None,
 ) -> Rollouts:
     """Queries simulated from a profile.
 
@@ -76,11 +79,11 @@ def _out_of_domain(elsewhere: Rollouts, tested: Rollouts) -> Rollouts:
 
 
 def rational_cascades(
-    path: str,
-    dataset: str,
-    chain: str = "llama",
-    models: Sequence[str] | None = None,
-    train_on: str | None = None,
+    path: Text,
+    dataset: Text,
+    chain: Text = "llama",
+    models: Names | None = None,
+    train_on: Text | None = None,
     complete_only: bool = False,
 ) -> Rollouts:
     """The logs published with "Rational Tuning of LLM Cascades" (arXiv 2501.09345).
@@ -174,14 +177,14 @@ def _prompts(file: Path, query_id: NDArray[np.str_]) -> NDArray[np.object_]:
 
 
 def automix(
-    path: str,
-    small: str = "llama13b",
-    large: str = "llama70b",
-    confidence: str = "p_ver_13b",
-    small_score: str | None = None,
-    large_score: str | None = None,
-    dataset: str | None = None,
-    models: Sequence[str] | None = None,
+    path: Text,
+    small: Text = "llama13b",
+    large: Text = "llama70b",
+    confidence: Text = "p_ver_13b",
+    small_score: Text | None = None,
+    large_score: Text | None = None,
+    dataset: Text | None = None,
+    models: Names | None = None,
     complete_only: bool = False,
 ) -> Rollouts:
     """AutoMix's released JSON lines (github.com/automix-llm/automix), one line a query.

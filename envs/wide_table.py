@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from envs.calls_table import align, by_cost, chargeable, is_column, scores, signal_columns
+from envs.ranges import Names, Text
 from envs.rollouts import Rollouts, RolloutsError
 from envs.table import Table
 from envs.table_files import listed, shown
@@ -24,10 +25,10 @@ _KNOWN = ("prompt", "eval_name", "sample_id")
 
 
 def routerbench(
-    path: str | Sequence[str],
-    models: Sequence[str] | None = None,
-    dataset: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    path: Text | Sequence[Text],
+    models: Names | None = None,
+    dataset: Text | None = None,
+    columns: Mapping[Text, Text] | None = None,
     complete_only: bool = False,
 ) -> Rollouts:
     """RouterBench's wide table (arXiv 2403.12031), one row a query.
@@ -125,10 +126,10 @@ def refuse_pickle(file: Path) -> None:
 
 
 def votes(
-    path: str | Sequence[str] | Mapping[str, str],
-    models: Sequence[str] | None = None,
-    column: str = "votes",
-    columns: Mapping[str, str] | None = None,
+    path: Text | Sequence[Text] | Mapping[Text, Text],
+    models: Names | None = None,
+    column: Text = "votes",
+    columns: Mapping[Text, Text] | None = None,
     complete_only: bool = False,
 ) -> Rollouts:
     """A calls table (`envs.calls_table`) with a list of sampled answers in each row.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from math import prod
 from pathlib import Path
@@ -9,10 +10,13 @@ from shutil import rmtree
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from tqdm import tqdm
+
+from evaluation.command_line import FailedRun
 
 _FOLDER = ".progress"
 
@@ -28,33 +32,34 @@ class SweepProgress(Callback):
         folder = _folder(config)
         rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        arguments = list(config.hydra.overrides.task)
-        named = {argument.split("=")[0] for argument in arguments}
-        arguments += [
-            f"{key}={value}"
-            for key, value in (config.hydra.sweeper.get("params") or {}).items()
-            if key not in named
-        ]
-        self._bar = _Bar(folder, _count(arguments))
+        swept = sweep_overrides(config)
+        self._swept = {override.get_key_element() for override in swept}
+        self._bar = _Bar(folder, prod(len(list(each.sweep_string_iterator())) for each in swept))
         self._bar.start()
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         folder = _folder(config)
         if not folder.is_dir():
             return  # a single run
-        if job_return.status == JobStatus.COMPLETED:
-            line = str(job_return.return_value)
-        else:
-            overrides = " ".join(job_return.overrides or [])
-            # The error itself; reading `return_value` would raise it.
-            line = f"FAILED {overrides}: {job_return._return_value}"
+        # Reading `return_value` would raise the error, if there is one.
+        line = outcome = job_return._return_value
+        if failed := isinstance(outcome, FailedRun | Exception):
+            line = f"FAILED {' '.join(job_return.overrides or [])}: {outcome}"
         partial = folder / f"{config.hydra.job.num}.partial"
-        partial.write_text(line)
-        partial.replace(folder / f"{config.hydra.job.num}.done")
+        partial.write_text(str(line))
+        partial.replace(folder / f"{config.hydra.job.num}.{'failed' if failed else 'done'}")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         self._bar.stop()
         rmtree(_folder(config), ignore_errors=True)
+        if failed := self._bar.failed:
+            which = ", ".join(self._told_apart(line) for line in failed)
+            sys.exit(f"error: {len(failed)} of {self._bar.seen} runs failed: {which}")
+
+    def _told_apart(self, line: str) -> str:
+        """What of a failed run's overrides is not the same for the whole sweep."""
+        overrides = line.partition(": ")[0].removeprefix("FAILED ").split()
+        return " ".join(one for one in overrides if one.split("=")[0] in self._swept)
 
 
 class _Bar(threading.Thread):
@@ -63,6 +68,7 @@ class _Bar(threading.Thread):
         self._folder, self._total = folder, total
         self._stopped = threading.Event()
         self._seen: set[str] = set()
+        self.failed: list[str] = []
 
     def run(self) -> None:
         with tqdm(total=self._total, unit="run", dynamic_ncols=True) as bar:
@@ -70,15 +76,21 @@ class _Bar(threading.Thread):
                 self._show(bar)
             self._show(bar)
 
+    @property
+    def seen(self) -> int:
+        return len(self._seen)
+
     def stop(self) -> None:
         self._stopped.set()
         self.join()
 
     def _show(self, bar: tqdm) -> None:
-        for path in sorted(self._folder.glob("*.done")):
-            if path.name not in self._seen:
+        for path in sorted(self._folder.glob("*.*")):
+            if path.suffix in (".done", ".failed") and path.name not in self._seen:
                 self._seen.add(path.name)
-                bar.write(path.read_text())
+                bar.write(line := path.read_text())
+                if path.suffix == ".failed":
+                    self.failed.append(line)
                 bar.update()
 
 
@@ -86,11 +98,14 @@ def _folder(config: DictConfig) -> Path:
     return Path(config.hydra.sweep.dir) / _FOLDER
 
 
-def _count(arguments: list[str]) -> int:
-    """How many jobs Hydra's basic sweeper makes of these overrides."""
+def sweep_overrides(config: DictConfig) -> list[Override]:
+    """The overrides that a sweep goes over, of the command line and of an experiment."""
+    arguments = list(config.hydra.overrides.task)
+    named = {argument.split("=")[0] for argument in arguments}
+    arguments += [
+        f"{key}={value}"
+        for key, value in (config.hydra.sweeper.get("params") or {}).items()
+        if key not in named
+    ]
     overrides = OverridesParser.create().parse_overrides(arguments)
-    return prod(
-        sum(1 for _ in override.sweep_string_iterator())
-        for override in overrides
-        if override.is_sweep_override()
-    )
+    return [override for override in overrides if override.is_sweep_override()]

@@ -15,9 +15,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Annotated, Any, Literal, Protocol
+
+from envs.checks import check_settings
+from envs.ranges import Pattern, Text
+from envs.secrets import masked
 
 Mode = Literal["online", "offline", "disabled"]
+Project = Annotated[str, Pattern(r"[^/\\#?%:]{1,128}", "up to 128 characters without / \\ # ? % :")]
 
 # W&B writes its log every 15 s by default; a run that is killed would lose that much.
 _FLUSH_SECONDS = 1.0
@@ -29,13 +34,6 @@ _FINISH_SECONDS = 60.0
 # What W&B takes as an artifact's name.
 _NO_NAME = re.compile(r"[^\w.-]+", re.ASCII)
 _LONGEST_NAME = 128
-
-_MASK = "***"
-_SECRET = re.compile(
-    r"pass(word|wd|phrase)|secret|credential|(api|access|private)_?key|authorization|bearer"
-)
-# Ambiguous alone: a token may be a secret or a unit of text, whose counts and prices are numbers.
-_SECRET_IF_TEXT = re.compile(r"(^|_)(key|token|auth|pwd)s?$")
 
 
 class TrackedRun(Protocol):
@@ -128,12 +126,11 @@ class WandbTracker:
     """
 
     mode: Mode = "offline"
-    project: str = "routing-pomdp"
-    entity: str | None = None
+    project: Project = "routing-pomdp"
+    entity: Text | None = None
 
     def __post_init__(self) -> None:
-        if self.mode not in get_args(Mode):
-            raise ValueError(f"tracker.mode is {self.mode!r}: expected one of {get_args(Mode)}")
+        check_settings(self, "tracker")
 
     @contextmanager
     def run(
@@ -299,28 +296,3 @@ def _everything_below(folder: Path) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def masked(config: Any) -> Any:
-    """A copy of a config in which whatever stands under a name like ``api_key`` is ``"***"``.
-
-    Args:
-        config: nested mappings, lists and plain values.
-    """
-    if isinstance(config, Mapping):
-        return {
-            key: _MASK if _is_secret(str(key), value) else masked(value)
-            for key, value in config.items()
-        }
-    if isinstance(config, list | tuple):
-        return [masked(value) for value in config]
-    return config
-
-
-def _is_secret(name: str, value: Any) -> bool:
-    if value is None:
-        return False
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "_", name).lower()
-    if _SECRET.search(words):
-        return True
-    return _SECRET_IF_TEXT.search(words) is not None and not isinstance(value, int | float)

@@ -11,11 +11,11 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from envs import Rollouts, Rules
-from evaluation.build import build, check_prices, plain
+from envs.secrets import masked
+from evaluation.build import build, plain
 from evaluation.figures import save_figure
 from evaluation.likelihood_figure import likelihood_figure
 from evaluation.prepare import load_logs, split_log
-from evaluation.tracker import masked
 from evaluation.verifier_figure import verifier_figure
 from evaluation.verifier_report import (
     HEADER,
@@ -89,7 +89,6 @@ def run(config: DictConfig, chosen: str) -> None:
 
 def study(config: DictConfig, log: Rollouts) -> Study:
     """How the verifiers of a log are judged."""
-    check_prices(config.evaluation.prices)
     env = plain(config.env)
     levels = env.pop("levels")
     return Study(

@@ -182,9 +182,9 @@ def automix() -> Iterator[Row]:
     """AutoMix's routers, fitted on 1,000 and replayed on 5,000 queries, beside its own release."""
     from solvers.automix import AutoMixDoubleThreshold, AutoMixThreshold, SelfConsistency
     from solvers.automix_pomdp import AutoMixPOMDP
-    from solvers.automix_released import AutoMixGreedy, AutoMixSimple, AutoMixUnion
+    from solvers.automix_released import AutoMixGreedy, AutoMixSimple, AutoMixUnion, Bins
 
-    bins = 8
+    bins: Bins = 8
     model = problem(2, bins + 1, {}, price=0.02)
     train, test = (frame_of_two(n, seed) for seed, n in enumerate((1000, 5000)))
     solvers = {

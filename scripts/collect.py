@@ -6,12 +6,14 @@ import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 # Nothing heavier is imported up here: --help must answer at once.
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+
+from evaluation.command_line import reported
 
 if TYPE_CHECKING:
     from verifiers import Verifier
@@ -27,11 +29,10 @@ def main(config: DictConfig) -> None:
 
     for chatty in ("httpx", "httpx2"):  # a line a request
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    try:
-        plan = make_plan(config, dict(HydraConfig.get().runtime.choices))
-        collected = collect(plan, Path(config.out), bool(config.progress))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    job = HydraConfig.get()
+    with reported(Path(config.out) / f"{job.job.name}.log"):
+        plan = make_plan(config, dict(job.runtime.choices))
+        collected = collect(plan, Path(config.out), config.progress)
     print("\n".join(report(collected, Path(config.out))))
     sys.exit(status(collected))
 
@@ -42,63 +43,42 @@ def make_plan(config: DictConfig, choices: dict[str, str]) -> Plan:
     Raises:
         ValueError: a bad configuration, or file that it names.
     """
+    from envs.secrets import masked
     from evaluation.build import build, plain
-    from evaluation.tracker import masked
-    from verifiers import live_parts
+    from evaluation.schema import Collect, check
+    from verifiers import Verifier, live_parts
     from verifiers.collection import AnswerPrompt, Plan, load_models, load_prices, load_questions
+    from verifiers.collection.policy import CollectionPolicy
+    from verifiers.collection.scoring import Scoring
 
-    for key in ("questions", "models"):
-        if OmegaConf.is_missing(config, key):
-            raise ValueError(f"{key} is not set: give {key}=FILE")
-    limit = _number(config.limit, "limit", 1)
-    for key in ("verify_last", "only_complete", "progress"):
-        if not isinstance(config[key], bool):
-            raise ValueError(f"{key} is {config[key]!r}: expected true or false")
+    check(config, Collect)
     prices = load_prices(config.prices)
-    scoring = config.scoring
-    if callable(_found(scoring)) and not isinstance(_found(scoring), type):
-        # A function is itself the scoring; building it would call it.
-        scoring = OmegaConf.create(plain(scoring) | {"_partial_": True})
-    named = {choices["verifier"]: build(config.verifier, "verifier")}
+    named = {choices["verifier"]: build(config.verifier, "verifier", Verifier)}
     named |= {
-        str(name): build(node, f"verifiers.{name}") for name, node in config.verifiers.items()
+        str(name): build(node, f"verifiers.{name}", Verifier)
+        for name, node in config.verifiers.items()
     }
     live = [part for verifier in named.values() for part in live_parts(verifier).values()]
     settings = {str(key): value for key, value in plain(config).items() if key not in _ELSEWHERE}
     return Plan(
-        questions=load_questions(config.questions, limit),
+        questions=load_questions(config.questions, config.limit),
         models=load_models(config.models, prices),
         judges=load_models(config.judges, prices) if config.judges else (),
         verifiers=tuple(live),
         offline={name: verifier for name, verifier in named.items() if _judges_logs(verifier)},
-        scoring=build(scoring, "scoring"),
-        policy=build(config.policy, "policy"),
+        scoring=build(config.scoring, "scoring", Scoring),
+        policy=build(config.policy, "policy", CollectionPolicy),
         prompt=AnswerPrompt.read(config.prompt),
         verify_last=config.verify_last,
-        top_logprobs=_number(config.top_logprobs, "top_logprobs", 0),
-        usd=_number(config.budget.usd, "budget.usd", 0, whole=False),
-        tokens=_number(config.budget.tokens, "budget.tokens", 0),
-        at_once=_number(config.at_once, "at_once", 1),
+        top_logprobs=config.top_logprobs,
+        usd=config.budget.usd,
+        tokens=config.budget.tokens,
+        at_once=config.at_once,
         table=config.table,
         only_complete=config.only_complete,
         seed=config.seed,
         about={"config": masked(settings)},
     )
-
-
-def _number(value: Any, key: str, low: int, whole: bool = True) -> Any:
-    """A number of a configuration, or None.
-
-    Raises:
-        ValueError: something else, or a number below ``low``.
-    """
-    kind = int if whole else int | float
-    if value is not None and (
-        isinstance(value, bool) or not isinstance(value, kind) or not value >= low
-    ):
-        expected = "a whole number" if whole else "a number"
-        raise ValueError(f"{key} is {value!r}: expected {expected} >= {low}, or null")
-    return value
 
 
 def _judges_logs(verifier: Verifier) -> bool:
@@ -110,13 +90,6 @@ def _judges_logs(verifier: Verifier) -> bool:
 
     read = LiveVerifier | LoggedSignal | LoggedColumn | NoSignal
     return not isinstance(verifier, read) and not tuple(verifier.parts())
-
-
-def _found(config: DictConfig) -> Any:
-    try:
-        return hydra.utils.get_object(config._target_)
-    except Exception:  # building it says what is wrong
-        return None
 
 
 def report(collected: Collected, out: Path) -> Iterator[str]:
@@ -173,4 +146,5 @@ def status(collected: Collected) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    with reported():
+        main()

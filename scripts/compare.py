@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
+
+from evaluation.command_line import reported
 
 
 def main() -> None:
@@ -30,10 +31,8 @@ def main() -> None:
     )
     parser.add_argument("--project", default="routing-pomdp", help="in W&B")
     arguments = parser.parse_args()
-    try:
+    with reported():
         compare(arguments)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
 
 
 def compare(arguments: argparse.Namespace) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
+
+from evaluation.command_line import reported
 
 CONF = Path(__file__).parents[1] / "conf"
 SPLITS = ("train", "validation", "test")
@@ -33,31 +34,27 @@ def main() -> None:
     )
     # Settings may come after options too.
     arguments = parser.parse_intermixed_args()
-    try:
+    with reported():
         export(arguments)
-    except (ValueError, OSError, ModuleNotFoundError) as error:
-        sys.exit(f"error: {error}")
 
 
 def export(arguments: argparse.Namespace) -> None:
     import numpy as np
     from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
 
     from envs.offline import play, random_legal, write_minari
     from evaluation.build import build
     from evaluation.prepare import prepare
+    from evaluation.schema import Train, check
     from solvers import Unbound
 
     if not 0 <= arguments.price < float("inf"):
         raise ValueError(f"--price is {arguments.price}: expected a number >= 0")
     if arguments.repeats < 1:
         raise ValueError(f"--repeats is {arguments.repeats}: expected at least 1")
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("train", arguments.overrides)
-    except HydraException as error:
-        raise ValueError(str(error)) from None
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", arguments.overrides)
+    check(config, Train)
     loaded, costs = build(config.rollouts, "rollouts"), build(config.costs, "costs")
     problem, *splits = prepare(config, loaded, costs)
     problem, replay = problem.at(arguments.price), splits[SPLITS.index(arguments.split)]

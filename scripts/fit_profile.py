@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from evaluation.command_line import reported
 
 if TYPE_CHECKING:
     from envs import Rollouts
@@ -38,10 +39,8 @@ def main() -> None:
     parser.add_argument("--source", default="", help="where the log came from, for the file")
     parser.add_argument("--out", type=Path, required=True, help="the YAML file to write")
     arguments = parser.parse_args()
-    try:
+    with reported():
         fit(arguments)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
 
 
 def fit(arguments: argparse.Namespace) -> None:

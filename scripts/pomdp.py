@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from evaluation.command_line import reported
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -62,14 +62,8 @@ def main() -> None:
     check.add_argument("vectors", type=Path, help="an .alpha file, or SARSOP's .policy")
 
     arguments = parser.parse_args()
-    try:
+    with reported():
         globals()[f"_{arguments.command}"](arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read has seen enough; what Python still holds back goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -211,18 +205,16 @@ def _fitted(
     arguments: argparse.Namespace,
 ) -> tuple[DictConfig, RoutingPOMDP, Replay, tuple[str, ...]]:
     from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
 
     from evaluation.build import build
     from evaluation.prepare import prepare
+    from evaluation.schema import Train, check
 
     price = getattr(arguments, "price", 0.0)
     _check_price("--price", price)
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("train", arguments.overrides)
-    except HydraException as error:
-        raise ValueError(str(error)) from None
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", arguments.overrides)
+    check(config, Train)
     loaded, costs = build(config.rollouts, "rollouts"), build(config.costs, "costs")
     problem, train, _, _ = prepare(config, loaded, costs)
     return config, problem.at(price), train, loaded.models

@@ -17,8 +17,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from evaluation.command_line import failed_run, reported
+
 if TYPE_CHECKING:
-    from envs import Rollouts
     from evaluation.runs import Run
 
 # What does not change a run's numbers, and so does not make it another run.
@@ -27,18 +28,21 @@ _ELSEWHERE = ("tracker", "sweep", "out", "force", "threads", "hydra")
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
 def main(config: DictConfig) -> str:
-    multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+    job = HydraConfig.get()
+    multirun = job.mode == RunMode.MULTIRUN
+    log = Path(job.runtime.output_dir) / f"{job.job.name}.log"
     started = datetime.now(UTC).isoformat()
-    try:
-        run = train(config, dict(HydraConfig.get().runtime.choices))
-    except (ValueError, OSError) as error:
-        if multirun:
-            raise  # the sweep goes on, and reports it
-        sys.exit(f"error: {error}")
-    if not multirun:
-        from evaluation.comparison import run_table
+    if multirun:  # the sweep goes on, whatever a run raises
+        try:
+            run = train(config, dict(job.runtime.choices))
+        except Exception as error:
+            return failed_run(error, log, " ".join(job.overrides.task))
+    else:
+        with reported(log):
+            run = train(config, dict(job.runtime.choices))
+            from evaluation.comparison import run_table
 
-        print(run_table(run))
+            print(run_table(run))
     earlier = run.about["finished"] < started
     if earlier and not multirun:
         print("(finished earlier: force=true repeats it)")
@@ -58,19 +62,25 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
     Raises:
         ValueError: a bad configuration or log.
     """
+    from envs import CostModel, Rollouts
+    from envs.secrets import masked
     from evaluation import runs
-    from evaluation.build import build, check_prices, plain
+    from evaluation.build import build, plain
     from evaluation.prepare import prepare
     from evaluation.report import report
-    from evaluation.tracker import masked
-    from solvers import Training
+    from evaluation.schema import Train, check
+    from evaluation.tracker import Tracker
+    from solvers import Solver, Training
     from solvers.by_symbol import BySymbol
 
     started = time.perf_counter()
-    check_prices(config.evaluation.prices)
-    cost_model, solver = build(config.costs, "costs"), build(config.solver, "solver")
-    tracker = build(config.tracker, "tracker")
-    loaded: Rollouts = build(config.rollouts, "rollouts")
+    check(config, Train)
+    cost_model, solver = (
+        build(config.costs, "costs", CostModel),
+        build(config.solver, "solver", Solver),
+    )
+    tracker = build(config.tracker, "tracker", Tracker)
+    loaded: Rollouts = build(config.rollouts, "rollouts", Rollouts)
     settings = {str(key): value for key, value in plain(config).items() if key not in _ELSEWHERE}
     dataset = loaded.title
     ratio = "logged" if config.costs.ratio is None else f"{config.costs.ratio:g}"
@@ -203,4 +213,5 @@ def one_line(run: Run) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with reported():
+        main()

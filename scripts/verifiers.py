@@ -23,14 +23,15 @@ def judge(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
+    job = HydraConfig.get()
+    if job.mode == RunMode.MULTIRUN:
         sys.exit("error: no sweeps here: give a list, such as rollouts.dataset=[gsm8k,mmlu]")
-    from evaluation.verifier_run import run
+    from evaluation.command_line import reported
 
-    try:
-        run(config, HydraConfig.get().runtime.choices["verifier"])
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    with reported(Path(job.runtime.output_dir) / f"{job.job.name}.log"):
+        from evaluation.verifier_run import run
+
+        run(config, job.runtime.choices["verifier"])
 
 
 # Python looks for modules first in the folder of the script that runs. So whichever script here
@@ -39,7 +40,10 @@ if __name__ in ("__main__", "verifiers"):
     _here, _path = Path(__file__).resolve().parent, list(sys.path)
     sys.path[:] = [folder for folder in _path if Path(folder).resolve() != _here]
     if __name__ == "__main__":
-        main()
+        from evaluation.command_line import reported
+
+        with reported():
+            main()
     else:
         del sys.modules["verifiers"]
         importlib.import_module("verifiers")

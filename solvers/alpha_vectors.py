@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from envs import History, Replay, RoutingPOMDP
 from envs.decision_graph import Choice, DecisionGraph, Node
+from envs.ranges import Count
 from solvers.pruning import pruned_sum
-from solvers.settings import check_words
 from solvers.solver import Actions, Solver
 from solvers.value_iteration import AlphaVectors
 
@@ -39,11 +39,8 @@ class AlphaVectorIteration(Solver):
     """
 
     region: Region = "reachable"
-    max_vectors: int = 10_000
-    max_histories: int = 2**20
-
-    def __post_init__(self) -> None:
-        check_words(self, region=Region)
+    max_vectors: Count = 10_000
+    max_histories: Count = 2**20
 
     def solve(self, problem: RoutingPOMDP, train: Replay | None = None) -> AlphaPolicy:
         """The optimal policy with its alpha vectors.

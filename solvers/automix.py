@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import Replay, RoutingPOMDP
+from envs.ranges import Share
 from envs.signals import shrunk_mean
 from solvers.solver import Policy, Solver
 from solvers.threshold import (
@@ -61,7 +62,7 @@ class SelfConsistency(Solver):
         threshold: of the confidence.
     """
 
-    threshold: float = 0.5
+    threshold: Share = 0.5
 
     def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy:
         """Fits nothing.

@@ -26,8 +26,8 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
 from envs import Replay, RoutingPOMDP
+from envs.ranges import Count, Positive, Seed
 from solvers.exact import Exact
-from solvers.settings import check_least, check_words
 from solvers.solver import Solver, TablePolicy
 
 FloatArray = NDArray[np.float64]
@@ -51,17 +51,11 @@ class AutoMixPOMDP(Solver):
         seed: of the sample of particles.
     """
 
-    particles: int = 300
+    particles: Count = 300
     conditioning: Conditioning = "joint"
-    bandwidth: float = 1.0
-    max_histories: int = 2**24
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_least(self, particles=1)
-        check_words(self, conditioning=Conditioning)
-        if not 0 < self.bandwidth < np.inf:
-            raise ValueError(f"solver.bandwidth is {self.bandwidth}: expected a factor > 0")
+    bandwidth: Positive = 1.0
+    max_histories: Count = 2**24
+    seed: Seed = 0
 
     def solve(self, problem: RoutingPOMDP, train: Replay) -> TablePolicy:
         return self.solve_frontier(problem, [problem.price], train)[0]

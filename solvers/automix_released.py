@@ -20,21 +20,23 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from envs import STAY, History, Replay, RoutingPOMDP, Rules
+from envs.ranges import Range
 from solvers.automix import require_confidence, silent_confidence
-from solvers.settings import check_least
+from solvers.settings import Pair
 from solvers.solver import Actions, Policy, Solver
 from solvers.threshold import require_one_signal
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-_BINS = (2, 4, 8, 16)
+Bins = Literal[2, 4, 8, 16]  # at no other does the release bin as it says
 _REWARDS = 5000
 
 
@@ -107,17 +109,9 @@ class Released(Solver):
         regions: equal cost regions of a frontier.
     """
 
-    bins: int = 8
-    models: Sequence[int] | None = None
-    regions: int = 5
-
-    def __post_init__(self) -> None:
-        if self.bins not in _BINS:
-            raise ValueError(
-                f"solver.bins is {self.bins}: expected one of {_BINS}, the only ones at which the "
-                "release bins as it says"
-            )
-        check_least(self, regions=1)
+    bins: Bins = 8
+    models: Pair | None = None
+    regions: Annotated[int, Range(1, 1000)] = 5
 
     @abstractmethod
     def candidates(self, train: PairReplay) -> Candidates:

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import STAY, History, Replay, RoutingPOMDP, Rules
+from envs.ranges import Count, NotNegative, Positive, PositiveShare, Seed
 from solvers.baselines import FixedChoice, uniform
-from solvers.settings import check_count, check_least, check_shares, check_words
+from solvers.settings import check_count
 from solvers.solver import Actions, FrontierSolver, Log, Policy, Training
 
 FloatArray = NDArray[np.float64]
@@ -47,16 +48,11 @@ class PickLLM(FrontierSolver):
     """
 
     variant: Variant = "gradient"
-    rounds: int = 10_000
-    learning_rate: float = 0.05
-    epsilon: float = 0.1
-    seed: int = 0
+    rounds: Count = 10_000
+    learning_rate: PositiveShare = 0.05
+    epsilon: PositiveShare = 0.1
+    seed: Seed = 0
     log: Log | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        check_words(self, variant=Variant)
-        check_least(self, rounds=1)
-        check_shares(self, "learning_rate", "epsilon")
 
     def with_training(self, training: Training) -> PickLLM:
         return replace(self, log=training.log)
@@ -133,21 +129,13 @@ class C2MABV(FrontierSolver):
         log: where the training curve goes.
     """
 
-    size: int = 3
-    budget: float | None = None
-    satisfied: float = 0.5
-    confidence: float = 0.3
-    rounds: int = 5_000
-    seed: int = 0
+    size: Count = 3
+    budget: Positive | None = None
+    satisfied: PositiveShare = 0.5
+    confidence: NotNegative = 0.3
+    rounds: Count = 5_000
+    seed: Seed = 0
     log: Log | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        check_least(self, rounds=1, size=1)
-        check_shares(self, "satisfied")
-        if not 0 <= self.confidence < np.inf:
-            raise ValueError(f"solver.confidence is {self.confidence}: expected a number >= 0")
-        if self.budget is not None and not self.budget > 0:
-            raise ValueError(f"solver.budget is {self.budget}: expected a share > 0, or null")
 
     def with_training(self, training: Training) -> C2MABV:
         return replace(self, log=training.log)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import STAY, History, Replay, RoutingPOMDP, Rules
+from envs.ranges import CountOrZero, Seed, Share
 from solvers.solver import Actions, Clairvoyant, Policy, Solver
 
 FloatArray = NDArray[np.float64]
@@ -45,7 +46,7 @@ class Static(Solver):
         model: an index that fixes it; None to choose.
     """
 
-    model: int | None = None
+    model: CountOrZero | None = None
 
     def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy:
         if self.model is not None and not 0 <= self.model < problem.n_models:
@@ -69,12 +70,8 @@ class RandomMix(Solver):
         seed: of the draw for each query.
     """
 
-    share: float = 0.5
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"solver.share is {self.share}: expected a probability")
+    share: Share = 0.5
+    seed: Seed = 0
 
     def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy:
         return RandomMixPolicy(FixedChoice.of(problem, np.array(0)).problem, self.share, self.seed)

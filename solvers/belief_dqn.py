@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from envs import Episodes, Replay, RoutingPOMDP
+from envs.ranges import Count, PositiveShare, Seed
 from solvers.belief_mdp import BeliefMDP, BeliefPolicy, Positions, inputs, onward
 from solvers.belief_training import Course, restored, warn_if_unjudged
-from solvers.settings import check_least, check_shares
+from solvers.settings import CostRatios, Device, PriceRange, Width
 from solvers.solver import Solver, Training
 from solvers.training import Loop
 
@@ -53,22 +54,18 @@ class BeliefDQN(Solver):
         training: see `with_training`.
     """
 
-    hidden: int = 128
-    episodes: int = 20_000
-    steps: int = 4000
-    batch: int = 256
-    learning_rate: float = 5e-3
-    target_rate: float = 0.02
-    price_range: tuple[float, float] | None = None
-    cost_ratios: tuple[float, float] | None = None
-    patience: int | None = None
-    device: str = "auto"
-    seed: int = 0
+    hidden: Width = 128
+    episodes: Count = 20_000
+    steps: Count = 4000
+    batch: Count = 256
+    learning_rate: PositiveShare = 5e-3
+    target_rate: PositiveShare = 0.02
+    price_range: PriceRange | None = None
+    cost_ratios: CostRatios | None = None
+    patience: Count | None = None
+    device: Device = "auto"
+    seed: Seed = 0
     training: Training = field(default_factory=Training, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        check_least(self, hidden=1, episodes=1, steps=1, batch=1)
-        check_shares(self, "learning_rate", "target_rate")
 
     def with_training(self, training: Training) -> BeliefDQN:
         return replace(self, training=training)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -30,13 +30,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from envs import History, Replay, RoutingPOMDP
+from envs.ranges import Count, CountOrZero, NotNegative, PositiveShare, Range, Seed
 from solvers.checkpoint import about, save
 from solvers.fitted_values import (
     Board,
     Lesson,
     Rehearsal,
     check_queries,
-    check_settings,
     choose,
     fit,
     grouped,
@@ -44,6 +44,7 @@ from solvers.fitted_values import (
     ready,
 )
 from solvers.places import Places, Returns
+from solvers.settings import CostRatios, Device, PriceRange, Width
 from solvers.solver import Actions, FrontierSolver, Training
 from solvers.tolls import Terms, packed, tolls_of
 from solvers.training import device_of
@@ -79,26 +80,23 @@ class BeliefFQI(FrontierSolver):
         training: see `with_training`.
     """
 
-    hidden: int = 32
-    members: int = 4
-    simulations: int = 8000
-    resamples: int = 6
-    pretraining: int = 600
-    steps: int = 200
-    patience: int | None = 5
-    batch: int = 32
-    tolls: int = 3
-    learning_rate: float = 5e-3
-    tuning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    price_range: tuple[float, float] | None = None
-    cost_ratios: tuple[float, float] | None = None
-    device: str = "auto"
-    seed: int = 0
+    hidden: Width = 32
+    members: Annotated[int, Range(1, 1000)] = 4
+    simulations: CountOrZero = 8000
+    resamples: Annotated[int, Range(0, 10_000)] = 6
+    pretraining: CountOrZero = 600
+    steps: CountOrZero = 200
+    patience: Count | None = 5
+    batch: Count = 32
+    tolls: Count = 3
+    learning_rate: PositiveShare = 5e-3
+    tuning_rate: PositiveShare = 1e-3
+    weight_decay: NotNegative = 0.0
+    price_range: PriceRange | None = None
+    cost_ratios: CostRatios | None = None
+    device: Device = "auto"
+    seed: Seed = 0
     training: Training = field(default_factory=Training, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        check_settings(self, {"hidden": 1})
 
     def with_training(self, training: Training) -> BeliefFQI:
         return replace(self, training=training)

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from envs import Episodes, Replay, RoutingPOMDP
+from envs.ranges import Count, NotNegative, PositiveShare, Seed
 from solvers.belief_mdp import BeliefMDP, BeliefPolicy, Positions, inputs, within
 from solvers.belief_training import Course, restored, warn_if_unjudged
-from solvers.settings import check_least, check_shares
+from solvers.settings import CostRatios, Device, PriceRange, Width
 from solvers.solver import Solver, Training
 from solvers.training import Loop
 
@@ -61,28 +62,23 @@ class BeliefPPO(Solver):
         training: see `with_training`.
     """
 
-    hidden: int = 64
-    updates: int = 100
-    episodes: int = 2048
-    epochs: int = 4
-    minibatches: int = 4
-    learning_rate: float = 3e-3
-    clip: float = 0.2
-    gae_lambda: float = 1.0
-    entropy: float = 0.03
-    value_weight: float = 0.5
-    max_gradient: float = 0.5
-    price_range: tuple[float, float] | None = None
-    cost_ratios: tuple[float, float] | None = None
-    patience: int | None = None
-    device: str = "auto"
-    seed: int = 0
+    hidden: Width = 64
+    updates: Count = 100
+    episodes: Count = 2048
+    epochs: Count = 4
+    minibatches: Count = 4
+    learning_rate: PositiveShare = 3e-3
+    clip: PositiveShare = 0.2
+    gae_lambda: PositiveShare = 1.0
+    entropy: NotNegative = 0.03
+    value_weight: NotNegative = 0.5
+    max_gradient: PositiveShare = 0.5
+    price_range: PriceRange | None = None
+    cost_ratios: CostRatios | None = None
+    patience: Count | None = None
+    device: Device = "auto"
+    seed: Seed = 0
     training: Training = field(default_factory=Training, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        check_least(self, hidden=1, updates=1, episodes=1, epochs=1, minibatches=1)
-        check_least(self, entropy=0, value_weight=0)
-        check_shares(self, "learning_rate", "clip", "gae_lambda", "max_gradient")
 
     def with_training(self, training: Training) -> BeliefPPO:
         return replace(self, training=training)

@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs import STAY, History, Replay, RoutingPOMDP, Rules
+from envs.ranges import Positive, Range, Seed
 from solvers.baselines import uniform
 from solvers.budget import neighbours
-from solvers.settings import check_count, check_least
+from solvers.settings import check_count
 from solvers.signal_regression import FittedRegression, SignalRegression
 from solvers.solver import Actions, FrontierSolver, Policy
 
@@ -43,14 +45,9 @@ class CascadeRouting(FrontierSolver):
         seed: of the draws, folds and mixing.
     """
 
-    budget: float | None = None
-    draws: int = 64
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_least(self, draws=1)
-        if self.budget is not None and not self.budget > 0:
-            raise ValueError(f"solver.budget is {self.budget}: expected a share > 0, or null")
+    budget: Positive | None = None
+    draws: Annotated[int, Range(1, 1_000_000)] = 64
+    seed: Seed = 0
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay

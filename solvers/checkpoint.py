@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 
 from envs import Replay, RoutingPOMDP
+from envs.ranges import Text
 from solvers.solver import FrontierSolver, Policy, Training
 
 FORMAT = 2
@@ -140,7 +141,7 @@ class Restored(FrontierSolver):
         training: see `with_training`.
     """
 
-    path: str
+    path: Text
     training: Training = field(default_factory=Training, repr=False, compare=False)
 
     def with_training(self, training: Training) -> Restored:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import ESCALATE, STAY, Replay, RoutingPOMDP
+from envs.ranges import Count
 from solvers.solver import Solver, TablePolicy
 
 FloatArray = NDArray[np.float64]
@@ -32,7 +33,7 @@ class Exact(Solver):
         max_histories: the largest tree it takes on (three floats and a byte a history).
     """
 
-    max_histories: int = 2**24
+    max_histories: Count = 2**24
 
     def solve(self, problem: RoutingPOMDP, train: Replay | None = None) -> TablePolicy:
         return self.solve_frontier(problem, [problem.price], train)[0]

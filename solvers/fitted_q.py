@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs import STAY, History, Replay, RoutingPOMDP, Rules
-from solvers.settings import check_count, check_least
+from envs.ranges import Folds, Range, Seed
+from solvers.settings import check_count
 from solvers.signal_regression import FittedRegression, SignalRegression
 from solvers.solver import Actions, FrontierSolver, Policy
 
@@ -46,12 +47,9 @@ class FittedQ(FrontierSolver):
         seed: of the folds.
     """
 
-    knots: int = 4
-    folds: int = 5
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_least(self, knots=2, folds=2)
+    knots: Annotated[int, Range(2, 1000)] = 4
+    folds: Folds = 5
+    seed: Seed = 0
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from envs import Replay, RoutingPOMDP
 from solvers.places import Places, Returns, open_loop
-from solvers.settings import check_least, check_shares
 from solvers.simulated import simulated
 from solvers.solver import Policy, Training
 from solvers.tolls import Terms, unpacked
@@ -302,14 +301,6 @@ def ready(policies: Sequence[P], saved: Mapping[str, Any]) -> list[P]:
     return [rehearsed(policy, tried) for policy in policies]
 
 
-def check_settings(settings: Settings, least: Mapping[str, int]) -> None:
-    """Raise ValueError for settings out of range."""
-    check_least(settings, **_LEAST, **least)
-    if settings.patience is not None:
-        check_least(settings, patience=1)
-    check_shares(settings, "learning_rate", "tuning_rate")
-
-
 def plain_settings(settings: Settings) -> dict[str, Any]:
     """Hyperparameters as a checkpoint names them; where the training runs is none of them."""
     apart = ("training", "device")
@@ -352,17 +343,6 @@ def grouped(place: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]
         yield int(sorted_places[begin]), order[begin:end]
         begin = end
 
-
-_LEAST = {
-    "members": 1,
-    "simulations": 0,
-    "resamples": 0,
-    "pretraining": 0,
-    "steps": 0,
-    "batch": 1,
-    "tolls": 1,
-    "weight_decay": 0,
-}
 
 _APART = 1_000_003  # keeps the generators of simulations, folds and both trainings apart
 _REHEARSAL = 4000

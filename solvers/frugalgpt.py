@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import History, Replay, RoutingPOMDP, Rules
+from envs.ranges import Count, Positive, Seed, Text
 from envs.signals import SignalRange
 from solvers.budget import neighbours
-from solvers.settings import check_least
 from solvers.solver import Actions, FrontierSolver, Policy, Unbound
 from solvers.text_models import FittedFeatures, Kind, ScoreModel, TextFeatures, logistic
 from solvers.threshold import ThresholdPolicy, best_chain, best_cut
@@ -42,18 +42,12 @@ class FrugalGPT(FrontierSolver):
         seed: of the folds.
     """
 
-    max_models: int = 3
+    max_models: Count = 3
     signal: bool = False
     features: Kind = "tfidf"
-    embedding_model: str = "all-MiniLM-L6-v2"
-    budget: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_least(self, max_models=1)
-        if self.budget is not None and not self.budget > 0:
-            raise ValueError(f"solver.budget is {self.budget}: expected a share > 0, or null")
-        TextFeatures(self.features)
+    embedding_model: Text = "all-MiniLM-L6-v2"
+    budget: Positive | None = None
+    seed: Seed = 0
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from envs import STAY, History, Replay, RoutingPOMDP
+from envs.ranges import Count, CountOrZero, NotNegative, Positive, PositiveShare, Range, Seed
 from solvers.belief_calibration import Beliefs, belief_figures
 from solvers.checkpoint import about, save
 from solvers.fitted_values import (
@@ -34,7 +35,6 @@ from solvers.fitted_values import (
     Lesson,
     Rehearsal,
     check_queries,
-    check_settings,
     choose,
     fit,
     grouped,
@@ -42,6 +42,7 @@ from solvers.fitted_values import (
     ready,
 )
 from solvers.places import Places, Returns, open_loop
+from solvers.settings import CostRatios, Device, PriceRange, Width
 from solvers.solver import Actions, FrontierSolver, Training
 from solvers.tolls import Terms, packed, tolls_of
 from solvers.training import device_of
@@ -60,30 +61,25 @@ class HistoryNet(FrontierSolver):
         belief_weight: of the logarithmic score beside the values' squared error.
     """
 
-    hidden: int = 16
-    belief_hidden: int = 16
-    belief_weight: float = 1.0
-    members: int = 4
-    simulations: int = 8000
-    resamples: int = 6
-    pretraining: int = 600
-    steps: int = 200
-    patience: int | None = 5
-    batch: int = 32
-    tolls: int = 3
-    learning_rate: float = 5e-3
-    tuning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    price_range: tuple[float, float] | None = None
-    cost_ratios: tuple[float, float] | None = None
-    device: str = "auto"
-    seed: int = 0
+    hidden: Width = 16
+    belief_hidden: Width = 16
+    belief_weight: Positive = 1.0
+    members: Annotated[int, Range(1, 1000)] = 4
+    simulations: CountOrZero = 8000
+    resamples: Annotated[int, Range(0, 10_000)] = 6
+    pretraining: CountOrZero = 600
+    steps: CountOrZero = 200
+    patience: Count | None = 5
+    batch: Count = 32
+    tolls: Count = 3
+    learning_rate: PositiveShare = 5e-3
+    tuning_rate: PositiveShare = 1e-3
+    weight_decay: NotNegative = 0.0
+    price_range: PriceRange | None = None
+    cost_ratios: CostRatios | None = None
+    device: Device = "auto"
+    seed: Seed = 0
     training: Training = field(default_factory=Training, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        check_settings(self, {"hidden": 1, "belief_hidden": 1})
-        if not 0 < self.belief_weight < math.inf:
-            raise ValueError(f"solver.belief_weight is {self.belief_weight}: expected above 0")
 
     def with_training(self, training: Training) -> HistoryNet:
         return replace(self, training=training)

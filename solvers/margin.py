@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs import Replay, RoutingPOMDP
+from envs.ranges import Range
 from envs.signals import between
-from solvers.settings import check_least
 from solvers.solver import Policy, Solver
 from solvers.threshold import (
     ThresholdPolicy,
@@ -40,10 +41,7 @@ class Margin(Solver):
         thresholds: the most that are tried, evenly spaced quantiles of the training signals.
     """
 
-    thresholds: int = 256
-
-    def __post_init__(self) -> None:
-        check_least(self, thresholds=1)
+    thresholds: Annotated[int, Range(1, 1_000_000)] = 256
 
     def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy:
         """Fits chain and threshold on ``train``.

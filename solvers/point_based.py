@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from envs import History, Replay, RoutingPOMDP
 from envs.decision_graph import Choice, DecisionGraph, Node
+from envs.ranges import Count, Positive
 from solvers.alpha_vectors import best_at
 from solvers.bounds import informed, open_loop
-from solvers.settings import check_least
 from solvers.solver import Actions, Log, Solver, Training
 from solvers.value_iteration import AlphaVectors
 
@@ -38,14 +38,9 @@ class PointBased(Solver):
         log: takes a row a trial with both bounds.
     """
 
-    gap: float = 1e-3
-    max_trials: int = 2000
+    gap: Positive = 1e-3
+    max_trials: Count = 2000
     log: Log | None = field(default=None, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if not self.gap > 0:
-            raise ValueError(f"solver.gap is {self.gap}: expected a number > 0")
-        check_least(self, max_trials=1)
 
     def with_training(self, training: Training) -> PointBased:
         return replace(self, log=training.log)

@@ -29,6 +29,7 @@ from pomdp_py.algorithms.po_uct import RootVNode
 from pomdp_py.algorithms.pomcp import RootVNodeParticles
 
 from envs import History, Replay, RoutingPOMDP
+from envs.ranges import Count, CountOrZero, NotNegative, Seed
 from solvers.pomcp_model import (
     Action,
     Edge,
@@ -38,7 +39,6 @@ from solvers.pomcp_model import (
     Rollout,
     TreePolicy,
 )
-from solvers.settings import check_least, check_words
 from solvers.solver import Actions, Solver
 
 Tree = Literal["pomcp", "pouct"]
@@ -68,24 +68,16 @@ class POMCP(Solver):
         seed: of the particles and the search.
     """
 
-    simulations: int = 1000
-    particles: int = 1000
-    max_depth: int | None = None
-    exploration: float = 0.1
-    prior_visits: int = 10
+    simulations: Count = 1000
+    particles: Count = 1000
+    max_depth: Count | None = None
+    exploration: NotNegative = 0.1
+    prior_visits: CountOrZero = 10
     rollout: Rollout = "bounds"
     tree: Tree = "pomcp"
     decide: Decide = "backup"
     reuse: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_least(self, simulations=1, particles=1, prior_visits=0, seed=0)
-        check_words(self, rollout=Rollout, tree=Tree, decide=Decide)
-        if self.max_depth is not None and self.max_depth < 1:
-            raise ValueError(f"solver.max_depth is {self.max_depth}: expected null or at least 1")
-        if not 0 <= self.exploration < np.inf:
-            raise ValueError(f"solver.exploration is {self.exploration}: expected a number >= 0")
+    seed: Seed = 0
 
     def solve(self, problem: RoutingPOMDP, train: Replay | None = None) -> POMCPPolicy:
         """A policy that plans when it is asked.

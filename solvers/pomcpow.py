@@ -29,9 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import History, Replay, RoutingPOMDP
+from envs.ranges import Count, NotNegative, Positive, PositiveShare, Seed
 from solvers.continuous import ContinuousPOMDP
 from solvers.pomcpow_model import SearchTables, SignalPool
-from solvers.settings import check_least, check_shares, check_words
 from solvers.solver import Actions, Solver
 
 FloatArray = NDArray[np.float64]
@@ -60,25 +60,14 @@ class POMCPOW(Solver):
         seed: of the search.
     """
 
-    simulations: int = 300
-    widening: float = 2.0
-    widening_power: float = 0.5
-    particles: int | None = None
-    exploration: float = 0.1
-    prior_visits: int = 3
+    simulations: Count = 300
+    widening: Positive = 2.0
+    widening_power: PositiveShare = 0.5
+    particles: Count | None = None
+    exploration: NotNegative = 0.1
+    prior_visits: Count = 3
     decide: Decide = "backup"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_least(self, simulations=1, prior_visits=1, seed=0)
-        check_shares(self, "widening_power")
-        check_words(self, decide=Decide)
-        if self.particles is not None and self.particles < 1:
-            raise ValueError(f"solver.particles is {self.particles}: expected null or at least 1")
-        if not 0 < self.widening < np.inf:
-            raise ValueError(f"solver.widening is {self.widening}: expected a number > 0")
-        if not 0 <= self.exploration < np.inf:
-            raise ValueError(f"solver.exploration is {self.exploration}: expected a number >= 0")
+    seed: Seed = 0
 
     def solve(self, problem: RoutingPOMDP, train: Replay | None = None) -> POMCPOWPolicy:
         """The policy at the problem's price; see `solve_frontier`."""

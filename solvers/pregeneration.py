@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import Replay, RoutingPOMDP
+from envs.ranges import Seed, Share, Text
 from solvers.baselines import FixedChoice
-from solvers.settings import check_words
+from solvers.settings import Pair
 from solvers.solver import FrontierSolver, Policy, Unbound
 from solvers.text_models import FittedFeatures, Kind, ScoreModel, TextFeatures, logistic
 from solvers.threshold import best_cut
@@ -43,19 +44,10 @@ class Pregeneration(FrontierSolver):
 
     estimator: Estimator = "logistic"
     features: Kind = "tfidf"
-    embedding_model: str = "all-MiniLM-L6-v2"
-    hybrid_tolerance: float | None = None
-    models: Sequence[int] | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_words(self, estimator=Estimator)
-        if self.hybrid_tolerance is not None and not 0 <= self.hybrid_tolerance <= 1:
-            raise ValueError(
-                f"solver.hybrid_tolerance is {self.hybrid_tolerance}: expected null or a "
-                "difference in [0, 1]"
-            )
-        TextFeatures(self.features)
+    embedding_model: Text = "all-MiniLM-L6-v2"
+    hybrid_tolerance: Share | None = None
+    models: Pair | None = None
+    seed: Seed = 0
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs import Replay, RoutingPOMDP
+from envs.ranges import CountOrZero, Range, Seed
 from envs.signals import between, shrunk_mean
 from solvers.copula_chain import Calibration, CopulaChain, stretched
-from solvers.settings import check_least
 from solvers.solver import FrontierSolver, Policy
 from solvers.threshold import ThresholdPolicy, chains, require_one_signal
 
@@ -39,12 +40,9 @@ class RationalTuning(FrontierSolver):
     """
 
     two_sided: bool = False
-    cells: int = 40
-    starts: int = 2
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_least(self, cells=4, starts=0)
+    cells: Annotated[int, Range(4, 10_000)] = 40
+    starts: CountOrZero = 2
+    seed: Seed = 0
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay

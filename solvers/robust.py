@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs import Replay, RoutingPOMDP
+from envs.ranges import CountOrZero, Positive, Range, Seed, Share
 from solvers.exact import Exact, Tables, backward_induction
-from solvers.settings import check_least
 from solvers.solver import FrontierSolver, TablePolicy
 
 FloatArray = NDArray[np.float64]
@@ -35,14 +36,9 @@ class Bayes(FrontierSolver):
         seed: of the draws.
     """
 
-    draws: int = 64
-    strength: float = 2.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_least(self, draws=1, seed=0)
-        if not 0 < self.strength < np.inf:
-            raise ValueError(f"solver.strength is {self.strength}: expected a number > 0")
+    draws: Annotated[int, Range(1, 100_000)] = 64
+    strength: Positive = 2.0
+    seed: Seed = 0
 
     def posterior(self, problem: RoutingPOMDP, train: Replay) -> list[RoutingPOMDP]:
         """The drawn models."""
@@ -70,15 +66,13 @@ class Pessimist(Bayes):
         candidates: how many of the drawn models give a policy to choose from.
     """
 
-    draws: int = 32
-    quantile: float = 0.1
-    candidates: int = 8
+    draws: Annotated[int, Range(1, 100_000)] = 32
+    quantile: Share = 0.1
+    candidates: CountOrZero = 8
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.quantile <= 1:
-            raise ValueError(f"solver.quantile is {self.quantile}: expected a share")
-        if not 0 <= self.candidates <= self.draws:
+        if self.candidates > self.draws:
             raise ValueError(
                 f"solver.candidates is {self.candidates}: expected 0 … solver.draws={self.draws}"
             )

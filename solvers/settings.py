@@ -1,33 +1,27 @@
-"""Checks of solvers' settings; a setting out of range is named by its config key."""
+"""Kinds of settings that several solvers have."""
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Annotated
 
+from envs.ranges import CountOrZero, NotNegative, Ordered, Pattern, Range
 
-def check_least(solver: object, **least: float) -> None:
-    """Raise ValueError unless each of these settings is at least so much."""
-    for key, smallest in least.items():
-        if not getattr(solver, key) >= smallest:
-            raise ValueError(
-                f"solver.{key} is {getattr(solver, key)}: expected at least {smallest}"
-            )
+Width = Annotated[int, Range(1, 65_536)]
+"""Units of a layer."""
 
+PriceRange = Annotated[tuple[NotNegative, NotNegative], Ordered("[low, high], both >= 0")]
+"""The smallest and the largest price to train for."""
 
-def check_shares(solver: object, *keys: str) -> None:
-    """Raise ValueError unless each of these settings is in (0, 1]."""
-    for key in keys:
-        if not 0 < getattr(solver, key) <= 1:
-            raise ValueError(f"solver.{key} is {getattr(solver, key)}: expected in (0, 1]")
+_Ratio = Annotated[float, Range(1)]
+CostRatios = Annotated[tuple[_Ratio, _Ratio], Ordered("[low, high], both >= 1")]
+"""The smallest and the largest cost ratio to train for."""
 
+Pair = Annotated[
+    tuple[CountOrZero, CountOrZero],
+    Ordered("two indexes of models, the cheaper first", strictly=True),
+]
 
-def check_words(solver: object, **literals: Any) -> None:
-    """Raise ValueError unless each of these settings is a word of its ``Literal``."""
-    for key, literal in literals.items():
-        if getattr(solver, key) not in get_args(literal):
-            raise ValueError(
-                f"solver.{key} is {getattr(solver, key)!r}: expected one of {get_args(literal)}"
-            )
+Device = Annotated[str, Pattern(r"auto|cpu|mps|xpu|cuda(:\d+)?", "auto, cpu, mps, cuda or cuda:N")]
 
 
 def check_count(what: str, count: int, most: int, models: int) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import History, Replay, RoutingPOMDP
+from envs.checks import check_settings
 
 Actions = NDArray[np.int64]
 
@@ -84,7 +85,11 @@ class Clairvoyant(Unbound):
 
 
 class Solver(ABC):
-    """Finds a policy for a problem. Hyperparameters are dataclass fields of the subclass."""
+    """Finds a policy for a problem. Hyperparameters are dataclass fields of the subclass, with
+    the types and ranges that `envs.checks` reads."""
+
+    def __post_init__(self) -> None:
+        check_settings(self, "solver")
 
     def with_training(self, training: Training) -> Solver:
         """This solver, making use of what a run offers; most have no use for it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +28,6 @@ class TextFeatures:
 
     kind: Kind = "tfidf"
     embedding_model: str = "all-MiniLM-L6-v2"
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"solver.features is {self.kind!r}: expected one of {get_args(Kind)}")
 
     def fit(self, texts: Sequence[str]) -> FittedFeatures:
         """Learns the vocabulary of training texts.

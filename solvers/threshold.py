@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from envs import STAY, History, Replay, RoutingPOMDP, Rules
+from envs.ranges import Count
 from envs.signals import HALF, between
 from solvers.settings import check_count
 from solvers.solver import Actions, Policy, Solver
@@ -34,7 +35,7 @@ class Threshold(Solver):
         sweeps: the most rounds of coordinate ascent; it stops when nothing improves.
     """
 
-    sweeps: int = 20
+    sweeps: Count = 20
 
     def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy:
         """Fits chain and thresholds on ``train``.

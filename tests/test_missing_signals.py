@@ -245,9 +245,7 @@ def test_an_affordable_first_buys_the_second_where_the_first_says_nothing():
     silent = np.isnan(cheap)
     np.testing.assert_allclose(paid(verifier, log)[silent], log.signal_costs["sharp"][silent])
     assert np.isfinite(emitted(verifier, log)).all()
-    merge = fitted(
-        CalibratedMerge({"a": LoggedSignal("cheap"), "b": LoggedSignal("sharp")}), log
-    )
+    merge = fitted(CalibratedMerge({"a": LoggedSignal("cheap"), "b": LoggedSignal("sharp")}), log)
     assert np.isfinite(emitted(merge, log)).all()
     side = SideBySide({"a": LoggedSignal("cheap"), "b": LoggedSignal("sharp")})
     assert np.isnan(emitted(side, log)[0, :, 0]).all()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
-from verifiers.answer_logprob import check_one_of
+from envs.ranges import Text
 from verifiers.canonical import Kind, canonical
 from verifiers.live import Case, LiveVerifier, Signal
 
@@ -29,11 +28,8 @@ class Agreement(LiveVerifier):
         ValueError: another kind.
     """
 
-    name: str = "agreement"
+    name: Text = "agreement"
     kind: Kind = "auto"
-
-    def __post_init__(self) -> None:
-        check_one_of("kind", self.kind, get_args(Kind))
 
     async def verify(self, case: Case) -> Signal:
         *earlier, own = (canonical(a.text, case.query, self.kind) for a in case.answers)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
+from envs.ranges import Finite, Text
 from verifiers.live import Answer, Case, LiveVerifier, Signal, Token
 
 Span = Literal["answer", "completion"]
@@ -37,14 +38,10 @@ class AnswerLogprob(LiveVerifier):
     """
 
     top_logprobs = 0
-    name: str = "answer_logprob"
+    name: Text = "answer_logprob"
     reduction: Reduction = "mean"
     span: Span = "answer"
-    missing: float | None = None
-
-    def __post_init__(self) -> None:
-        check_one_of("reduction", self.reduction, get_args(Reduction))
-        check_one_of("span", self.span, get_args(Span))
+    missing: Finite | None = None
 
     async def verify(self, case: Case) -> Signal:
         tokens = answer_tokens(case.answer, self.span)
@@ -76,9 +73,3 @@ def answer_tokens(answer: Answer, span: Span) -> Sequence[Token]:
     ends = np.cumsum([len(token.text) for token in tokens])
     first = int(np.searchsorted(ends, begin, side="right"))
     return tokens[first : int(np.searchsorted(ends, end, side="left")) + 1]
-
-
-def check_one_of(key: str, value: str, allowed: Sequence[str]) -> None:
-    """Raise ValueError unless a setting is one of those allowed; the message names the key."""
-    if value not in allowed:
-        raise ValueError(f"verifier.{key} is {value!r}: expected one of {tuple(allowed)}")

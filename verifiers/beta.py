@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, betaincc, betaln, digamma, expit, log_expit, polygamma
 
+from envs.ranges import Positive
 from verifiers.density import DensityObservation
 
 FloatArray = NDArray[np.float64]
@@ -27,12 +28,7 @@ class Beta(DensityObservation):
         strength: > 0.
     """
 
-    strength: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.strength < np.inf:
-            raise ValueError(f"observation.strength is {self.strength}: expected > 0")
+    strength: Positive = 1.0
 
     def _fit(self, z: FloatArray, weight: FloatArray) -> Betas:
         total = weight.sum(axis=1) + self.strength

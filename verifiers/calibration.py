@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from envs.checks import check_settings
+from envs.ranges import Folds, Positive, Seed
 from verifiers.scale import LogitScale
 
 FloatArray = NDArray[np.float64]
@@ -39,17 +41,12 @@ class Calibrator:
     """
 
     kind: Kind = "logistic"
-    penalty: float = 1.0
-    folds: int = 5
-    seed: int = 0
+    penalty: Positive = 1.0
+    folds: Folds = 5
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"kind is {self.kind!r}: expected one of {get_args(Kind)}")
-        if not 0 < self.penalty < np.inf:
-            raise ValueError(f"penalty is {self.penalty}: expected > 0")
-        if self.folds < 2:
-            raise ValueError(f"folds is {self.folds}: expected at least 2")
+        check_settings(self, "calibrator")
 
     def fit(self, signal: FloatArray, score: FloatArray) -> tuple[Calibration, FloatArray]:
         """Learns from training queries.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import Rollouts
+from envs.ranges import Seed, Share
 from verifiers.calibration import Calibration, Calibrator, Kind
 from verifiers.verifier import Verifier, emitted, fitted, paid
 
@@ -29,6 +30,7 @@ class SideBySide(Verifier):
     verifiers: Mapping[str, Verifier]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_parts(self.verifiers)
 
     def parts(self) -> Sequence[Verifier]:
@@ -61,19 +63,19 @@ class CalibratedMerge(Verifier):
 
     verifiers: Mapping[str, Verifier]
     kind: Kind = "logistic"
-    seed: int = 0
+    seed: Seed = 0
     merge_: _Merge | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_parts(self.verifiers)
-        _calibrator(self.kind, self.seed)
 
     def parts(self) -> Sequence[Verifier]:
         return list(self.verifiers.values())
 
     def fit(self, train: Rollouts) -> CalibratedMerge:
         parts = _fitted_parts(self.verifiers, train)
-        merge = _Merge.fit(_stacked(parts, train), train, _calibrator(self.kind, self.seed))
+        merge = _Merge.fit(_stacked(parts, train), train, Calibrator(self.kind, seed=self.seed))
         return replace(self, verifiers=parts, merge_=merge)
 
     def signal(self, rollouts: Rollouts) -> FloatArray:
@@ -108,20 +110,20 @@ class AffordableFirst(Verifier):
 
     first: Verifier
     then: Verifier
-    low: float = 0.2
-    high: float = 0.8
+    low: Share = 0.2
+    high: Share = 0.8
     kind: Kind = "logistic"
-    seed: int = 0
+    seed: Seed = 0
     alone_: _Merge | None = field(default=None, repr=False, compare=False)
     both_: _Merge | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.low <= self.high <= 1:
+        super().__post_init__()
+        if self.low > self.high:
             raise ValueError(
                 f"verifier.low and verifier.high are {self.low} and {self.high}: expected "
-                "0 <= low <= high <= 1"
+                "low <= high"
             )
-        _calibrator(self.kind, self.seed)
 
     def parts(self) -> Sequence[Verifier]:
         return [self.first, self.then]
@@ -132,7 +134,7 @@ class AffordableFirst(Verifier):
 
     def fit(self, train: Rollouts) -> AffordableFirst:
         first, then = fitted(self.first, train), fitted(self.then, train)
-        calibrator = _calibrator(self.kind, self.seed)
+        calibrator = Calibrator(self.kind, seed=self.seed)
         both = _stacked({"first": first, "then": then}, train)
         alone = _Merge.fit(emitted(first, train), train, calibrator)
         return replace(
@@ -206,13 +208,6 @@ class _Merge:
 
     def __len__(self) -> int:
         return len(self.query_id)
-
-
-def _calibrator(kind: Kind, seed: int) -> Calibrator:
-    try:
-        return Calibrator(kind, seed=seed)
-    except ValueError as error:
-        raise ValueError(f"verifier.{error}") from None
 
 
 def _known(merge: _Merge | None) -> _Merge:

@@ -18,15 +18,10 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.checks import check_settings
+from envs.ranges import Positive, Symbols
 from verifiers.binning import Binning, inner_edges
-from verifiers.histogram import (
-    Conditioning,
-    Counting,
-    check_settings,
-    least_telling,
-    medians,
-    row_of,
-)
+from verifiers.histogram import Conditioning, Counting, least_telling, medians, row_of
 from verifiers.scale import LIMIT, LogitScale, Scale
 
 FloatArray = NDArray[np.float64]
@@ -76,12 +71,12 @@ class DensityObservation(ABC):
         ValueError: a value out of its range, with the key.
     """
 
-    bins: int = 8
+    bins: Symbols = 8
     binning: Binning = "quantile"
     conditioning: Conditioning = "own"
     scale: Scale = "auto"
-    smoothing: float = 2.0
-    shrinkage: float = 16.0
+    smoothing: Positive = 2.0
+    shrinkage: Positive = 16.0
     missing: bool = False
     missing_: bool = field(init=False, repr=False)
     silent_: IntArray = field(init=False, repr=False)
@@ -94,7 +89,7 @@ class DensityObservation(ABC):
     representative: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_settings(self, binning=Binning, conditioning=Conditioning, scale=Scale)
+        check_settings(self, "observation")
         self.missing_ = self.missing
 
     @abstractmethod

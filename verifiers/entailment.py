@@ -7,9 +7,10 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from envs.ranges import Text
 from verifiers.live import Case, LiveVerifier, Signal, judge_of
 from verifiers.prompt import prompt_of
-from verifiers.sampling import check_sampling, mean_of_read
+from verifiers.sampling import Samples, Temperature, Tokens, mean_of_read
 
 _WORDS = re.compile(r"(?:(\bnot|n't)\s+(?:\w+\s+){0,2}?)?\b(entail|contradict|neutral)")
 _WORTH = {"entail": 1.0, "neutral": 0.5, "contradict": 0.0}
@@ -36,17 +37,17 @@ class Entailment(LiveVerifier):
         ValueError: a value out of its range, or a prompt that does not fit.
     """
 
-    name: str = "entailment"
-    judge: str = "judge"
-    samples: int = 1
-    temperature: float = 0.0
-    max_tokens: int = 16
-    prompt: str | None = None
+    name: Text = "entailment"
+    judge: Text = "judge"
+    samples: Samples = 1
+    temperature: Temperature = 0.0
+    max_tokens: Tokens = 16
+    prompt: Text | None = None
     _prompt = prompt_of("entailment")
 
     def __post_init__(self) -> None:
-        check_sampling(self)
-        _ = self._prompt
+        super().__post_init__()
+        _ = self._prompt  # reads a file of the user's, which may not be there
 
     def prompt_texts(self) -> Mapping[str, str]:
         return {self._prompt.source: self._prompt.text}

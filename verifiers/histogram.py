@@ -8,11 +8,13 @@ shows it with the same small probability whatever its score, half a query in all
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.checks import check_settings
+from envs.ranges import Positive, Symbols
 from envs.signals import HALF
 from verifiers.binning import Binning, inner_edges
 
@@ -51,11 +53,11 @@ class Histogram:
         ValueError: a value out of its range, with the key.
     """
 
-    bins: int = 8
+    bins: Symbols = 8
     binning: Binning = "quantile"
     conditioning: Conditioning = "own"
-    smoothing: float = 2.0
-    shrinkage: float = 16.0
+    smoothing: Positive = 2.0
+    shrinkage: Positive = 16.0
     missing: bool = False
     edges_: list[FloatArray] = field(init=False, repr=False)
     missing_: bool = field(init=False, repr=False)
@@ -64,7 +66,7 @@ class Histogram:
     representative: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_settings(self, binning=Binning, conditioning=Conditioning)
+        check_settings(self, "observation")
         self.missing_ = self.missing
 
     @property
@@ -127,20 +129,6 @@ class Histogram:
         if len(signal):
             fallback[: len(edges) + 1] = np.concatenate([[signal.min()], edges])
         return np.append(medians(signal, symbol, fallback), [np.nan] * self.missing_)
-
-
-def check_settings(observation: Any, **literals: Any) -> None:
-    """Raise ValueError for ``bins``, ``smoothing`` or ``shrinkage`` out of range, and for a word
-    that is none of its ``Literal``; the message names the key."""
-    if observation.bins < 1:
-        raise ValueError(f"observation.bins is {observation.bins}: expected at least 1")
-    for key, literal in literals.items():
-        value, allowed = getattr(observation, key), get_args(literal)
-        if value not in allowed:
-            raise ValueError(f"observation.{key} is {value!r}: expected one of {allowed}")
-    for key in ("smoothing", "shrinkage"):
-        if not 0 < getattr(observation, key) < np.inf:
-            raise ValueError(f"observation.{key} is {getattr(observation, key)}: expected > 0")
 
 
 class Counting:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from envs.ranges import Positive
 from verifiers.density import DensityObservation
 
 FloatArray = NDArray[np.float64]
@@ -25,12 +26,7 @@ class KernelDensity(DensityObservation):
             effective number of queries.
     """
 
-    bandwidth: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.bandwidth is not None and not 0 < self.bandwidth < np.inf:
-            raise ValueError(f"observation.bandwidth is {self.bandwidth}: expected > 0, or null")
+    bandwidth: Positive | None = None
 
     def _fit(self, z: FloatArray, weight: FloatArray) -> Kernels:
         weight = weight / weight.sum(axis=1, keepdims=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
-from verifiers.answer_logprob import Span, answer_tokens, check_one_of
+from envs.ranges import Finite, Text
+from verifiers.answer_logprob import Span, answer_tokens
 from verifiers.live import Case, LiveVerifier, Signal, Token
 
 MarginReduction = Literal["first", "mean", "least"]
@@ -32,14 +33,10 @@ class Margin(LiveVerifier):
     """
 
     top_logprobs = 2
-    name: str = "margin"
+    name: Text = "margin"
     reduction: MarginReduction = "first"
     span: Span = "answer"
-    missing: float | None = None
-
-    def __post_init__(self) -> None:
-        check_one_of("reduction", self.reduction, get_args(MarginReduction))
-        check_one_of("span", self.span, get_args(Span))
+    missing: Finite | None = None
 
     async def verify(self, case: Case) -> Signal:
         margins = [lead(token) for token in answer_tokens(case.answer, self.span)]

@@ -8,7 +8,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.checks import check_settings
 from envs.pomdp import Observation
+from envs.ranges import Folds, Seed
 from verifiers.calibration import Calibration, Calibrator, Kind
 
 FloatArray = NDArray[np.float64]
@@ -33,16 +35,14 @@ class Merged:
 
     of: Observation
     kind: Kind = "logistic"
-    folds: int = 5
-    seed: int = 0
+    folds: Folds = 5
+    seed: Seed = 0
     calibration_: list[Calibration] = field(init=False, repr=False)
     representative: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        try:
-            self._calibrator = Calibrator(self.kind, folds=self.folds, seed=self.seed)
-        except ValueError as error:
-            raise ValueError(f"observation.{error}") from None
+        check_settings(self, "observation")
+        self._calibrator = Calibrator(self.kind, folds=self.folds, seed=self.seed)
 
     @property
     def n_symbols(self) -> int:

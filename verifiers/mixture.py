@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp, ndtr
 
+from envs.ranges import Count, NotNegative, Range
 from verifiers.density import DensityObservation
 
 FloatArray = NDArray[np.float64]
@@ -29,19 +31,10 @@ class GaussianMixture(DensityObservation):
             (Fraley & Raftery 2007), shares toward equality.
     """
 
-    components: int = 2
-    iterations: int = 200
-    tolerance: float = 1e-6
-    strength: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("components", "iterations"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"observation.{key} is {getattr(self, key)}: expected at least 1")
-        for key in ("tolerance", "strength"):
-            if not 0 <= getattr(self, key) < np.inf:
-                raise ValueError(f"observation.{key} is {getattr(self, key)}: expected >= 0")
+    components: Annotated[int, Range(1, 1000)] = 2
+    iterations: Count = 200
+    tolerance: NotNegative = 1e-6
+    strength: NotNegative = 1.0
 
     def _fit(self, z: FloatArray, weight: FloatArray) -> Mixtures:
         n_groups, c = len(weight), self.components

@@ -5,13 +5,15 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from scipy.special import expit, logsumexp
 
+from envs.ranges import Finite, Range, Text
 from verifiers.live import Case, LiveVerifier, Signal, Token
 from verifiers.prompt import prompt_of
-from verifiers.sampling import check_sampling
+from verifiers.sampling import Tokens
 
 # What tokenisers write for a leading space, and what may stand around a word.
 _AROUND = " \t\r\n\u0120\u2581\u010a\"'`*_.,:;!()[]"
@@ -40,16 +42,16 @@ class PTrue(LiveVerifier):
         ValueError: a value out of its range, or a prompt that does not fit.
     """
 
-    name: str = "p_true"
-    alternatives: int = 20
-    max_tokens: int = 1
-    missing: float | None = None
-    prompt: str | None = None
+    name: Text = "p_true"
+    alternatives: Annotated[int, Range(1, 1000)] = 20
+    max_tokens: Tokens = 1
+    missing: Finite | None = None
+    prompt: Text | None = None
     _prompt = prompt_of("p_true")
 
     def __post_init__(self) -> None:
-        check_sampling(self)
-        _ = self._prompt
+        super().__post_init__()
+        _ = self._prompt  # reads a file of the user's, which may not be there
 
     def prompt_texts(self) -> Mapping[str, str]:
         return {self._prompt.source: self._prompt.text}

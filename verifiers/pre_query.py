@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import Rollouts
+from envs.ranges import Finite, Text
 from verifiers.live import Case, LiveVerifier, Signal, judge_of
 from verifiers.normalise import extract_number
 from verifiers.prompt import prompt_of
-from verifiers.sampling import check_sampling
+from verifiers.sampling import Samples, Temperature, Tokens
 from verifiers.verifier import LoggedSignal
 
 FloatArray = NDArray[np.float64]
@@ -43,18 +44,18 @@ class PreQuery(LiveVerifier):
         ValueError: a value out of its range, or a prompt that does not fit.
     """
 
-    name: str = "pre_query"
-    judge: str | None = None
-    samples: int = 1
-    temperature: float = 0.0
-    max_tokens: int = 16
-    missing: float | None = None
-    prompt: str | None = None
+    name: Text = "pre_query"
+    judge: Text | None = None
+    samples: Samples = 1
+    temperature: Temperature = 0.0
+    max_tokens: Tokens = 16
+    missing: Finite | None = None
+    prompt: Text | None = None
     _prompt = prompt_of("pre_query", ("context", "question"))
 
     def __post_init__(self) -> None:
-        check_sampling(self)
-        _ = self._prompt
+        super().__post_init__()
+        _ = self._prompt  # reads a file of the user's, which may not be there
 
     def prompt_texts(self) -> Mapping[str, str]:
         return {self._prompt.source: self._prompt.text}

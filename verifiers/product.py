@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
+from envs.checks import check_settings
 from envs.pomdp import Observation
+from envs.ranges import Symbols
 from verifiers.density import DensityObservation
 from verifiers.histogram import row_of
 
@@ -44,15 +46,14 @@ class Product:
     """
 
     of: Observation
-    keep: int = 8
+    keep: Symbols = 8
     parts_: list[Observation] = field(init=False, repr=False)
     merged_: IntArray = field(init=False, repr=False)
     likelihood: FloatArray = field(init=False, repr=False)
     representative: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.keep < 1:
-            raise ValueError(f"observation.keep is {self.keep}: expected at least 1")
+        check_settings(self, "observation")
 
     @property
     def n_symbols(self) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs import Rollouts
-from verifiers.answer_logprob import check_one_of
+from envs.ranges import Folds, Seed
 from verifiers.verifier import Verifier
 
 FloatArray = NDArray[np.float64]
@@ -38,15 +38,10 @@ class PromptEase(Verifier):
     """
 
     target: Target = "mean"
-    folds: int = 5
-    seed: int = 0
+    folds: Folds = 5
+    seed: Seed = 0
     model_: Any = field(default=None, repr=False, compare=False)
     known_: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        check_one_of("target", self.target, get_args(Target))
-        if self.folds < 2:
-            raise ValueError(f"verifier.folds is {self.folds}: expected at least 2")
 
     def fit(self, train: Rollouts) -> PromptEase:
         """Raises ValueError for a log without prompts."""

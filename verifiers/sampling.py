@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated
 
+from envs.ranges import Range
 from verifiers.live import Signal
 
-_LEAST = {"samples": 1, "max_tokens": 1, "temperature": 0, "top_logprobs": 1}
-
-
-def check_sampling(verifier: Any) -> None:
-    """Raise ValueError unless a verifier's settings can be asked for; the message names the key."""
-    for key, least in _LEAST.items():
-        value = getattr(verifier, key, None)
-        if value is not None and not least <= value < math.inf:
-            raise ValueError(f"verifier.{key} is {value}: expected at least {least}")
+Samples = Annotated[int, Range(1, 1000)]
+Temperature = Annotated[float, Range(0, 100)]
+Tokens = Annotated[int, Range(1, 10_000_000)]
 
 
 def mean_of_read(judgements: Sequence[float | None]) -> Signal:

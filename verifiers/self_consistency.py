@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import get_args
 
-from verifiers.answer_logprob import check_one_of
+from envs.ranges import Text
 from verifiers.canonical import Kind, canonical
 from verifiers.live import Case, LiveVerifier, Signal
 from verifiers.normalise import extract_answer
-from verifiers.sampling import check_sampling
+from verifiers.sampling import Samples, Temperature, Tokens
 
 
 @dataclass(frozen=True)
@@ -35,15 +34,11 @@ class SelfConsistency(LiveVerifier):
         ValueError: a value out of its range, or another kind.
     """
 
-    name: str = "self_consistency"
-    samples: int = 8
-    temperature: float = 0.7
-    max_tokens: int = 256
+    name: Text = "self_consistency"
+    samples: Samples = 8
+    temperature: Temperature = 0.7
+    max_tokens: Tokens = 256
     kind: Kind = "auto"
-
-    def __post_init__(self) -> None:
-        check_sampling(self)
-        check_one_of("kind", self.kind, get_args(Kind))
 
     async def verify(self, case: Case) -> Signal:
         completions = await case.client.complete(

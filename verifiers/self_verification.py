@@ -7,9 +7,10 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from envs.ranges import Text
 from verifiers.live import Case, LiveVerifier, Signal
 from verifiers.prompt import prompt_of
-from verifiers.sampling import check_sampling, mean_of_read
+from verifiers.sampling import Samples, Temperature, Tokens, mean_of_read
 
 # "Verdict: correct or incorrect" repeats the question: it is no verdict.
 _VERDICT = re.compile(
@@ -41,16 +42,16 @@ class SelfVerification(LiveVerifier):
         ValueError: a value out of its range, or a prompt that does not fit.
     """
 
-    name: str = "self_verification"
-    samples: int = 8
-    temperature: float = 1.0
-    max_tokens: int = 160
-    prompt: str | None = None
+    name: Text = "self_verification"
+    samples: Samples = 8
+    temperature: Temperature = 1.0
+    max_tokens: Tokens = 160
+    prompt: Text | None = None
     _prompt = prompt_of("self_verification")
 
     def __post_init__(self) -> None:
-        check_sampling(self)
-        _ = self._prompt
+        super().__post_init__()
+        _ = self._prompt  # reads a file of the user's, which may not be there
 
     def prompt_texts(self) -> Mapping[str, str]:
         return {self._prompt.source: self._prompt.text}

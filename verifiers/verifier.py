@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import CostModel, Costs, Replay, Rollouts
+from envs.checks import check_settings
+from envs.ranges import Text
 
 FloatArray = NDArray[np.float64]
 
@@ -21,7 +23,11 @@ class VerifierError(ValueError):
 
 
 class Verifier(ABC):
-    """Emits a signal for every answer of a log."""
+    """Emits a signal for every answer of a log. Its settings are dataclass fields of the subclass,
+    with the types and ranges that `envs.checks` reads."""
+
+    def __post_init__(self) -> None:
+        check_settings(self, "verifier")
 
     def fit(self, train: Rollouts) -> Self:
         """This verifier, once it has learned from training queries; most have nothing to learn.
@@ -57,12 +63,8 @@ class LoggedSignal(Verifier):
         ValueError: an unknown transform.
     """
 
-    name: str | None = None
+    name: Text | None = None
     transform: Literal["exp"] | None = None
-
-    def __post_init__(self) -> None:
-        if self.transform not in (None, "exp"):
-            raise ValueError(f"verifier.transform is {self.transform!r}: expected null or 'exp'")
 
     def signal(self, rollouts: Rollouts) -> FloatArray:
         """As logged or transformed, ``(n, N)``.
@@ -111,12 +113,6 @@ class LoggedColumn(Verifier):
     """
 
     column: Literal["tokens_in", "tokens_out", "latency"] = "tokens_out"
-
-    def __post_init__(self) -> None:
-        if self.column not in ("tokens_in", "tokens_out", "latency"):
-            raise ValueError(
-                f"verifier.column is {self.column!r}: expected tokens_in, tokens_out or latency"
-            )
 
     def signal(self, rollouts: Rollouts) -> FloatArray:
         """``(n, N)``, as logged."""

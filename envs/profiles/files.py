@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from envs.profiles.marginal import Marginal
 from envs.profiles.profile import Profile
+from envs.yaml_files import read_yaml
 
 FloatArray = NDArray[np.float64]
 
@@ -81,10 +82,7 @@ def load_profile(name_or_path: str | Path) -> Profile:
             f"no profile {str(name_or_path)!r}: give the path of a YAML file, or one of "
             f"{', '.join(shipped_profiles())}"
         )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
     try:
         return _profile(content)
     except ValueError as error:
@@ -101,7 +99,7 @@ def _profile(content: object) -> Profile:
         for i, model in enumerate(models)
     ]
     queries = entry["queries"]
-    if not isinstance(queries, int) or queries < 1:
+    if not isinstance(queries, int) or isinstance(queries, bool) or queries < 1:
         raise ValueError(f"queries is {_short(queries)}: expected how many were fitted, >= 1")
     return Profile(
         **{key: str(entry[key]) for key in ("name", "dataset", "split", "source", "signal")},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,8 +91,13 @@ class Profile:
             ("signal_cost", self.signal_cost),
             ("latency", self.latency),
         ):
-            if costs is not None and (costs < 0).any():
-                raise ValueError(f"{label} of model {self.models[np.argmax(costs < 0)]!r} is < 0")
+            # NaN stands for a cost that is not known.
+            if costs is not None and ((costs < 0) | np.isinf(costs)).any():
+                i = int(np.argmax((costs < 0) | np.isinf(costs)))
+                raise ValueError(
+                    f"{label} of model {self.models[i]!r} is {costs[i]:g}: expected a "
+                    "finite number >= 0"
+                )
         _check_correlation(self.correlation, N + sum(one is not None for one in self.signals))
 
     @property
@@ -100,7 +106,7 @@ class Profile:
         return np.array([score.mean for score in self.scores])
 
 
-def simulate(profile: Profile, n: int | Mapping[str, int], seed: int) -> Rollouts:
+def simulate(profile: Profile, n: int | Mapping[Any, int], seed: int) -> Rollouts:
     """Draw queries from a profile: scores and signals vary, costs are their means.
 
     The draws of a split depend on the seed and the split's name alone: another size of "train"

@@ -32,7 +32,10 @@ def test_a_saved_profile_loads_as_it_was(tmp_path):
         (("signal: confidence_logprob\n", ""), "lacks 'signal'"),
         (("queries: 500", "queries: many"), "queries is 'many'"),
         (("name: small\n", "name: medium\n"), "all distinct"),
-        (("answer_cost: 1.0\n", "answer_cost: -1\n"), "answer_cost of model 'small' is < 0"),
+        (
+            ("answer_cost: 1.0\n", "answer_cost: -1\n"),
+            "answer_cost of model 'small' is -1: expected",
+        ),
         (("answer_cost: 1.0\n", "answer_cost: cheap\n"), r"models\[0\].answer_cost is 'cheap'"),
         (("  answer_cost: 1.0\n", ""), r"models\[0\] has no answer_cost"),
         (("levels: [0.0, 0.4, 0.4, 1.0]", "levels: [0.0, 0.5, 0.4, 1.0]"), "must not decrease"),

@@ -3,8 +3,11 @@
 import pytest
 from omegaconf import OmegaConf
 
-from evaluation.build import build, check_prices
-from solvers import Exact, Static
+from envs.observation import Observation
+from evaluation.build import build
+from solvers import Exact, Solver, Static
+from verifiers import Verifier
+from verifiers.collection.scoring import Scoring
 
 
 def test_a_config_becomes_its_target():
@@ -20,7 +23,10 @@ def test_a_config_becomes_its_target():
         ({"_target_": "solvers.Nonesuch"}, "solver._target_ is 'solvers.Nonesuch'"),
         ({"_target_": "solvers.Exact", "max_histories": "???"}, "solver.max_histories is not set"),
         ({"_target_": "solvers.RandomMix", "share": 2}, "solver.share is 2"),
-        ({"_target_": "solvers.Exact", "colour": "red"}, "solver: .*colour"),
+        (
+            {"_target_": "solvers.Exact", "colour": "red"},
+            "solver.colour is no setting of solvers",
+        ),
     ],
 )
 def test_bad_values_are_refused_by_key(config, message):
@@ -31,10 +37,10 @@ def test_bad_values_are_refused_by_key(config, message):
 @pytest.mark.parametrize(
     ("ratio", "verifier", "message"),
     [
-        (0.5, "logged", "costs.ratio is 0.5: expected a number >= 1"),
-        ("ten", "logged", "costs.ratio is 'ten': expected a number or null"),
-        (10, "free", "costs.verifier is 'free': expected 'logged' or a share"),
-        (10, -1, "costs.verifier is -1: a share must be >= 0"),
+        (0.5, "logged", "costs.ratio is 0.5: expected a number from 1"),
+        ("ten", "logged", "costs.ratio is 'ten': expected a number from 1 to .* or null"),
+        (10, "free", "costs.verifier is 'free': expected 'logged' or a number"),
+        (10, -1, "costs.verifier is -1: expected 'logged' or a number from 0"),
     ],
 )
 def test_bad_costs_are_refused_by_key(ratio, verifier, message):
@@ -43,10 +49,66 @@ def test_bad_costs_are_refused_by_key(ratio, verifier, message):
         build(OmegaConf.create(config), "costs")
 
 
-@pytest.mark.parametrize("prices", [[], [-0.1], [0, 0], ["cheap"], [float("inf")], [True]])
-def test_bad_prices_are_refused(prices):
-    with pytest.raises(ValueError, match=r"evaluation\.prices"):
-        check_prices(prices)
+@pytest.mark.parametrize(
+    ("target", "role", "message"),
+    [
+        (
+            "builtins.dict",
+            Solver,
+            "which is no Solver: expected a class derived",
+        ),
+        ("verifiers.Histogram", Verifier, "which is no Verifier"),
+        (
+            "verifiers.NoSignal",
+            Observation,
+            "which is no Observation: .* with n_symbols, fit",
+        ),
+        ("os.system", Solver, "which is a builtin function"),
+        ("envs.sources.profile", Solver, "which gives a Rollouts"),
+        ("envs.__name__", Solver, "which is a str"),
+        ("solvers.pomcp.POMC", Solver, r"has no 'POMC' \(did you mean POMCP\?\)"),
+        ("solvers.pomcq.POMCP", Solver, r"has no 'pomcq' \(did you mean pomcp\?\)"),
+        ("Static", Solver, "expected MODULE.CLASS"),
+        ("my_module_of_no_name.Mine", Solver, "there is no module 'my_module_of_no_name'"),
+    ],
+)
+def test_a_target_of_another_role_is_refused_before_it_is_called(target, role, message):
+    with pytest.raises(ValueError, match=f"group._target_ is '{target}'.*{message}"):
+        build(OmegaConf.create({"_target_": target}), "group", role)
+
+
+def test_a_module_that_cannot_be_imported_is_named_with_its_own_error(tmp_path, monkeypatch):
+    (tmp_path / "broken_plug_in.py").write_text("1 / 0\n")
+    (tmp_path / "needy_plug_in.py").write_text("import a_package_of_no_name\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for module, message in (
+        ("broken_plug_in", "importing broken_plug_in fails: ZeroDivisionError: division by zero"),
+        ("needy_plug_in", "needy_plug_in needs a_package_of_no_name, which is not installed"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build(OmegaConf.create({"_target_": f"{module}.Mine"}), "solver", Solver)
+
+
+def test_a_function_may_give_the_object_or_be_the_scoring():
+    config = OmegaConf.create({"_target_": "tests.evaluation.test_build.always_cheapest"})
+    assert build(config, "solver", Solver) == Static(model=0)
+    config = OmegaConf.create({"_target_": "tests.evaluation.test_build.length"})
+    assert build(config, "scoring", Scoring)("four", (), None) == 4
+    config = OmegaConf.create({"_target_": "tests.evaluation.test_build.nothing"})
+    with pytest.raises(ValueError, match="which gives a dict: expected a class derived"):
+        build(config, "solver", Solver)
+
+
+def always_cheapest() -> Static:
+    return Static(model=0)
+
+
+def nothing():
+    return {}
+
+
+def length(answer, references, query):
+    return len(answer)
 
 
 def test_defaults_stand_where_the_config_is_silent():

@@ -258,7 +258,7 @@ def test_the_configs_name_the_trackers() -> None:
 
 
 def test_an_unknown_mode_is_refused_by_name() -> None:
-    expected = r"tracker\.mode is 'onlin': expected one of \('online', 'offline', 'disabled'\)"
+    expected = r"tracker\.mode is 'onlin': expected one of 'online', 'offline', 'disabled'"
     with pytest.raises(ValueError, match=expected):
         WandbTracker(mode="onlin")  # type: ignore[arg-type]
     misspelt = config("wandb")

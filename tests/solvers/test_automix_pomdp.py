@@ -158,9 +158,9 @@ def test_the_seed_decides_which_queries_become_particles():
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("particles", 0, "at least 1"),
-        ("bandwidth", 0.0, "a factor > 0"),
-        ("bandwidth", float("nan"), "a factor > 0"),
+        ("particles", 0, "a whole number from 1"),
+        ("bandwidth", 0.0, "a number > 0"),
+        ("bandwidth", float("nan"), "a number > 0"),
         ("conditioning", "both", "one of"),
     ],
 )

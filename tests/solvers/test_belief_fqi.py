@@ -199,12 +199,12 @@ def test_it_plays_by_every_rule_with_few_queries_ties_and_vectors(rules):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("members", 0, "at least 1"),
-        ("hidden", 0, "at least 1"),
-        ("steps", -1, "at least 0"),
-        ("patience", 0, "at least 1"),
-        ("weight_decay", -0.1, "at least 0"),
-        ("tuning_rate", 0.0, r"in \(0, 1\]"),
+        ("members", 0, "a whole number from 1"),
+        ("hidden", 0, "a whole number from 1"),
+        ("steps", -1, "a whole number from 0"),
+        ("patience", 0, "a whole number from 1"),
+        ("weight_decay", -0.1, "a number >= 0"),
+        ("tuning_rate", 0.0, r"a number in \(0, 1\]"),
     ],
 )
 def test_bad_settings_are_refused_by_name(key, value, message):

@@ -97,7 +97,7 @@ def test_one_history_alone_is_decided_as_among_others():
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
-    [("belief_hidden", 0, "at least 1"), ("belief_weight", 0.0, "above 0")],
+    [("belief_hidden", 0, "a whole number from 1"), ("belief_weight", 0.0, "a number > 0")],
 )
 def test_bad_settings_are_refused_by_name(key, value, message):
     with pytest.raises(ValueError, match=rf"solver\.{key} is {value}: expected {message}"):

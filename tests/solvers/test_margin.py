@@ -61,5 +61,5 @@ def test_constant_signals_and_ten_queries_work_and_bad_input_is_refused():
     evaluate(Margin().solve(problem, flat), replay)
     with pytest.raises(ValueError, match="one number an answer, the verifier gives 2"):
         Margin().solve(problem, random_replay(10, 3, rng, signals=2))
-    with pytest.raises(ValueError, match=r"solver\.thresholds is 0: expected at least 1"):
+    with pytest.raises(ValueError, match=r"solver\.thresholds is 0: expected"):
         Margin(0)

@@ -223,15 +223,15 @@ def test_a_reused_tree_has_more_visits(monkeypatch):
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("simulations", 0, "at least 1"),
-        ("simulations", -5, "at least 1"),
-        ("particles", 0, "at least 1"),
-        ("max_depth", 0, "null or at least 1"),
+        ("simulations", 0, "a whole number from 1"),
+        ("simulations", -5, "a whole number from 1"),
+        ("particles", 0, "a whole number from 1"),
+        ("max_depth", 0, "a whole number from 1"),
         ("exploration", -0.1, "a number >= 0"),
         ("exploration", float("nan"), "a number >= 0"),
         ("exploration", float("inf"), "a number >= 0"),
-        ("prior_visits", -1, "at least 0"),
-        ("seed", -1, "at least 0"),
+        ("prior_visits", -1, "a whole number from 0"),
+        ("seed", -1, "a whole number from 0"),
     ],
 )
 def test_bad_settings_are_refused_by_name(key, value, expected):

@@ -124,7 +124,7 @@ def test_bad_input_is_refused_with_the_remedy():
         Pregeneration("tree")
     with pytest.raises(ValueError, match=r"solver\.features is 'words': expected one of"):
         Pregeneration(features="words")
-    with pytest.raises(ValueError, match=r"solver\.hybrid_tolerance is 2: expected null or"):
+    with pytest.raises(ValueError, match=r"solver\.hybrid_tolerance is 2: expected"):
         Pregeneration(hybrid_tolerance=2)
     with pytest.raises(ValueError, match=r"solver\.models is \[2, 0\]: expected two indexes"):
         Pregeneration(hybrid_tolerance=0.0, models=[2, 0]).solve(problem, train)

@@ -105,8 +105,6 @@ def test_bad_input_is_refused():
         RationalTuning().solve(problem, replace(train, signal=5 * train.signal))
     with pytest.raises(ValueError, match="one number an answer, the verifier gives 2"):
         RationalTuning().solve(problem, random_replay(10, 3, rng, signals=2))
-    for key, value, least in (("cells", 3, 4), ("starts", -1, 0)):
-        with pytest.raises(
-            ValueError, match=rf"solver\.{key} is {value}: expected at least {least}"
-        ):
+    for key, value in (("cells", 3), ("starts", -1)):
+        with pytest.raises(ValueError, match=rf"solver\.{key} is {value}: expected"):
             RationalTuning(**{key: value})

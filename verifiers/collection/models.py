@@ -7,10 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit, urlunsplit
 
-import yaml
+from envs.checks import fault
+from envs.ranges import Range
+from envs.yaml_files import read_yaml
+from verifiers.sampling import Temperature, Tokens
 
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -108,7 +111,7 @@ def load_models(
         ConfigError: a file that cannot be read, or a value that is not allowed.
     """
     path = Path(path)
-    read = read_yaml(path)
+    read = _read(path)
     entries = read.get("models") if isinstance(read, dict) else read
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{path}: expected a list of models, each with name and base_url")
@@ -129,7 +132,7 @@ def load_prices(path: str | Path | None) -> dict[str, Price | None]:
     """
     if path is None:
         return {}
-    read = read_yaml(Path(path))
+    read = _read(Path(path))
     if not isinstance(read, dict):
         raise ConfigError(f"{path}: expected a mapping MODEL: {{in: USD, out: USD}}")
     return {str(name): _price(value, f"{path}: {name}") for name, value in read.items()}
@@ -146,10 +149,10 @@ def check_priced(models: Sequence[ModelSpec], in_usd: bool) -> None:
         )
 
 
-def read_yaml(path: Path) -> Any:
+def _read(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        return read_yaml(path)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
 
 
@@ -183,12 +186,9 @@ def _model(entry: Any, where: str, prices: Mapping[str, Price | None]) -> ModelS
         values["price"] = _price(values["price"], f"{where}.price")
     else:
         values["price"] = prices.get(values["model"], prices.get(values["name"]))
-    for key, (low, kind) in _RANGES.items():
-        value = values.get(key, known[key].default)
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not (whole or (kind is float and isinstance(value, float))) or not value >= low:
-            number = "a whole number" if kind is int else "a number"
-            raise ConfigError(f"{where}.{key} is {value!r}: expected {number} >= {low:g}")
+    for key, kind in _RANGES.items():
+        if said := fault(values.get(key, known[key].default), kind, f"{where}.{key}"):
+            raise ConfigError(said)
     if not isinstance(values.get("extra_body", {}), dict):
         raise ConfigError(f"{where}.extra_body is {values['extra_body']!r}: expected a mapping")
     omit = values.get("omit", [])
@@ -201,12 +201,12 @@ def _model(entry: Any, where: str, prices: Mapping[str, Price | None]) -> ModelS
     return ModelSpec(**values)
 
 
-_RANGES: dict[str, tuple[float, type]] = {
-    "max_tokens": (1, int),
-    "temperature": (0, float),
-    "concurrency": (1, int),
-    "timeout": (0.001, float),
-    "attempts": (1, int),
+_RANGES: dict[str, Any] = {
+    "max_tokens": Tokens,
+    "temperature": Temperature,
+    "concurrency": Annotated[int, Range(1, 10_000)],
+    "timeout": Annotated[float, Range(0.001, 1e6)],
+    "attempts": Annotated[int, Range(1, 1000)],
 }
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from envs.checks import check_settings
+from envs.ranges import Finite, Seed, Share, Text
 from verifiers.live import Query
 
 
@@ -45,12 +47,11 @@ class AskSome:
         ValueError: no probability.
     """
 
-    probability: float = 0.5
-    seed: int = 0
+    probability: Share = 0.5
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"policy.probability is {self.probability}: expected it in [0, 1]")
+        check_settings(self, "policy")
 
     def goes_on(self, query: Query, stage: int, signals: Mapping[str, float]) -> bool:
         return _draw(self.seed, query, stage) < self.probability
@@ -70,14 +71,13 @@ class AskBelow:
         ValueError: ``explore`` is no probability.
     """
 
-    signal: str
-    threshold: float
-    explore: float = 0.1
-    seed: int = 0
+    signal: Text
+    threshold: Finite
+    explore: Share = 0.1
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.explore <= 1:
-            raise ValueError(f"policy.explore is {self.explore}: expected it in [0, 1]")
+        check_settings(self, "policy")
 
     def goes_on(self, query: Query, stage: int, signals: Mapping[str, float]) -> bool:
         if self.signal not in signals:

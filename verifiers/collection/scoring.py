@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from envs.checks import check_settings
+from envs.ranges import NotNegative
 from verifiers.live import Query
 from verifiers.normalise import extract_choice, extract_number, normalise_text
 
@@ -92,7 +94,10 @@ class Number:
         tolerance: relative, or absolute around 0.
     """
 
-    tolerance: float = 1e-6
+    tolerance: NotNegative = 1e-6
+
+    def __post_init__(self) -> None:
+        check_settings(self, "scoring")
 
     def __call__(self, answer: str, references: Sequence[str], query: Query) -> float:
         """Raises ValueError if a reference is no number."""

@@ -1,0 +1,219 @@
+"""What every key of a configuration may hold, and the check of a whole configuration.
+
+Keys of an object that a configuration builds are declared where its class is (`envs.checks`). Those
+that no class owns are declared here, one class a group; ``conf/`` holds their defaults. A new key
+of a group is a line here; a new option of a group with a ``_target_`` needs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+from omegaconf import DictConfig
+
+from envs import CostModel, Rollouts
+from envs.checks import fault, nearest
+from envs.observation import Observation
+from envs.ranges import (
+    Count,
+    Distinct,
+    Length,
+    NotNegative,
+    Pattern,
+    Range,
+    Seed,
+    Text,
+)
+from envs.rules import Answer
+from evaluation.build import fault_of_target, plain
+from evaluation.tracker import Tracker
+from solvers import Solver
+from verifiers import Verifier
+from verifiers.collection.policy import CollectionPolicy
+from verifiers.collection.scoring import Scoring
+
+
+@dataclass(frozen=True)
+class NewFolder:
+    """A path that is a folder, or where one can be made."""
+
+    whole = True
+
+    def holds(self, value: str) -> bool:
+        path = Path(value).absolute()
+        there = next((one for one in (path, *path.parents) if os.path.lexists(one)), path)
+        return value > "" and "\0" not in value and there.is_dir() and os.access(there, os.W_OK)
+
+    def __str__(self) -> str:
+        return "a folder, or the path of one that can be made and written to"
+
+
+# Parts of paths: "..", an absolute path or an empty part would leave the folder of all runs.
+Sweep = Annotated[
+    str,
+    Pattern(
+        r"(?=.{1,200}$)(?!\.{1,2}(/|$))[^/\0\n]+(/(?!\.{1,2}(/|$))[^/\0\n]+)*",
+        "the name of a folder below out, such as first or group/first",
+    ),
+]
+Folder = Annotated[str, NewFolder()]
+Prices = Annotated[Sequence[Annotated[float, Range(0, 1e9)]], Length(1, 10_000), Distinct()]
+Open = Annotated[float, Range(above=0, below=1)]
+
+
+class Group:
+    """Keys that no class owns, with what they may hold."""
+
+
+class Env(Group):
+    skip: bool
+    free_start: bool
+    verify: bool
+    answer: Answer
+    levels: Annotated[int, Range(2, 1000)] | None
+
+
+class PreQuery(Group):
+    verifier: Verifier | None
+    observation: Observation | None
+
+
+class Evaluation(Group):
+    prices: Prices
+    resplit: bool
+    validation: Open
+    test: Open
+    split_seed: Seed
+    train_seed: Seed | None
+    train_size: Count | None
+    resamples: Annotated[int, Range(1, 100_000)]  # more cost hours and change no digit shown
+    level: Open
+    regret: bool
+    budgets: Annotated[Sequence[Annotated[float, Range(above=0, most=1e9)]], Distinct()]
+    floors: Annotated[Sequence[Annotated[float, Range(0, 100)]], Distinct()]
+
+
+class Logs:
+    """One log or several, as `evaluation.prepare.load_logs` reads them: ``dataset`` and ``profile``
+    may be lists, and ``dataset: null`` is every one that there is."""
+
+
+class Judged(Group):
+    """What train.py and verifiers.py have in common."""
+
+    rollouts: Rollouts
+    costs: CostModel
+    verifier: Verifier
+    observation: Observation
+    env: Env
+    evaluation: Evaluation
+    tracker: Tracker
+    seed: Seed
+    sweep: Sweep
+    out: Folder
+
+
+class Train(Judged):
+    pre_query: PreQuery
+    solver: Solver
+    force: bool
+    threads: Annotated[int, Range(1, 1024)]
+
+
+class Study(Judged):
+    rollouts: Logs  # type: ignore[assignment]
+    verifiers: Mapping[Text, Verifier]
+    bins: Annotated[int, Range(1, 10_000)]
+    shuffles: Annotated[int, Range(0, 10_000)]
+    likelihoods: bool
+
+
+class Budget(Group):
+    usd: NotNegative | None
+    tokens: Annotated[int, Range(0, 10**15)] | None
+
+
+class Collect(Group):
+    verifier: Verifier
+    scoring: Scoring
+    policy: CollectionPolicy
+    questions: Text
+    limit: Count | None
+    models: Text
+    judges: Text | None
+    prices: Text | None
+    out: Folder
+    table: Annotated[str, Pattern(r"[^/\0]+\.(parquet|csv|jsonl)", "NAME.parquet, .csv or .jsonl")]
+    only_complete: bool
+    prompt: Text | None
+    verifiers: Mapping[Text, Verifier]
+    verify_last: bool
+    top_logprobs: Annotated[int, Range(0, 1000)] | None
+    budget: Budget
+    at_once: Annotated[int, Range(1, 100_000)] | None
+    progress: bool
+    seed: Seed
+
+
+def check(config: DictConfig | Mapping[str, Any], schema: type[Group]) -> None:
+    """Raise ValueError for the first key of a configuration that holds what it must not."""
+    for _, said in faults(config, schema):
+        raise ValueError(said)
+
+
+def faults(
+    config: DictConfig | Mapping[str, Any], schema: type[Group]
+) -> Iterator[tuple[str, str]]:
+    """Every top-level key that holds what it must not, with what is wrong."""
+    container = plain(config) if isinstance(config, DictConfig) else config
+    values = {str(key): value for key, value in container.items() if key != "hydra"}
+    yield from _faults(values, schema, "")
+
+
+def _faults(
+    values: Mapping[str, Any], schema: type[Group], prefix: str
+) -> Iterator[tuple[str, str]]:
+    kinds = get_type_hints(schema, include_extras=True)
+    for name in (name for name in kinds if name not in values):
+        yield name, f"{prefix}{name} is not set: give {prefix}{name}=VALUE"
+    for name, value in values.items():
+        if name not in kinds:
+            known = ", ".join(kinds)
+            yield name, f"{prefix}{name} is no setting: expected {known}" + nearest(name, kinds)
+        elif said := _fault(value, kinds[name], f"{prefix}{name}"):
+            yield name, said
+
+
+def _fault(value: Any, kind: Any, key: str) -> str | None:
+    if value == "???":
+        return f"{key} is not set: give {key}=VALUE"
+    return fault(value, kind, key, _of_group)
+
+
+def _of_group(value: Any, kind: Any, key: str) -> str | None:
+    if isinstance(kind, type) and issubclass(kind, Group):
+        if not isinstance(value, Mapping):
+            return f"{key} is {value!r}: expected its keys, {', '.join(get_type_hints(kind))}"
+        return next((said for _, said in _faults(value, kind, f"{key}.")), None)
+    if kind is Logs:
+        said = (fault_of_target(log, Rollouts, key) for log in _single_logs(value))
+        return next(filter(None, said), None)
+    return fault_of_target(value, kind, key)
+
+
+def _single_logs(value: Any) -> list[Any]:
+    """Nodes of one log each; any name stands for all data sets."""
+    if not isinstance(value, Mapping):
+        return [value]
+    if value.get("dataset", "") is None:
+        without = {name: one for name, one in value.items() if name != "dataset"}
+        named = {**value, "dataset": "all"}
+        value = without if fault_of_target(named, Rollouts, "") else named
+    for name in ("dataset", "profile"):
+        if isinstance(several := value.get(name), list) and several:
+            return [{**value, name: one} for one in several]
+    return [value]
