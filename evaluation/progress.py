@@ -48,9 +48,9 @@ class SweepProgress(Callback):
             overrides = " ".join(job_return.overrides or [])
             # The error itself; reading `return_value` would raise it.
             line = f"FAILED {overrides}: {job_return._return_value}"
-        partial = folder / f"{config.hydra.job.num}.partial"
-        partial.write_text(line)
-        partial.replace(folder / f"{config.hydra.job.num}.done")
+        from envs.atomic import write_text  # heavy, and loaded in every job by now
+
+        write_text(folder / f"{config.hydra.job.num}.done", line)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         self._bar.stop()

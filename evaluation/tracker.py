@@ -64,6 +64,10 @@ class TrackedRun(Protocol):
 class Tracker(Protocol):
     """Opens tracked runs."""
 
+    @property
+    def keeps(self) -> bool:
+        """Whether anything of a run is kept; a run that no tracker has yet is tracked later."""
+
     def run(
         self, *, folder: Path, name: str, group: str, job_type: str, config: Mapping[str, Any]
     ) -> AbstractContextManager[TrackedRun]:
@@ -81,6 +85,10 @@ class Tracker(Protocol):
 @dataclass(frozen=True)
 class NoTracker:
     """Tracks nothing, and needs nothing installed."""
+
+    @property
+    def keeps(self) -> bool:
+        return False
 
     @contextmanager
     def run(
@@ -134,6 +142,10 @@ class WandbTracker:
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
             raise ValueError(f"tracker.mode is {self.mode!r}: expected one of {get_args(Mode)}")
+
+    @property
+    def keeps(self) -> bool:
+        return self.mode != "disabled"
 
     @contextmanager
     def run(
