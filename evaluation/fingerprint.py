@@ -41,7 +41,7 @@ def fingerprint(config: Mapping[str, Any], data: Any) -> str:
         data: as loaded, see `digest`, or its digest.
     """
     targets = sorted({value for key, value in _strings(config) if key == "_target_"})
-    # Of the log's reader the data tell all: a folder that holds other logs too is not gone through.
+    # Of the log's reader the data tell all: no folder of logs is gone through.
     beside = {key: value for key, value in config.items() if key != "rollouts"}
     named = {value: _digest_of_file(value) for _, value in _strings(config) if _is_file(value)}
     below = {value: _digest_of_folder(value) for _, value in _strings(beside) if _is_dir(value)}
@@ -143,8 +143,13 @@ def _strings(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
             yield from _strings(value, key)
 
 
-# Unlike Path's, these say no of whatever is no path at all.
-_is_file, _is_dir = os.path.isfile, os.path.isdir
+def _is_file(text: str | Path) -> bool:
+    return os.path.isfile(text)  # unlike Path's, it says no of whatever is no path at all
+
+
+def _is_dir(text: str) -> bool:
+    """Whether a text names a folder; "." or "/", which hold all that is here, name none."""
+    return os.path.isdir(text) and not Path.cwd().is_relative_to(Path(text).resolve())
 
 
 def _digest_of_file(path: str | Path) -> str:
