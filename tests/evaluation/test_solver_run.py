@@ -4,6 +4,8 @@ import json
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,6 @@ from hydra.core.global_hydra import GlobalHydra
 from envs.atomic import PART, write_bytes
 from envs.calls_table import read_calls, write_calls
 from evaluation import solver_run
-from evaluation.comparison import comparison_table, sort_runs
 from evaluation.runs import load, read_sweep
 from solvers.baselines import Static
 from tests.logs import log_of
@@ -22,9 +23,9 @@ from tests.recorder import NAME
 
 CONF = Path(__file__).parents[2] / "conf"
 CHOICES = dict.fromkeys(("solver", "verifier", "observation", "env", "pre_query"), "static")
+SMALL = ["rollouts.queries={train: 40, validation: 20, test: 30}"]
 QUICK = [
     "solver=static",
-    "rollouts.queries={train: 40, validation: 20, test: 30}",
     "evaluation.prices=[0, 1]",
     "evaluation.resamples=10",
     "evaluation.regret=false",
@@ -34,11 +35,25 @@ QUICK = [
 WHOLE = {"metrics.json", "outcomes.npz", "config.yaml", "frontier.png", "frontier.svg", NAME}
 
 
-def run(out, *overrides):
+@cache
+def composed(*overrides):
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", [*QUICK, f"out={out}", "sweep=s", *overrides])
-    return solver_run.run(config, CHOICES)
+        small = [] if "rollouts=calls_table" in overrides else SMALL
+        return compose("train", [*QUICK, *small, *overrides])
+
+
+def config_of(out, *overrides):
+    """Keys that are there already are set; another choice in a group takes a composition."""
+    late = {"force", "seed", "tracker.keeps"}
+    config = composed(*(option for option in overrides if option.split("=")[0] not in late)).copy()
+    config.merge_with_dotlist([o for o in overrides if o.split("=")[0] in late])
+    config.out, config.sweep = str(out), "s"
+    return config
+
+
+def run(out, *overrides):
+    return solver_run.run(config_of(out, *overrides), CHOICES)
 
 
 @pytest.fixture(autouse=True)
@@ -107,47 +122,40 @@ def assert_whole(found):
     assert told["figures"] == ["frontier"]
 
 
-REPLACED = 6  # outcomes, computed, config, two of a figure, computed as finished; then the rename
+REPLACED = 7  # outcomes, computed, config, two of a figure, computed as finished, its new name
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("force", [False, True], ids=["new", "forced"])
-def test_stopped_at_any_write_a_run_is_whole_after_the_next(tmp_path, killing, solved, after, force):
-    other = run(tmp_path, "seed=1")
-    for k in range(1, REPLACED + 2):
-        out = tmp_path / "s" if force else tmp_path / str(k)
-        first = run(tmp_path / "first")
+def test_stopped_at_any_write_a_run_is_whole_after_the_next(tmp_path, killing, solved, force):
+    first = run(tmp_path / "first")
+    run(tmp_path / "compared", "seed=1")
+    for k in range(1, REPLACED + 1):
+        out = tmp_path / ("compared" if force else str(k))
         if force:
-            run(tmp_path)
+            run(out)
         solved.clear()
-        killing(k, after)
+        killing(k, False)
         with pytest.raises(Kill):
-            run(out.parent if force else out, f"force={force}")
+            run(out, f"force={force}")
         killing(0, False)
-        folder = (tmp_path if force else out) / "s" / first.folder.name
-        stopped = load(folder)
-        finished = k == REPLACED + 1 and after
-        assert (stopped is not None) == finished, k
-        if stopped:
-            assert_whole(stopped)
-            assert numbers(stopped) == numbers(first)
+        assert load(out / "s" / first.folder.name) is None
         # A comparison sees the finished ones, and no damage.
-        found, left_out = read_sweep(tmp_path / "s")
-        assert not left_out
-        assert comparison_table(sort_runs(found), "simple")
-        assert len(found) == 1 + (force and finished)
-        again = run(tmp_path if force else out)
+        found, left_out = read_sweep(tmp_path / "compared")
+        assert (len(found), left_out) == (1, [])
+        again = run(out)
         assert numbers(again) == numbers(first)
         assert_whole(again)
         # What was computed is not computed again.
-        kept = k > 2 or (k == 2 and after)
-        assert solved["solved"] == (1 if kept else 2), k
-    assert load(other.folder)
+        assert solved["solved"] == (1 if k > 2 else 2), k
 
 
-def test_there_are_no_more_writes_than_that(tmp_path, killing):
-    killing(REPLACED + 2, False)
-    assert run(tmp_path)
+def test_stopped_after_its_last_write_a_run_is_finished(tmp_path, killing, solved):
+    killing(REPLACED, True)
+    with pytest.raises(Kill):
+        run(tmp_path)
+    killing(1, False)  # there is nothing left to write
+    assert_whole(run(tmp_path))
+    assert solved["solved"] == 1
 
 
 def test_what_is_finished_is_not_touched(tmp_path, solved):
@@ -264,9 +272,7 @@ def test_two_that_run_the_same_at_once_run_it_once(tmp_path, monkeypatch, capfd)
         return solve(self, *arguments)
 
     monkeypatch.setattr(Static, "solve_frontier", slow)
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", [*QUICK, f"out={tmp_path}", "sweep=s"])
+    config = config_of(tmp_path)
     with ThreadPoolExecutor(2) as pool:
         one = pool.submit(solver_run.run, config, CHOICES)
         assert started.wait(60)
@@ -287,8 +293,9 @@ def test_two_that_run_the_same_at_once_run_it_once(tmp_path, monkeypatch, capfd)
     ],
 )
 def test_a_target_that_is_not_there_is_named_by_its_key(tmp_path, key, option):
+    choice = "pre_query=logged" if key.startswith("pre_query") else "pre_query=none"
     with pytest.raises(ValueError, match=rf"{key}._target_ is '"):
-        run(tmp_path, "pre_query=logged", option)
+        run(tmp_path, choice, option)
     assert not [path for path in (tmp_path / "s").iterdir()]
 
 
@@ -309,22 +316,16 @@ def log(tmp_path):
 
 
 def test_another_cost_of_a_signal_is_another_run_and_the_old_one_is_left_out(tmp_path, log):
-    own = ["rollouts=calls_table", f"rollouts.path={log}", "costs=logged", "verifier=logged"]
-    quick = [option for option in QUICK if not option.startswith("rollouts")]
-    GlobalHydra.instance().clear()
+    own = ["costs=logged", "verifier=logged", "verifier.name=sharp", "solver=exact", "env=full"]
+    own += ["rollouts=calls_table", f"rollouts.path={log}"]
 
     def asked(*options):
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose(
-                "train", [*quick, *own, f"out={tmp_path}", "sweep=s", "solver=exact", *options]
-            )
-        return solver_run.run(config, CHOICES)
+        return run(tmp_path, *own, *options)
 
     first, other = asked(), asked("seed=1")
     loaded = read_calls(log)
-    (name,) = loaded.signals
-    dearer = {name: 3 * loaded.signal_costs[name] + 0.1}
-    write_calls(type(loaded)(**{**vars(loaded), "signal_costs": dearer}), log)
+    dearer = {name: 0.1 * cost for name, cost in loaded.signal_costs.items()}
+    write_calls(replace(loaded, signal_costs=dearer), log)
     second = asked()
     assert second.folder != first.folder
     assert second.points != first.points
