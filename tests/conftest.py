@@ -14,10 +14,7 @@ _BESIDE_THE_CHECKOUT = Path(__file__).parents[2] / "shared" / "data" / "rational
 @pytest.fixture(scope="session")
 def shared_logs() -> Path:
     """The folder of real logged rollouts, beside the checkout or named by ROUTING_LOGS."""
-    folder = Path(os.environ.get("ROUTING_LOGS", # Programs that take minutes, run by hand: python -m tests.trials.NAME.
-collect_ignore = ["trials"]
-
-_BESIDE_THE_CHECKOUT))
+    folder = Path(os.environ.get("ROUTING_LOGS", _BESIDE_THE_CHECKOUT))
     if not folder.is_dir():
         pytest.skip(f"no real logs at {folder}: set ROUTING_LOGS to a rational_cascades folder")
     return folder

@@ -28,7 +28,7 @@ def test_an_error_leaves_the_old_content_and_nothing_else(tmp_path, stop):
     for before in (None, "old"):
         if before:
             write_text(path, before)
-        with pytest.raises(stop), replacing(path) as file:
+        with pytest.raises(stop), replacing(path) as file:  # noqa: PT012
             file.write(b"half")
             raise stop
         assert [p.read_text() for p in tmp_path.iterdir()] == [before] * bool(before)

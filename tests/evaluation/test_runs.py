@@ -155,7 +155,7 @@ def test_a_kill_lets_go_of_a_folder(tmp_path, capsys):
 
 
 def test_what_was_left_in_a_folder_stays(tmp_path):
-    with pytest.raises(KeyError), alone_in(tmp_path / "run"):
+    with pytest.raises(KeyError), alone_in(tmp_path / "run"):  # noqa: PT012
         (tmp_path / "run" / "kept").write_text("")
         raise KeyError
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["kept"]

@@ -296,7 +296,7 @@ def test_a_target_that_is_not_there_is_named_by_its_key(tmp_path, key, option):
     choice = "pre_query=logged" if key.startswith("pre_query") else "pre_query=none"
     with pytest.raises(ValueError, match=rf"{key}._target_ is '"):
         run(tmp_path, choice, option)
-    assert not [path for path in (tmp_path / "s").iterdir()]
+    assert not list((tmp_path / "s").iterdir())
 
 
 def test_leftovers_of_a_kill_are_cleared_away(tmp_path):
