@@ -14,18 +14,26 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import torch  # noqa: F401
+import wandb  # noqa: F401
 from tabulate import tabulate
 
+# Imported for the processes that are forked from this one.
+import evaluation.solver_run
+import evaluation.sweep_report  # noqa: F401
 from evaluation.runs import DamagedRunError, Run, load
 from tests.tracked_runs import read
 
@@ -70,7 +78,7 @@ def trial(out: Path, kills: int, seed: int) -> None:
     expected = {path.name: loaded(path) for path in runs_of(out / "undisturbed")}
     assert len(expected) == RUNS, sorted(expected)
     sweeps: list[str] = []
-    comparing: subprocess.Popen[str] | None = None
+    comparing: Forked | None = None
     while count["kills"] < kills:
         sweeps.append(f"sweep{len(sweeps)}")
         folder = out / sweeps[-1]
@@ -85,7 +93,7 @@ def trial(out: Path, kills: int, seed: int) -> None:
             # Enough kills: what is left may run to its end.
             patience = 600.0 if count["kills"] >= kills else rng.uniform(0.15, 1.0) * whole
             complete = ended(processes, patience)
-            count["comparisons that failed"] += comparing is not None and not compared(comparing)
+            count["comparisons that failed"] += comparing is not None and comparing.wait() != 0
             comparing = None
             if not complete:
                 count["kills"] += 1
@@ -96,11 +104,11 @@ def trial(out: Path, kills: int, seed: int) -> None:
             count["damaged after a kill"] += sum(loaded(path) is None for path in runs_of(folder))
             if after:
                 count["comparisons"] += 1
-                comparing = compare(folder)
+                comparing = Forked(out / "compare.log", "compare.py", str(folder))
             if forced and not complete:
                 forced = False
             print(f"{count['kills']} kills, {folder.name}: {len(after)} finished", flush=True)
-    count["comparisons that failed"] += comparing is not None and not compared(comparing)
+    count["comparisons that failed"] += comparing is not None and comparing.wait() != 0
     for name in sweeps:
         audit(out / name, expected, count)
     print(tabulate([(key, count[key]) for key in LINES], disable_numparse=True))
@@ -125,35 +133,66 @@ LINES = (
 )
 
 
-def start(out: Path, sweep: str, copies: int = 1, *more: str) -> list[subprocess.Popen[bytes]]:
-    """So many processes of the same sweep, each the head of a group of its own."""
-    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *SWEEP, *more]
+class Forked:
+    """A script in a process of its own, the head of a group; it has all imported already, so that
+    kills fall into its work."""
+
+    def __init__(self, log: Path, script: str, *arguments: str) -> None:
+        self.code: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            code = 1
+            try:
+                os.setsid()
+                with log.open("ab") as file:
+                    for stream in (1, 2):
+                        os.dup2(file.fileno(), stream)
+                sys.argv = [str(ROOT / "scripts" / script), *arguments]
+                runpy.run_path(sys.argv[0], run_name="__main__")
+                code = 0
+            except SystemExit as end:
+                if isinstance(end.code, str):
+                    print(end.code, file=sys.stderr)
+                code = end.code if isinstance(end.code, int) else int(end.code is not None)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+
+    def poll(self, flags: int = os.WNOHANG) -> int | None:
+        if self.code is None:
+            pid, status = os.waitpid(self.pid, flags)
+            self.code = os.waitstatus_to_exitcode(status) if pid else None
+        return self.code
+
+    def wait(self) -> int:
+        return self.poll(0) or 0
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.wait()
+
+
+def start(out: Path, sweep: str, copies: int = 1, *more: str) -> list[Forked]:
+    """So many processes of the same sweep."""
     out.mkdir(parents=True, exist_ok=True)
-    with (out / f"{sweep}.log").open("ab") as log:
-        return [
-            subprocess.Popen(
-                [*command, f"out={out}", f"sweep={sweep}"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=ROOT,
-                env=os.environ | {"PYTHONPATH": str(ROOT)},
-                start_new_session=True,
-            )
-            for _ in range(copies)
-        ]
+    arguments = [*SWEEP, *more, f"out={out}", f"sweep={sweep}"]
+    return [Forked(out / f"{sweep}.log", "train.py", *arguments) for _ in range(copies)]
 
 
-def ended(processes: list[subprocess.Popen[bytes]], patience: float) -> bool:
+def ended(processes: list[Forked], patience: float) -> bool:
     """Whether all end well in time; if they do not end, their groups are killed."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
-        if all(process.poll() is not None for process in processes):
-            return not any(process.returncode for process in processes)
-        time.sleep(0.01)
+        codes = [process.poll() for process in processes]
+        if None not in codes:
+            return not any(codes)
+        time.sleep(0.005)
     for process in processes:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill()
     return False
 
 
@@ -170,24 +209,6 @@ def loaded(folder: Path) -> Run | None:
         return load(folder)
     except DamagedRunError:
         return None
-
-
-def compare(sweep: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts" / "compare.py"), str(sweep)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-
-
-def compared(process: subprocess.Popen[str]) -> bool:
-    _, said = process.communicate()
-    if process.returncode or "left out" in said:
-        print(said, flush=True)
-    return process.returncode == 0
 
 
 def audit(sweep: Path, expected: dict[str, Run | None], count: Counter[str]) -> None:
