@@ -91,7 +91,7 @@ def trial(out: Path, kills: int, seed: int) -> None:
             before = {} if forced else finished(folder)
             processes = start(out, folder.name, twins, *["force=true"] * forced)
             # Enough kills: what is left may run to its end.
-            patience = 600.0 if count["kills"] >= kills else rng.uniform(0.15, 1.0) * whole
+            patience = 600.0 if count["kills"] >= kills else rng.uniform(0.05, 0.8) * whole
             complete = ended(processes, patience)
             count["comparisons that failed"] += comparing is not None and comparing.wait() != 0
             comparing = None
@@ -225,7 +225,7 @@ def audit(sweep: Path, expected: dict[str, Run | None], count: Counter[str]) -> 
             not (folder / file).is_file() or not (folder / file).stat().st_size for file in FILES
         )
         count["without W&B frontier and summary"] += not any(
-            tracked(log, run) for log in folder.glob("wandb/offline-run-*")
+            tracked(log, run) for log in sorted(folder.glob("wandb/offline-run-*"), reverse=True)
         )
         left = [*folder.rglob(".part-*"), folder / ".lock", folder / "computed.json"]
         count["with leftovers of a kill"] += any(path.exists() for path in left)
