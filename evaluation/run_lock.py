@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from envs.atomic import PART
+from evaluation.runs import CHECKPOINTS
 
 _LOCK = ".lock"
 
@@ -24,8 +25,9 @@ def alone_in(folder: Path) -> Iterator[None]:
     lock = _locked(folder)
     try:
         # Only a kill leaves these.
-        for part in folder.rglob(f"{PART}*"):
-            part.unlink(missing_ok=True)
+        for place in (folder, folder / CHECKPOINTS):
+            for part in place.glob(f"{PART}*"):
+                part.unlink(missing_ok=True)
         yield
     finally:
         (folder / _LOCK).unlink(missing_ok=True)
