@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.atomic import write_text
 from envs.finite_pomdp import FinitePOMDP, require_memory
 
 FloatArray = NDArray[np.float64]
@@ -80,7 +81,7 @@ def write_pomdp(pomdp: FinitePOMDP, path: str | Path) -> None:
             lines.append(f"O: {action} : {states[after]} : {seen[o]} {probability!r}")
         for s in np.flatnonzero(pomdp.reward[a]):
             lines.append(f"R: {action} : {states[s]} : * : * {float(pomdp.reward[a, s])!r}")
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 @dataclass(frozen=True)

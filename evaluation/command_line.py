@@ -44,6 +44,7 @@ def reported(log: Path | None = None) -> Iterator[None]:
     os.environ[_FULL_ERROR] = "1"
     try:
         yield
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

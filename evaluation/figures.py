@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from envs.atomic import replacing
 from evaluation.frontier import FloatArray, Frontier, height
 from evaluation.panels import Curve, ModelPoint, Panel, check_panels
 
@@ -141,7 +142,7 @@ def sweep_figure(
 
 
 def save_figure(fig: Figure, stem: Path | str) -> tuple[Path, Path]:
-    """Write ``stem.png`` (150 dots an inch) and ``stem.svg``; folders are made where missing.
+    """Replace ``stem.png`` (150 dots an inch) and ``stem.svg``; folders are made where missing.
 
     The SVG holds no date and no random ids: the same figure gives the same file.
     """
@@ -149,9 +150,10 @@ def save_figure(fig: Figure, stem: Path | str) -> tuple[Path, Path]:
     stem.parent.mkdir(parents=True, exist_ok=True)
     # Not with_suffix: it would cut a stem such as "mmlu-ratio-0.5" at its last dot.
     png, svg = (stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg"))
-    fig.savefig(png, dpi=150)
-    with matplotlib.rc_context({"svg.hashsalt": "frontier"}):
-        fig.savefig(svg, metadata={"Date": None})
+    with replacing(png) as file:
+        fig.savefig(file, format="png", dpi=150)
+    with replacing(svg) as file, matplotlib.rc_context({"svg.hashsalt": "frontier"}):
+        fig.savefig(file, format="svg", metadata={"Date": None})
     return png, svg
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sys
 import threading
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,40 +22,49 @@ from tqdm import tqdm
 
 from evaluation.command_line import FailedRun
 
-_FOLDER = ".progress"
+_FOLDER = ".progress-"
 
 
 class SweepProgress(Callback):
-    """Jobs leave a line each in a folder of the sweep, from whatever process they run in; the
+    """Jobs leave a line each in a folder of this launch, from whatever process they run in; the
     main process counts them, prints them and moves the bar."""
 
+    _folder: Path | None = None
+
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # launchers send callbacks to their workers; the bar stays here
+        return {"_folder": self._folder}  # launchers send callbacks to workers; the bar stays here
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        folder = _folder(config)
-        rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        sweep = Path(config.hydra.sweep.dir)
+        sweep.mkdir(parents=True, exist_ok=True)
+        for left in sweep.glob(f"{_FOLDER}*"):
+            with suppress(OSError):  # another launch of this sweep is under way
+                os.close(_held(left))
+                rmtree(left)
+        self._folder = folder = Path(mkdtemp(prefix=_FOLDER, dir=sweep))
+        self._lock = _held(folder)
         swept = sweep_overrides(config)
         self._swept = {override.get_key_element() for override in swept}
         self._bar = _Bar(folder, prod(len(list(each.sweep_string_iterator())) for each in swept))
         self._bar.start()
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        folder = _folder(config)
-        if not folder.is_dir():
-            return  # a single run
+        folder = self._folder
+        if folder is None or not folder.is_dir():
+            return  # a single run, or one that outlived its sweep
         # Reading `return_value` would raise the error, if there is one.
         line = outcome = job_return._return_value
         if failed := isinstance(outcome, FailedRun | Exception):
             line = f"FAILED {' '.join(job_return.overrides or [])}: {outcome}"
-        partial = folder / f"{config.hydra.job.num}.partial"
-        partial.write_text(str(line))
-        partial.replace(folder / f"{config.hydra.job.num}.{'failed' if failed else 'done'}")
+        from envs.atomic import write_text  # heavy, and loaded in every job by now
+
+        write_text(folder / f"{config.hydra.job.num}.{'failed' if failed else 'done'}", str(line))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         self._bar.stop()
-        rmtree(_folder(config), ignore_errors=True)
+        assert self._folder is not None
+        rmtree(self._folder, ignore_errors=True)
+        os.close(self._lock)
         if failed := self._bar.failed:
             which = ", ".join(self._told_apart(line) for line in failed)
             sys.exit(f"error: {len(failed)} of {self._bar.seen} runs failed: {which}")
@@ -94,8 +107,19 @@ class _Bar(threading.Thread):
                 bar.update()
 
 
-def _folder(config: DictConfig) -> Path:
-    return Path(config.hydra.sweep.dir) / _FOLDER
+def _held(folder: Path) -> int:
+    """A lock that the system lets go of however this process ends.
+
+    Raises:
+        OSError: another process has it.
+    """
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
 
 
 def sweep_overrides(config: DictConfig) -> list[Override]:

@@ -1,39 +1,46 @@
 """Run folders: what a run leaves on disk, and how a sweep knows that it is finished already.
 
-A run's folder is named by what was run: a readable prefix and a **fingerprint** of its
-configuration, its data and the code. The same run asked for again is found, not repeated; a
-changed log or solver makes another run. ``metrics.json`` is written last and at one stroke: where
-it stands, the run is finished.
+A run's folder is named by what was run: a readable prefix and a **fingerprint** of all that it
+reads. The same run asked for again is found, not repeated; a changed log or solver makes another
+run. What it computed is kept first (``outcomes.npz``, ``computed.json``); then come its figures,
+its configuration and its tracker; and last, at one stroke, ``computed.json`` becomes
+``metrics.json``: where that stands, the run is finished.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import inspect
+import io
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
 
-from envs import Rollouts
+from envs.atomic import write_bytes, write_text
 from evaluation.families import FamilyOutcomes
 from evaluation.policy_map import PolicyMap
 from evaluation.report import Report
 
-_METRICS, _OUTCOMES, _MAPS = "metrics.json", "outcomes.npz", "policy_map"
-_PACKAGES = ("envs", "solvers", "verifiers", "evaluation")
+_METRICS, _COMPUTED = "metrics.json", "computed.json"
+_OUTCOMES, _MAPS, CHECKPOINTS = "outcomes.npz", "policy_map", "checkpoints"
 _ARRAYS = ("score", "cost", "model_score", "model_cost", "oracle_score", "oracle_cost")
+# What a comparison asks of every run.
+_ABOUT = {"solver", "dataset", "costs", "seed", "queries", "finished", "config"}
+
+
+class DamagedRunError(ValueError):
+    """A run whose files are not as they were written; the message names its folder."""
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished run, read back.
+    """A run as it stands on disk.
 
     Attributes:
         folder: where it is.
@@ -44,6 +51,10 @@ class Run:
         models: as in `Report`.
         chosen: as in `Report`.
         beliefs: ``rows`` and ``diagrams`` as in `BeliefQuality`; None where none were judged.
+        training: rows of the training curve, of learners.
+        files: what it left beside its numbers: figures and configuration, by name.
+        tracked: whether a tracker has it.
+        arrays: ``outcomes.npz``, read together with the rest.
     """
 
     folder: Path
@@ -54,123 +65,198 @@ class Run:
     models: list[dict[str, Any]]
     chosen: list[dict[str, Any]] = field(default_factory=list)
     beliefs: dict[str, Any] | None = None
+    training: list[dict[str, Any]] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    tracked: bool = False
+    arrays: bytes = field(default=b"", repr=False)
+
+    def missing(self) -> list[str]:
+        """What a finished run has in its folder, and this one has not."""
+        names = (*self.files, _METRICS)
+        return [name for name in names if not (self.folder / name).is_file()]
 
     def outcomes(self) -> FamilyOutcomes:
         """Its outcomes query by query on the test split."""
-        with np.load(self.folder / _OUTCOMES, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(self.arrays), allow_pickle=False) as arrays:
             return FamilyOutcomes(**{name: arrays[name] for name in _ARRAYS})
 
     def maps(self) -> list[PolicyMap]:
         """What its policies did on the test split, one map a price; none in runs without them."""
-        with np.load(self.folder / _OUTCOMES, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(self.arrays), allow_pickle=False) as arrays:
             return [PolicyMap(count) for count in arrays.get(_MAPS, ())]
 
 
-def fingerprint(config: Mapping[str, Any], rollouts: Rollouts) -> str:
-    """Eight hexadecimal digits that stand for configuration, data and code.
-
-    Args:
-        config: what changes the numbers, as plain containers; the source of every ``_target_`` in
-            it counts as code.
-        rollouts: the data as loaded.
-    """
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    for array in (rollouts.score, rollouts.cost, *rollouts.signals.values()):
-        if array is not None:
-            digest.update(np.ascontiguousarray(array).tobytes())
-    digest.update("\n".join(map(str, rollouts.query_id)).encode())
-    digest.update("\n".join(map(str, rollouts.split)).encode())
-    for path in sorted(_code(config)):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:8]
-
-
-def _code(config: Mapping[str, Any]) -> set[Path]:
-    """The source files that a run's numbers depend on."""
-    files: set[Path] = set()
-    for package in _PACKAGES:
-        root = importlib.import_module(package).__path__[0]
-        files.update(Path(root).rglob("*.py"))
-    for target in _targets(config):
-        module = inspect.getmodule(_resolve(target))
-        source = module and inspect.getsourcefile(module)
-        if source:
-            files.add(Path(source))
-    return files
-
-
-def _targets(node: Any) -> Iterator[str]:
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if key == "_target_":
-                yield value
-            else:
-                yield from _targets(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _targets(value)
-
-
-def _resolve(target: str) -> Any:
-    module, _, name = target.rpartition(".")
-    return getattr(importlib.import_module(module), name)
-
-
-def save(folder: Path, about: Mapping[str, Any], report: Report) -> None:
-    """Writes a finished run; ``metrics.json`` last."""
+def keep(
+    folder: Path,
+    about: Mapping[str, Any],
+    report: Report,
+    training: Sequence[Mapping[str, Any]] = (),
+) -> Run:
+    """Writes what a run computed; it is not finished by that, but need not be computed again."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {name: getattr(report.test, name) for name in _ARRAYS}
-    arrays[_MAPS] = report.maps
-    np.savez_compressed(folder / _OUTCOMES, **arrays)
-    metrics = {
-        "about": dict(about),
-        "measures": report.measures,
-        "intervals": report.intervals,
-        "points": report.points,
-        "models": report.models,
-        "chosen": report.chosen,
-    }
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **(arrays | {_MAPS: report.maps}))
+    write_bytes(folder / _OUTCOMES, packed.getvalue())
+    beliefs = None
     if report.beliefs is not None:
-        metrics["beliefs"] = {"rows": report.beliefs.rows, "diagrams": report.beliefs.diagrams}
-    partial = folder / f".{_METRICS}.{os.getpid()}"
-    partial.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-    partial.replace(folder / _METRICS)
+        beliefs = {"rows": report.beliefs.rows, "diagrams": report.beliefs.diagrams}
+    computed = Run(
+        folder,
+        about=dict(about),
+        measures=report.measures,
+        intervals=report.intervals,
+        points=report.points,
+        models=report.models,
+        chosen=report.chosen,
+        beliefs=beliefs,
+        training=[dict(row) for row in training],
+        arrays=packed.getvalue(),
+    )
+    _write(computed)
+    kept = _read(folder, _COMPUTED)
+    assert kept is not None
+    return kept
+
+
+def finish(run: Run, files: Sequence[str] = (), tracked: bool = False) -> Run:
+    """Marks a run as finished, once all else is done.
+
+    Args:
+        run: as computed.
+        files: names of what stands beside its numbers.
+        tracked: whether a tracker has it.
+    """
+    finished = replace(run, files=list(files), tracked=tracked)
+    _write(finished)
+    (run.folder / _COMPUTED).replace(run.folder / _METRICS)
+    return finished
+
+
+def save(folder: Path, about: Mapping[str, Any], report: Report) -> Run:
+    """Writes a finished run of numbers alone; ``metrics.json`` last."""
+    return finish(keep(folder, about, report))
 
 
 def load(folder: Path) -> Run | None:
     """The finished run in ``folder``, or None if there is none.
 
     Raises:
-        ValueError: its ``metrics.json`` is damaged.
+        DamagedRunError: its files are not as they were written.
     """
-    path = folder / _METRICS
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text())
-        return Run(folder=folder, **content)
-    except (json.JSONDecodeError, TypeError) as error:
-        raise ValueError(
-            f"{path} is no finished run's metrics ({error}): delete its folder and run it again"
-        ) from error
+    return _read(folder, _METRICS)
 
 
-def load_all(sweep: Path) -> list[Run]:
-    """Every finished run below a folder, in a stable order; of runs that differ in code alone
-    the newest.
+def computed(folder: Path) -> Run | None:
+    """The run in ``folder`` that is computed and not finished, or None if there is none.
+
+    Raises:
+        DamagedRunError: its files are not as they were written.
+    """
+    return _read(folder, _COMPUTED)
+
+
+def discard(folder: Path) -> None:
+    """Takes a run's numbers and checkpoints away, so that it is run anew; the mark goes first."""
+    for name in (_METRICS, _COMPUTED):
+        (folder / name).unlink(missing_ok=True)
+    rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
+def read_sweep(sweep: Path) -> tuple[list[Run], list[str]]:
+    """Every finished run below a folder that can be compared, and what was left out, and why.
+
+    Runs come in a stable order; of runs that differ in code or data alone the newest counts. A run
+    on an earlier state of a log than others of the same log is left out.
 
     Raises:
         ValueError: there is no such folder, or no finished run in it.
     """
     if not sweep.is_dir():
         raise ValueError(f"{sweep} is no folder: expected the folder of a sweep")
-    newest: dict[str, Run] = {}
-    runs = [load(path.parent) for path in sweep.rglob(_METRICS)]
-    for run in sorted((run for run in runs if run), key=lambda run: run.about["finished"]):
-        newest[json.dumps(run.about["config"], sort_keys=True)] = run
-    if not newest:
-        raise ValueError(f"{sweep} holds no finished run: none of its folders has a {_METRICS}")
-    return sorted(newest.values(), key=lambda run: run.folder.name)
+    found, left_out = [], []
+    # A walk that does not mind folders which vanish meanwhile.
+    for parent, folders, files in os.walk(sweep):
+        if _METRICS in files:
+            folders.clear()
+            try:
+                found.append(load(Path(parent)))
+            except (DamagedRunError, OSError) as error:
+                left_out.append(str(error))
+    runs = sorted((run for run in found if run), key=lambda run: str(run.about["finished"]))
+    newest = {_text(run.about["config"]): run for run in runs}
+    logs = {_log(run): run.about.get("data") for run in runs}
+    current = []
+    for run in newest.values():
+        if run.about.get("data") == logs[_log(run)]:
+            current.append(run)
+        else:
+            left_out.append(f"{run.folder}: later runs read another state of its log: run it again")
+    if not current:
+        why = "\n".join(left_out) or f"none of its folders has a {_METRICS}"
+        raise ValueError(f"{sweep} holds no finished run: {why}")
+    return sorted(current, key=lambda run: run.folder.name), sorted(left_out)
+
+
+def load_all(sweep: Path) -> list[Run]:
+    """The runs of `read_sweep`."""
+    return read_sweep(sweep)[0]
+
+
+def _log(run: Run) -> str:
+    return _text(run.about["config"].get("rollouts"))
+
+
+def _text(config: Any) -> str:
+    return json.dumps(config, sort_keys=True)
+
+
+# What stands in the JSON file.
+_CONTENT = [item.name for item in fields(Run) if item.name not in ("folder", "arrays")]
+
+
+def _write(run: Run) -> None:
+    content = {name: getattr(run, name) for name in _CONTENT}
+    content["outcomes"] = hashlib.sha256(run.arrays).hexdigest()
+    if run.beliefs is None:
+        del content["beliefs"]
+    write_text(run.folder / _COMPUTED, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def _read(folder: Path, name: str) -> Run | None:
+    path = folder / name
+    while (text := _bytes(path)) is not None:
+        try:
+            return _parsed(folder, json.loads(text))
+        except Exception as error:  # whatever is wrong with these files, they are damaged
+            if _bytes(path) == text:  # else it was replaced between two reads
+                raise DamagedRunError(
+                    f"{path} is no finished run's metrics ({error or type(error).__name__}): the "
+                    "same command repeats the run"
+                ) from error
+    return None
+
+
+def _parsed(folder: Path, content: Any) -> Run:
+    outcomes = content.pop("outcomes", None)
+    arrays = (folder / _OUTCOMES).read_bytes()
+    if outcomes not in (None, hashlib.sha256(arrays).hexdigest()):
+        raise ValueError(f"{_OUTCOMES} is not what was written with it")
+    run = Run(folder=folder, **content, arrays=arrays)
+    for part in (run.about, run.measures, run.intervals):
+        if not isinstance(part, dict):
+            raise ValueError(f"found {str(part)[:40]!r} in place of a mapping")
+    if missing := _ABOUT - set(run.about):
+        raise ValueError(f"about lacks {sorted(missing)}")
+    run.outcomes(), run.maps()
+    return run
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def git_commit() -> str | None:

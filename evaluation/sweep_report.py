@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from envs.atomic import write_text
 from evaluation.comparison import Setting, panel, sort_runs
 from evaluation.curves import SWEPT, curve_figure, measure_curves
 from evaluation.figures import save_figure, sweep_figure
@@ -50,14 +51,14 @@ class SweepReport:
         tables = folder / "tables"
         tables.mkdir(parents=True, exist_ok=True)
         for section in self.sections:
-            (tables / f"{section.name}.csv").write_text(section.csv())
+            write_text(tables / f"{section.name}.csv", section.csv())
         pictures = [
             f"![{name.replace('_', ' ')}]({path.relative_to(folder)})"
             for name, path in self.figures.items()
         ]
         parts = [f"# {title}\n", *(f"{picture}\n" for picture in pictures)]
         page = folder / "report.md"
-        page.write_text("\n".join([*parts, *(s.markdown() for s in self.sections)]))
+        write_text(page, "\n".join([*parts, *(s.markdown() for s in self.sections)]))
         return page
 
     def track(self, tracker: Tracker, folder: Path, sweep: str) -> None:

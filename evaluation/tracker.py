@@ -62,6 +62,10 @@ class TrackedRun(Protocol):
 class Tracker(Protocol):
     """Opens tracked runs."""
 
+    @property
+    def keeps(self) -> bool:
+        """Whether anything of a run is kept; a run that no tracker has yet is tracked later."""
+
     def run(
         self, *, folder: Path, name: str, group: str, job_type: str, config: Mapping[str, Any]
     ) -> AbstractContextManager[TrackedRun]:
@@ -79,6 +83,10 @@ class Tracker(Protocol):
 @dataclass(frozen=True)
 class NoTracker:
     """Tracks nothing, and needs nothing installed."""
+
+    @property
+    def keeps(self) -> bool:
+        return False
 
     @contextmanager
     def run(
@@ -131,6 +139,10 @@ class WandbTracker:
 
     def __post_init__(self) -> None:
         check_settings(self, "tracker")
+
+    @property
+    def keeps(self) -> bool:
+        return self.mode != "disabled"
 
     @contextmanager
     def run(

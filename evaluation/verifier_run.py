@@ -11,6 +11,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from envs import Rollouts, Rules
+from envs.atomic import replacing, write_text
 from envs.secrets import masked
 from evaluation.build import build, plain
 from evaluation.figures import save_figure
@@ -62,10 +63,10 @@ def run(config: DictConfig, chosen: str) -> None:
         for one in judgements:
             if one.problem is not None:
                 draw_likelihoods(one, folder / "likelihoods", str(config.observation._target_))
-    (folder / "verifiers.csv").write_text(verifier_csv(judgements))
-    (folder / "values.csv").write_text(value_csv(judgements))
+    write_text(folder / "verifiers.csv", verifier_csv(judgements))
+    write_text(folder / "values.csv", value_csv(judgements))
     page = verifier_page(judgements, failed, [png.name for png, _ in pictures.values()])
-    (folder / "verifiers.md").write_text(page)
+    write_text(folder / "verifiers.md", page)
     print(verifier_table(judgements, "simple"))
     print(f"\n{LEGEND}")
     print(f"\nwritten: {folder}/verifiers.csv, .md, .png and .svg, values.csv")
@@ -140,4 +141,5 @@ def draw_likelihoods(judged: Judgement, folder: Path, observation: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # Names of logs and verifiers are any text, which a file's name is not.
     name = re.sub(r"[^\w.+-]+", "_", f"{judged.log}.{judged.verifier}")
-    figure.savefig(folder / f"{name}.png", dpi=130)
+    with replacing(folder / f"{name}.png") as file:
+        figure.savefig(file, format="png", dpi=130)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from evaluation.command_line import reported
@@ -37,17 +38,20 @@ def main() -> None:
 
 def compare(arguments: argparse.Namespace) -> None:
     """Prints a sweep's table, and writes it and its report."""
+    from envs.atomic import write_text
     from evaluation.comparison import comparison_csv, comparison_table, sort_runs
-    from evaluation.runs import load_all
+    from evaluation.runs import read_sweep
     from evaluation.sweep_report import sweep_report
 
     sweep: Path = arguments.sweep
     out: Path = arguments.out or sweep
-    runs = load_all(sweep)
+    runs, left_out = read_sweep(sweep)
+    for reason in left_out:
+        print(f"left out: {reason}", file=sys.stderr)
     settings = sort_runs(runs)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "comparison.csv").write_text(comparison_csv(settings))
-    (out / "comparison.md").write_text(comparison_table(settings, "github") + "\n")
+    write_text(out / "comparison.csv", comparison_csv(settings))
+    write_text(out / "comparison.md", comparison_table(settings, "github") + "\n")
     print(comparison_table(settings, "simple"))
     report = sweep_report(runs, out, arguments.reference, arguments.log_cost)
     page = report.write(out, f"Sweep {sweep.name}")

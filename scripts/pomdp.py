@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from evaluation.command_line import reported
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from omegaconf import DictConfig
 
     from envs import Replay, RoutingPOMDP
@@ -104,7 +105,7 @@ def _show(arguments: argparse.Namespace) -> None:
         from evaluation.alpha_figure import alpha_figure
 
         figure = alpha_figure(policy, models, f"alpha vectors at λ = {arguments.price:g}")
-        figure.savefig(arguments.figure, dpi=150)
+        _save(figure, arguments.figure)
         print(f"written: {arguments.figure}")
 
 
@@ -139,8 +140,15 @@ def _regret(arguments: argparse.Namespace) -> None:
     if arguments.figure:
         at = ", ".join(f"{price:g}" for price in prices)
         figure = regret_figure(curves, f"Searches by shipped profile, λ = {at}")
-        figure.savefig(arguments.figure, dpi=150)
+        _save(figure, arguments.figure)
         print(f"written: {arguments.figure}")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    from envs.atomic import replacing
+
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix[1:] or "png", dpi=150)
 
 
 def _searched(solver: type, problem: RoutingPOMDP, simulations: int, price: float) -> Policy:

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from envs.atomic import write_text
 from solvers.value_iteration import AlphaVectors
 
 
@@ -27,7 +28,7 @@ def write_alpha(value: AlphaVectors, path: str | Path) -> None:
         ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
         return
     pairs = zip(value.actions.tolist(), rows, strict=True)
-    path.write_text("".join(f"{a}\n{row}\n\n" for a, row in pairs), encoding="utf-8")
+    write_text(path, "".join(f"{a}\n{row}\n\n" for a, row in pairs))
 
 
 def read_alpha(path: str | Path) -> AlphaVectors:

@@ -9,7 +9,6 @@ be wrong.
 from __future__ import annotations
 
 import importlib
-import os
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,6 +18,7 @@ from typing import Any, Protocol
 import torch
 
 from envs import Replay, RoutingPOMDP
+from envs.atomic import replacing
 from envs.ranges import Text
 from solvers.solver import FrontierSolver, Policy, Training
 
@@ -81,12 +81,8 @@ def _sizes(problem: RoutingPOMDP) -> dict[str, Any]:
 def save(path: Path, content: Mapping[str, Any]) -> None:
     """Writes tensors and plain values at one stroke: a reader sees all of it or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    torn = path.with_suffix(".part")
-    with torn.open("wb") as file:
+    with replacing(path) as file:
         torch.save(dict(content), file)
-        file.flush()
-        os.fsync(file.fileno())
-    torn.replace(path)
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# Programs that take minutes, run by hand: python -m tests.trials.NAME.
+collect_ignore = ["trials"]
+
 _BESIDE_THE_CHECKOUT = Path(__file__).parents[2] / "shared" / "data" / "rational_cascades"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from envs.atomic import write_text
 from envs.profiles.marginal import Marginal
 from envs.profiles.profile import Profile
 from envs.yaml_files import read_yaml
@@ -63,7 +64,7 @@ def save_profile(profile: Profile, path: str | Path) -> None:
     }
     text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
     header = _HEADER.format(queries=profile.queries, split=profile.split)
-    Path(path).write_text(header + text, encoding="utf-8")
+    write_text(path, header + text)
 
 
 def load_profile(name_or_path: str | Path) -> Profile:

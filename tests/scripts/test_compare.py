@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -109,14 +110,11 @@ def test_what_varies_tells_settings_and_solvers_apart(sweep):
 
 def test_of_runs_that_differ_in_code_alone_the_newest_counts(sweep, tmp_path):
     old = load_all(sweep)[0]
-    copy = tmp_path / "old"
-    copy.mkdir()
-    content = json.loads((old.folder / "metrics.json").read_text())
-    (copy / "metrics.json").write_text(json.dumps(content))
-    newer = tmp_path / "new"
-    newer.mkdir()
+    shutil.copytree(old.folder, tmp_path / "old")
+    newer = shutil.copytree(old.folder, tmp_path / "new") / "metrics.json"
+    content = json.loads(newer.read_text())
     content["about"]["finished"] = "2999-01-01T00:00:00+00:00"
-    (newer / "metrics.json").write_text(json.dumps(content))
+    newer.write_text(json.dumps(content))
     assert [run.folder.name for run in load_all(tmp_path)] == ["new"]
 
 
@@ -135,7 +133,21 @@ def test_folders_without_runs_are_refused_by_name(tmp_path):
         assert str(folder) in done.stderr
 
 
-def test_a_damaged_run_is_named(sweep, tmp_path):
+def test_a_damaged_run_is_named_and_the_rest_is_compared(sweep, tmp_path):
+    copy = shutil.copytree(sweep, tmp_path / "s")
+    damaged = next(copy.glob("exact-*ratio20-*"))
+    (damaged / "outcomes.npz").write_bytes(b"")
+    done = compare(copy)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"left out: {damaged}/metrics.json")
+    assert "outcomes.npz is not what was written with it" in line
+    with (copy / "comparison.csv").open() as file:
+        rows = [(row["costs"], row["solver"]) for row in csv.DictReader(file)]
+    assert sorted(rows) == [("1:100", "exact"), ("1:100", "threshold"), ("1:20", "threshold")]
+
+
+def test_where_every_run_is_damaged_each_is_named(sweep, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.json").write_text('{"about": ')
     done = compare(tmp_path)

@@ -1,0 +1,63 @@
+"""Files replaced at one stroke: a reader finds the old content or the new, never a part of one.
+
+The new content is written under a temporary name in the same folder, forced to disk, and renamed.
+A kill, a full disk or a power cut leaves the old content. The folder itself is not forced to disk:
+a power cut may undo the latest renames, which leaves old content again.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+PART = ".part-"
+"""How the temporary names begin; a kill may leave such a file, which nothing reads."""
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file to write in binary; it replaces ``path`` when the block ends, unless that raises.
+
+    A link is followed, and a file keeps its permissions. What is no file, such as
+    ``/dev/stdout``, is written as it is.
+
+    Raises:
+        OSError: it cannot be written; the error names ``path``.
+    """
+    target = Path(os.path.realpath(path))
+    part = target.with_name(PART + secrets.token_hex(8))
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            with open(path, "wb") as file:
+                yield file
+            return
+        with part.open("xb") as file:
+            if target.exists():
+                os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(target)
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(part), str(target)):
+            # "No space left on device" alone would not say where.
+            raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
+        raise
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Replaces a file by these bytes, see `replacing`."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Replaces a file by a text in UTF-8, see `replacing`."""
+    write_bytes(path, text.encode())

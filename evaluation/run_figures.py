@@ -1,0 +1,36 @@
+"""The figures of one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.comparison import Setting, panel
+from evaluation.figures import frontier_figure, save_figure
+from evaluation.policy_figure import policy_figure
+from evaluation.reliability_figure import belief_figure
+from evaluation.runs import Run
+
+
+def draw(run: Run) -> dict[str, tuple[Path, Path]]:
+    """Draws a run's frontier, what its policies do, and how honest their belief is if they hold
+    one, into its folder; returns PNG and SVG by name."""
+    shown = panel(Setting(run.about["dataset"], run.about["costs"]), {run.about["solver"]: run})
+    title = f"{run.about['dataset']}, costs {run.about['costs']}"
+    figure = frontier_figure(shown.curves, shown.static, shown.oracle, shown.models, title)
+    maps = run.maps()
+    some = dict.fromkeys(np.linspace(0, len(maps) - 1, 5).round().astype(int).tolist())
+    policies = policy_figure(
+        {f"λ = {run.points[i]['price']:g}": maps[i] for i in some}, run.about["models"], title
+    )
+    figures = {"frontier": figure, "policies": policies}
+    if run.beliefs is not None:
+        queries = run.about["queries"]["test"]
+        figures["beliefs"] = belief_figure(
+            run.beliefs["rows"],
+            run.beliefs["diagrams"],
+            run.about["models"],
+            f"{title}: beliefs at all places of {queries:,} test queries",
+        )
+    return {name: save_figure(figure, run.folder / name) for name, figure in figures.items()}
