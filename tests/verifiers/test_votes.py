@@ -56,8 +56,7 @@ def test_a_sample_is_what_it_gives_for_its_answer_whatever_it_says_before():
         "<think>Paris",
     ]
     signal = signal_of(SelfConsistency(samples=6), case_of(Scripted(said), "Paris", query=OPEN))
-    # "Answer:" with nothing behind it is read as it stands.
-    assert signal.value == 4 / 6
+    assert signal.value == 5 / 6
     assert signal.notes["unparsable"] == 1.0
 
 

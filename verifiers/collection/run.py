@@ -52,7 +52,8 @@ class Plan:
         tokens: the budget; None for no limit.
         at_once: queries under way; None for twice the endpoints' bounds.
         table: name of the calls table in the folder.
-        only_complete: leave queries out of the table whose calls did not all come about.
+        only_complete: leave queries out of the table to which a model gave no answer, or whose
+            calls did not all come about.
         seed: of pauses.
         about: whatever the manifest is to keep, without secrets.
 
@@ -157,7 +158,7 @@ def collect(plan: Plan, folder: Path, progress: bool = True) -> Collected:
             if rows.count:
                 names = [verifier.name for verifier in plan.verifiers]
                 specs = [spec.name for spec in plan.models]
-                leave_out = outcome.incomplete if plan.only_complete else ()
+                leave_out = outcome.incomplete | outcome.unanswered if plan.only_complete else ()
                 content = rows.table(plan.questions, specs, names, leave_out)
                 if content.num_rows:
                     table = folder / plan.table
