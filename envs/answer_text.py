@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -128,25 +127,26 @@ def extract_quantity(text: str) -> Quantity | None:
     separates no thousands is a decimal one.
     """
     text = _cleaned(text)
-    for start in reversed(list(ANNOUNCED.finditer(text))):
-        for found, quantity in _quantities(text, start.end()):
-            end = _ENDED.search(text, found.end())
-            stop = end.start() if end else len(text)
-            equation = max(text.rfind(sign, found.end(), stop) for sign in "=≈")
-            right = next(_quantities(text, equation, stop), None) if equation >= 0 else None
-            return right[1] if right else quantity
-    for said in (_ASIDE.sub(" ", text), text):
-        if every := [quantity for _, quantity in _quantities(said)]:
-            return every[-1]
-    return None
+    every = _quantities(text)
+    if not every:
+        return None
+    last = every[-1][0].start()
+    announced = [end for start in ANNOUNCED.finditer(text) if (end := start.end()) <= last]
+    if not announced:
+        return (_quantities(_ASIDE.sub(" ", text)) or every)[-1][1]
+    first, quantity = next(pair for pair in every if pair[0].start() >= announced[-1])
+    end = _ENDED.search(text, first.end())
+    stop = end.start() if end else len(text)
+    equation = max(text.rfind(sign, first.end(), stop) for sign in "=≈")
+    if equation >= 0:
+        right = (q for found, q in every if equation < found.start() and found.end() <= stop)
+        return next(right, quantity)
+    return quantity
 
 
-def _quantities(
-    text: str, start: int = 0, stop: int | None = None
-) -> Iterator[tuple[re.Match[str], Quantity]]:
-    for found in _NUMBER.finditer(text, start, len(text) if stop is None else stop):
-        if (quantity := _quantity(found)) is not None:
-            yield found, quantity
+def _quantities(text: str) -> list[tuple[re.Match[str], Quantity]]:
+    pairs = ((found, _quantity(found)) for found in _NUMBER.finditer(text))
+    return [(found, quantity) for found, quantity in pairs if quantity is not None]
 
 
 def _quantity(found: re.Match[str]) -> Quantity | None:

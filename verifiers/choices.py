@@ -11,7 +11,7 @@ from envs.answer_text import normalise_text
 
 # What may stand around a letter, in LaTeX, Markdown, HTML and JSON: it goes, whatever the letter.
 _WRAPPERS = [
-    (re.compile(r"\\f?boxed\s*(?:\{|(?=\s\w))|(?:^|\n)\s*####"), "\nanswer: "),
+    (re.compile(r"\\f?boxed\s*(?:\{|(?=\s\w))|(?:^|\n)[ \t]*####"), "\nanswer: "),
     (re.compile(r"<(?:final[ _-]?)?(?:answer|choice|option|letter)>", re.IGNORECASE), "\nanswer: "),
     (re.compile(r"\\(?:text|math)[a-z]*\s*\{([^{}]*)\}"), r"\1"),
     (re.compile(r"<([bipu])>([^<]*)</\1>", re.IGNORECASE), r"\2"),
@@ -61,13 +61,9 @@ def extract_choice(text: str, choices: Sequence[str]) -> str:
         if whole.count(said := form(text)) == 1 and len(said) > 1:
             return letters[whole.index(said)] if whole.index(said) < len(letters) else ""
     text = _unwrapped(text)
-    announced = [
-        found
-        for start in _ANNOUNCED.finditer(text)
-        if (found := _meant(text, start.end(), letters, worded, _inside(start))) is not None
-    ]
-    if announced:
-        return announced[-1]
+    for start in reversed(list(_ANNOUNCED.finditer(text))):
+        if (meant := _meant(text, start.end(), letters, worded, _inside(start))) is not None:
+            return meant
     lines = [line.strip() for line in text.split("\n")]
     alone = [_alone(line) for line in lines if _alone(line) in [*letters]]
     if alone:

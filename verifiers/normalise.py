@@ -13,15 +13,15 @@ _MARKED = re.compile(
     r"(?:^|\n)[ \t*#>_]*(?:the )?(?:final )?answer[ \t*_]*[:：][ \t*_]*\n*[ \t*_]*(\S.*)",
     re.IGNORECASE,
 )
-_TAGGED = re.compile(r"<((?:final[ _-]?)?answer)>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
+_ANSWER_TAG = re.compile(r"<(/?)(?:final[ _-]?)?answer>", re.IGNORECASE)
 _HASHED = re.compile(r"(?:^|\n)####[ \t]*(\S.*)")
-_BOX = re.compile(r"\\f?boxed\s*\{")
+_BRACE = re.compile(r"(\\f?boxed\s*)?\{|\}")
 _LATEX_TEXT = re.compile(r"\\(?:text|math)[a-z]*\s*\{([^{}]*)\}")
 _TAG = re.compile(
     r"<(/?)(?:think|thinking|thought|thoughts|reason|reasoning)>|◁(/?)think▷|\[(/?)THINK\]",
     re.IGNORECASE,
 )
-_SPECIAL = re.compile(r"(?:\s*(?:<\|[^|<>]{1,30}\|>|</s>|<eos>|<end_of_turn>))+\s*$")
+_SPECIAL = re.compile(r"<\|[^|<>]{1,30}\|>|</s>|<eos>|<end_of_turn>")
 # A number, perhaps with a unit, and a remark that holds another number.
 _REMARKED = re.compile(
     r"(\W{0,3}\d[\d.,]*\d|\W{0,3}\d)((?: ?[^\W\d]{1,12}| ?%)?)"
@@ -65,7 +65,7 @@ def marked_answer(text: str) -> str:
     said = _said(text)
     lines = (*_MARKED.finditer(said), *_HASHED.finditer(said))
     marks = [(found.end(), found[1]) for found in lines]
-    marks += [(found.end(), found[2]) for found in _TAGGED.finditer(said)] + _boxes(said)
+    marks += _tagged(said) + _boxes(said)
     marks = [(end, marked) for end, marked in marks if marked.strip(" \t\n*$")]
     if not marks:
         return ""
@@ -83,14 +83,29 @@ def _said(text: str) -> str:
     return _SPECIAL.sub("", without_thoughts(text)).strip()
 
 
+def _tagged(text: str) -> list[tuple[int, str]]:
+    """Where each pair of answer tags ends, and what is between them."""
+    found, start = [], -1
+    for tag in _ANSWER_TAG.finditer(text):
+        if not tag[1]:
+            start = tag.end()
+        elif start >= 0:
+            found.append((tag.end(), text[start : tag.start()]))
+            start = -1
+    return found
+
+
 def _boxes(text: str) -> list[tuple[int, str]]:
-    """Where each box of a LaTeX text ends, and what is in it."""
-    found = []
-    for start in _BOX.finditer(text):
-        depth, end = 1, start.end()
-        while end < len(text) and depth:
-            depth += {"{": 1, "}": -1}.get(text[end], 0)
-            end += 1
-        inside = text[start.end() : end - (depth == 0)]
-        found.append((end, _LATEX_TEXT.sub(r"\1", inside).strip()))
+    """Where each box of a LaTeX text ends, and what is in it; none that is in another one."""
+    found: list[tuple[int, str]] = []
+    depth = inside = start = 0
+    for brace in _BRACE.finditer(text):
+        depth = max(0, depth + (-1 if brace[0] == "}" else 1))
+        if brace[1] and not inside:
+            inside, start = depth, brace.end()
+        elif inside and depth < inside:
+            found.append((brace.end(), _LATEX_TEXT.sub(r"\1", text[start : brace.start()]).strip()))
+            inside = 0
+    if inside:  # cut off within it
+        found.append((len(text), _LATEX_TEXT.sub(r"\1", text[start:]).strip()))
     return found

@@ -60,6 +60,22 @@ def test_a_sample_is_what_it_gives_for_its_answer_whatever_it_says_before():
     assert signal.notes["unparsable"] == 1.0
 
 
+def test_a_model_that_always_says_a_agrees_with_itself():
+    for said in ("A", "the", "+", "B"):
+        signal = signal_of(
+            SelfConsistency(samples=3), case_of(Scripted([said] * 3), said, query=OPEN)
+        )
+        assert signal.value == 1.0
+
+
+def test_one_number_is_one_vote_in_every_verifier_and_kind():
+    written = ["10", "10.0", "1e1", "Answer: 10.00", r"\boxed{10}"]
+    for kind in ("auto", "text", "number"):
+        case = case_of(Scripted(written), "10", query=OPEN)
+        assert signal_of(SelfConsistency(samples=5, kind=kind), case).value == 1.0
+        assert signal_of(Agreement(kind=kind), case_of(None, *written, query=OPEN)).value == 1.0
+
+
 def test_a_returned_answer_that_ties_or_loses_has_its_own_share_all_the_same():
     tie = signal_of(SelfConsistency(samples=4), case_of(Scripted(["x", "y", "y", "x"]), "x"))
     assert (tie.value, tie.notes["lead"]) == (0.5, 0.0)
