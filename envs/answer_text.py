@@ -135,8 +135,8 @@ def extract_quantity(text: str) -> Quantity | None:
     if not announced:
         return (_quantities(_ASIDE.sub(" ", text)) or every)[-1][1]
     first, quantity = next(pair for pair in every if pair[0].start() >= announced[-1])
-    end = _ENDED.search(text, first.end())
-    stop = end.start() if end else len(text)
+    ended = _ENDED.search(text, first.end())
+    stop = ended.start() if ended else len(text)
     equation = max(text.rfind(sign, first.end(), stop) for sign in "=≈")
     if equation >= 0:
         right = (q for found, q in every if equation < found.start() and found.end() <= stop)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from verifiers.live import Case, LiveVerifier, Signal
+from verifiers.normalise import without_thoughts
 from verifiers.prompt import prompt_of
 from verifiers.sampling import check_sampling, mean_of_read
 
@@ -70,7 +71,7 @@ def verdict(text: str) -> bool | None:
 
     The word on its own, without "Verdict:", is a verdict too.
     """
-    plain = unicodedata.normalize("NFKC", text).casefold()
+    plain = unicodedata.normalize("NFKC", without_thoughts(text)).casefold()
     announced = list(_VERDICT.finditer(plain))
     found = announced[-1] if announced else _ALONE.fullmatch(plain)
     if found is None:

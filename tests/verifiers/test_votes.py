@@ -160,6 +160,9 @@ def test_an_answer_equals_itself_in_every_form():
         ("It isn't clearly entailed", None),
         ("entailed or contradicted", None),
         ("ｅｎｔａｉｌｅｄ", 1.0),
+        ("<think>neutral or contradicted?</think>entailed", 1.0),
+        ("not contradicted?</think>entailed", 1.0),
+        ("<think>entailed", None),
         ("maybe", None),
         ("", None),
     ],
@@ -202,6 +205,8 @@ def test_a_judge_that_is_not_there_is_named():
         ("101", None),
         ("-3", None),
         ("high", None),
+        ("90? No.</think>85", 0.85),
+        ("<think>90", None),
     ],
 )
 def test_a_guess_is_a_probability(text, guess):
