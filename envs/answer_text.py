@@ -57,8 +57,12 @@ def answer_form(text: str) -> str:
 
 def number_form(number: float) -> str:
     """A number's digits, the same for 10 and 10.0."""
-    whole = isinstance(number, int) or (number.is_integer() and abs(number) < 2**53)
-    return str(int(number)) if whole else f"{number:.12g}"
+    return str(int(number)) if is_whole(number) else f"{number:.12g}"
+
+
+def is_whole(number: float) -> bool:
+    """Whether a number is whole and known to its last digit."""
+    return isinstance(number, int) or (number.is_integer() and abs(number) < 2**53)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ _WRAPPERS = [
     (re.compile(r"\\left|\\right|\\[()\[\]]|[*`_$\"“”„]|(?<!\w)['‘’]|['‘’](?!\w)"), ""),
 ]
 _COPULA = (
-    r"(?:(?:is|are|was|would\s+be|must\s+be|should\s+be|[是为は]|[:=])\s*"
+    r"(?:(?:(?:is|are|was|es|ist|est|è|é)(?!\w)|(?:would|must|should)\s+be|[是为は选]|[:=])\s*"
     r"(?:(?:[a-z]+ly|most|thus|then|therefore|indeed|still)\s+){0,2})"
 )
 # After these a letter is meant; the last one counts.
@@ -30,7 +30,8 @@ _ANNOUNCED = re.compile(
 )
 # After these it may be; one letter alone counts.
 _HINTED = re.compile(
-    r"\b(?:option|choice|letter|answer|select|choose|chose|pick|picked|guess|say|with)\b\s*[:-]?\s*"
+    r"\b(?:option|choice|letter|answer|select|choose|chose|pick|picked|guess|say|think|believe|with"
+    r"|so|thus|therefore|hence)\b\s*[:,-]?\s*"
     rf"|(?:\bit's|(?<![A-Za-z])be|{_COPULA})\s*"
     r"|(?<!\w)(?=[(\[]?[A-Z][)\]]?\s+is\s+(?:\w+\s+){0,2}(?:correct|right|best|answer|true)\b)",
     re.IGNORECASE,

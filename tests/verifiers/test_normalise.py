@@ -173,6 +173,10 @@ WRAPPED = [
     "It's {}.", "So {} is correct.", "{} is the best answer.", "{}: it is old", "{} - it is old",
     "{}. It is old.", "{} because it is old", "Let me think.\n\n{}",
     "答案：{}", "答案是{}。", "Antwort: {}", "Answer: {}</s>",
+    "La respuesta es {}.", "Die Antwort ist {}", "A resposta é {}.", "选{}", "Therefore, {}.",
+    "I think {}",
+    "Correct Answer: Option {}: it is old", "The answer is **{}) it is old**",
+    "My answer: definitely {}!",
     "<think>A? No. The answer is B? C!</think>{}", "A or B.\n</think>\n\nAnswer: {}",
 ]  # fmt: skip
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
-from envs.answer_text import Quantity, extract_quantity, normalise_text
+from envs.answer_text import Quantity, extract_quantity, is_whole, normalise_text
 from verifiers.choices import extract_choice
 from verifiers.collection.models import ConfigError
 from verifiers.collection.queries import Question
@@ -200,10 +200,11 @@ class Number:
     numbers alone may be computed with or not, so that 50%, 50 and 0.5 are right for 50%.
 
     Attributes:
-        tolerance: relative; absolute where the right number is 0.
+        tolerance: relative; absolute where the right number is 0. None for 1e-6, and for none
+            between whole numbers, so that 12345678 is not 12345679.
     """
 
-    tolerance: float = 1e-6
+    tolerance: float | None = None
 
     def __call__(self, answer: str, references: Sequence[str], query: Query) -> float:
         """Raises ValueError if a reference is no number."""
@@ -231,8 +232,11 @@ class Number:
         return self._close(said.value, right.value) or self._close(said.scaled, right.scaled)
 
     def _close(self, said: float, right: float) -> bool:
-        around_zero = self.tolerance if right == 0 else 0.0
-        return math.isclose(said, right, rel_tol=self.tolerance, abs_tol=around_zero)
+        if self.tolerance is None and is_whole(said) and is_whole(right):
+            return said == right
+        tolerance = 1e-6 if self.tolerance is None else self.tolerance
+        around_zero = tolerance if right == 0 else 0.0
+        return math.isclose(said, right, rel_tol=tolerance, abs_tol=around_zero)
 
 
 def _number(reference: str) -> Quantity:

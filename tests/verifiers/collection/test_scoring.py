@@ -58,6 +58,10 @@ QUERY = Query("q", "Which?", choices=("Paris", "London", "Rome"))
         (Number(), "1.2", ["1.2 million"], 1),
         (Number(), "1.2 billion", ["1.2 million"], 0),
         (Number(), "1e-10", ["6.02e-23"], 0),
+        (Number(), "12345678", ["12345679"], 0),
+        (Number(), "12345678.0", ["12,345,678"], 1),
+        (Number(1e-6), "12345678", ["12345679"], 1),
+        (Number(), "0.333333", ["1/3"], 1),
         (Number(), "1e-9", ["0"], 1),
     ],
 )
