@@ -47,7 +47,6 @@ def make_plan(config: DictConfig, choices: dict[str, str]) -> Plan:
     from evaluation.tracker import masked
     from verifiers import live_parts
     from verifiers.collection import AnswerPrompt, Plan, load_models, load_prices, load_questions
-    from verifiers.collection.scoring import understood
 
     for key in ("questions", "models"):
         if OmegaConf.is_missing(config, key):
@@ -67,14 +66,13 @@ def make_plan(config: DictConfig, choices: dict[str, str]) -> Plan:
     }
     live = [part for verifier in named.values() for part in live_parts(verifier).values()]
     settings = {str(key): value for key, value in plain(config).items() if key not in _ELSEWHERE}
-    scoring = build(scoring, "scoring")
     return Plan(
-        questions=understood(scoring, load_questions(config.questions, limit)),
+        questions=load_questions(config.questions, limit),
         models=load_models(config.models, prices),
         judges=load_models(config.judges, prices) if config.judges else (),
         verifiers=tuple(live),
         offline={name: verifier for name, verifier in named.items() if _judges_logs(verifier)},
-        scoring=scoring,
+        scoring=build(scoring, "scoring"),
         policy=build(config.policy, "policy"),
         prompt=AnswerPrompt.read(config.prompt),
         verify_last=config.verify_last,
@@ -182,7 +180,6 @@ def _shortfalls(model: str, answers: Answers) -> Iterator[str]:
 _MISSING = {
     "empty": "were empty",
     "filtered": "were filtered or refused by the endpoint",
-    "failed": "failed at the endpoint",
 }
 
 
