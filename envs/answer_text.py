@@ -91,7 +91,7 @@ ANNOUNCED = re.compile(
 )
 # Behind a number that is announced, what belongs to it no more.
 _ENDED = re.compile(r"\n|[.!?;](?=\s|$)|,(?=\s*[^\W\d])|[(}]|</|\b(?:because|since)\b")
-_ASIDE = re.compile(r"\([^()\n]*[^\W\d_]{2}[^()\n]*\)")
+_ASIDE = re.compile(r"\([^()\n]*(?:[^\W\d_]{2}|\d\s*[-+*/×÷=])[^()\n]*\)")
 _SCALES = {
     "%": 0.01,
     "percent": 0.01,
@@ -112,7 +112,7 @@ _NUMBER = re.compile(
     r"(?:\s?(?P<scale>[%‰]|(?:per\s?cent|thousand|million|billion|trillion)\b))?",
     re.IGNORECASE,
 )
-_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:([,.'’])\d{3})(?:\1\d{3})*")
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:([,.'’])\d{3})(?:\1\d{3})*|[1-9]\d?(?:,\d\d)+,\d{3}")
 
 
 def extract_number(text: str) -> float | None:
@@ -204,12 +204,12 @@ def _ascii(number: str) -> str:
 
 
 _SUPERSCRIPT = re.compile("[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+_SPACED = re.compile(r"(?<![\d.,])(?<![\d.,] )[1-9]\d{0,2}(?: \d{3})+(?! ?\d)(?! ?/ ?\d)")
 _VULGAR = re.compile("[¼-¾⅐-⅞↉]")
 _CURRENCY = "$€£¥₹₩₽₺¢"
 # In order: LaTeX first, then what surrounds numbers in any text.
 _CLEANED = [
     (re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))"), ""),
-    (re.compile(r"(?<![\d.,] )(?<![\d.,])([1-9]\d{0,2}) (\d{3}) (\d{3})(?![\d ]\d)"), r"\1\2\3"),
     (re.compile(r"\\(?:text|math|operatorname)[a-z]*\s*\{([^{}]*)\}"), r"\1"),
     (re.compile(r"(\d?)\\[dtc]?frac\s*\{?(\d+(?:\.\d+)?)\}\s*\{(\d+(?:\.\d+)?)\}"), r"\1 \2/\3"),
     (re.compile(r"(\d?)\\[dtc]?frac\s*(\d)\s*(\d)"), r"\1 \2/\3"),
@@ -231,6 +231,7 @@ def _cleaned(text: str) -> str:
     text = _VULGAR.sub(lambda found: " " + _plain(found[0]), text)
     text = _CLEANED[0][0].sub(_CLEANED[0][1], text)
     text = _plain(text).replace("٬", ",").replace("٫", ".")
+    text = _SPACED.sub(lambda found: found[0].replace(" ", ""), text)
     for pattern, plain in _CLEANED[1:]:
         text = pattern.sub(plain, text)
     return text

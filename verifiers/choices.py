@@ -31,7 +31,7 @@ _ANNOUNCED = re.compile(
 # After these it may be; one letter alone counts.
 _HINTED = re.compile(
     r"\b(?:option|choice|letter|answer|select|choose|chose|pick|picked|guess|say|think|believe|with"
-    r"|so|thus|therefore|hence)\b\s*[:,-]?\s*"
+    r"|so|thus|therefore|hence)\b[)\]]?\s*[:,-]?\s*"
     rf"|(?:\bit's|(?<![A-Za-z])be|{_COPULA})\s*"
     r"|(?<!\w)(?=[(\[]?[A-Z][)\]]?\s+is\s+(?:\w+\s+){0,2}(?:correct|right|best|answer|true)\b)",
     re.IGNORECASE,
@@ -39,6 +39,8 @@ _HINTED = re.compile(
 _LETTER = re.compile(r"[(\[{<]*\s*(?<![A-Za-z0-9])([A-Za-z])(?![A-Za-z0-9])")
 _CLOSED = re.compile(r"\s*(?:[)\]}>:;,!?|。，、；：]|\.(?!\w)|\n|$|[-–—]+\s)")
 _ENDED = re.compile(rf"{_CLOSED.pattern}|\s+(?:and|or)\b|\s*[/&]")
+_SENTENCE = re.compile(r"\n|[.!?](?=\s|$)")
+_OR = re.compile(r"\bor\s+(?:option\s+)?[(\[]?([A-Z])[)\]]")
 _DENIED = re.compile(r"\s*[)\]]*\s*(?:is|are|was)(?:n't|\s+(?:not|wrong|incorrect|false)\b)", re.I)
 _NEGATION = re.compile(r"(?:\bnot|n't|\bnor|neither|except)\W*(?:\w+\W+)?$", re.IGNORECASE)
 _CONNECTED = re.compile(r"\s+(?:because|since|as|is|due|for|which|given)\b")
@@ -113,7 +115,8 @@ def _meant(text: str, start: int, letters: str, worded: Sequence[str], inside: b
     """What an announcement is followed by: a letter, "" for two, None for no choice at all."""
     found = _letter(text, start, letters, worded, inside)
     if found is not None:
-        return found
+        other = _OR.search(_SENTENCE.split(text[start : start + 400], maxsplit=1)[0])
+        return "" if other and other[1] in letters and other[1] != found else found
     said = normalise_text(text[start : start + 400].split("\n")[0])
     fits = {word: letters[i] for i, word in enumerate(worded) if f"{said} ".startswith(f"{word} ")}
     if not fits or not said:
