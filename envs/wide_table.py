@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from envs.answer_text import answer_form
 from envs.calls_table import align, by_cost, chargeable, is_column, scores, signal_columns
 from envs.ranges import Names, Text
 from envs.rollouts import Rollouts, RolloutsError
@@ -134,8 +134,9 @@ def votes(
 ) -> Rollouts:
     """A calls table (`envs.calls_table`) with a list of sampled answers in each row.
 
-    The list is one of texts (parquet, JSON lines) or a JSON list (CSV). Answers are compared
-    without regard to case, spaces and outer punctuation. Signals that come of it:
+    The list is one of texts or numbers (parquet, JSON lines) or a JSON list (CSV). Answers are
+    compared as live verifiers compare them (`envs.answer_text.answer_form`): 10.0 and "10" are one
+    vote. An empty sample is a vote for nothing: it counts against all. Signals that come of it:
 
     - ``vote_share``: share of the samples that agree with ``answer`` (without that column, with
       the most frequent sample);
@@ -199,12 +200,8 @@ def _shares(samples: Sequence[object], answer: str | None) -> tuple[float, float
     """Share of the answer, margin of the first over the second, and chance agreement of two."""
     if not samples:
         return np.nan, np.nan, np.nan
-    counts = Counter(normalised(str(sample)) for sample in samples)
-    shares = sorted((count / len(samples) for count in counts.values()), reverse=True)
-    share = shares[0] if answer is None else counts[normalised(answer)] / len(samples)
+    forms = (answer_form("" if sample is None else str(sample)) for sample in samples)
+    counts = Counter(form for form in forms if form)
+    shares = sorted((count / len(samples) for count in counts.values()), reverse=True) or [0.0]
+    share = shares[0] if answer is None else counts[answer_form(answer)] / len(samples)
     return share, shares[0] - sum(shares[1:2]), sum(x * x for x in shares)
-
-
-def normalised(answer: str) -> str:
-    """An answer without regard to case, spaces and outer punctuation."""
-    return re.sub(r"\s+", " ", answer).strip(" \t\n.,;:!?\"'()[]").casefold()

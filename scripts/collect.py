@@ -18,6 +18,7 @@ from evaluation.command_line import reported
 if TYPE_CHECKING:
     from verifiers import Verifier
     from verifiers.collection import Collected, Plan
+    from verifiers.collection.collector import Answers
 
 # What is no part of what was collected.
 _ELSEWHERE = ("out", "progress", "at_once")
@@ -102,6 +103,8 @@ def report(collected: Collected, out: Path) -> Iterator[str]:
         f"{outcome.cells:,} answers to {collected.queries:,} queries; {ledger.made:,} calls made"
         f"{found}, {ledger.retried:,} attempts retried; spent {ledger.budget.shown()}"
     )
+    for model, answers in outcome.answers.items():
+        yield from _shortfalls(model, answers)
     if outcome.calls.count:
         yield f"failed calls: {outcome.calls.count:,}, the first: {outcome.calls.first}"
     if outcome.scoring.count:
@@ -122,8 +125,35 @@ def report(collected: Collected, out: Path) -> Iterator[str]:
             f"{len(outcome.incomplete):,} of {collected.queries:,} queries are incomplete: the "
             "same command goes on with them (only_complete=true leaves them out of the table)"
         )
+    if outcome.unanswered:
+        yield (
+            f"{len(outcome.unanswered):,} of {collected.queries:,} queries lack a model's answer, "
+            "and are not asked again (only_complete=true leaves them out of the table)"
+        )
     if collected.table:
         yield f"written: {collected.table}"
+
+
+def _shortfalls(model: str, answers: Answers) -> Iterator[str]:
+    """What a model's answers lacked: a line for each kind, none where all is well."""
+    silent = answers.missing["cut"]
+    if answers.cut:
+        yield (
+            f"model {model}: {answers.cut:,} of {answers.called:,} answers were cut at max_tokens"
+            f"{f', {silent:,} of them before any answer' if silent else ''}: a larger max_tokens "
+            "avoids it (with another out)"
+        )
+    for kind, what in _MISSING.items():
+        if count := answers.missing[kind]:
+            yield f"model {model}: {count:,} of {answers.called:,} answers {what}"
+    if count := answers.missing.total():
+        yield f"model {model}: {count:,} cells are left empty, they are no wrong answers"
+
+
+_MISSING = {
+    "empty": "were empty",
+    "filtered": "were filtered or refused by the endpoint",
+}
 
 
 _FLAGS = {

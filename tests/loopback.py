@@ -58,6 +58,7 @@ class Loopback:
         refuse: model -> (status, error object) that all its requests get.
         limit: characters of a prompt above which the context is too long.
         seed: of the faults and verdicts.
+        change: takes a request and its completion, and returns what is sent in place of it.
     """
 
     def __init__(
@@ -71,10 +72,12 @@ class Loopback:
         limit=10**9,
         seed=0,
         port=0,
+        change=None,
     ):
         self.faults, self.script = dict(faults or {}), list(script)
         self.retry_after, self.latency, self.hang = retry_after, latency, hang
         self.refuse, self.limit, self.port = dict(refuse or {}), limit, port
+        self.change = change or (lambda request, completion: completion)
         self.seen = Seen()
         self.random = random.Random(seed)
         self.record = True
@@ -204,7 +207,7 @@ class _Connection(asyncio.Protocol):
         if fault == "error_in_body":
             seen.lost += 1
             return self.reply(200, {"error": {"message": "upstream failed", "code": 502}})
-        text = json.dumps(completion).encode()
+        text = json.dumps(server.change(request, completion)).encode()
         if fault == "malformed":
             return self.write(200, text[: len(text) // 2] + b"}}", "")
         if fault == "truncated":

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Literal
 
+from envs.answer_text import answer_form, extract_quantity, number_form
+from verifiers.choices import extract_choice
 from verifiers.live import Query
-from verifiers.normalise import extract_answer, extract_choice, extract_number, normalise_text
+from verifiers.normalise import extract_answer
 
 Kind = Literal["auto", "choice", "number", "text"]
 """What an answer is compared as: a choice's letter, a number, or a short text without case,
-punctuation and articles. "auto" is "choice" where the query has choices, else "text"."""
+punctuation and articles (a text that is nothing but a number is compared as one). "auto" is
+"choice" where the query has choices, else "text"."""
 
 
 def canonical(text: str, query: Query, kind: Kind) -> str:
@@ -18,10 +20,13 @@ def canonical(text: str, query: Query, kind: Kind) -> str:
 
     The answer is found in the text as it is in one that is collected.
     """
-    text = extract_answer(unicodedata.normalize("NFKC", text))
+    text = extract_answer(text)
     if kind == "number":
-        number = extract_number(text)
-        return "" if number is None else f"{number:.12g}"
+        quantity = extract_quantity(text)
+        if quantity is None:
+            return ""
+        # "2 million" is 2000000; "50%" and "50" are one answer.
+        return number_form(quantity.scaled if quantity.scale > 1 else quantity.value)
     if kind == "choice" or (kind == "auto" and query.choices):
         return extract_choice(text, query.choices)
-    return normalise_text(text)
+    return answer_form(text)

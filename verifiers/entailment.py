@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from envs.ranges import Text
 from verifiers.live import Case, LiveVerifier, Signal, judge_of
+from verifiers.normalise import without_thoughts
 from verifiers.prompt import prompt_of
 from verifiers.sampling import Samples, Temperature, Tokens, mean_of_read
 
@@ -64,6 +65,6 @@ class Entailment(LiveVerifier):
 
 def judgement(text: str) -> float | None:
     """What a judgement is worth; None if it affirms none of the three, or several."""
-    plain = unicodedata.normalize("NFKC", text).casefold()
+    plain = unicodedata.normalize("NFKC", without_thoughts(text)).casefold()
     found = {word for denied, word in _WORDS.findall(plain) if not denied}
     return _WORTH[found.pop()] if len(found) == 1 else None

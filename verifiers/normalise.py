@@ -1,104 +1,111 @@
-"""From a model's free text to what can be compared: a short text, a choice's letter, a number."""
+"""The answer in a model's free text; what texts, choices and numbers are compared by."""
 
 from __future__ import annotations
 
 import re
-import string
-from collections.abc import Sequence
 
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
+from envs.answer_text import ANNOUNCED, extract_number, normalise_text
+from verifiers.choices import extract_choice
 
-# "The final answer is", "Answer:", "#### " of GSM8K, and LaTeX's \boxed{: what follows is meant.
-_ANNOUNCED = re.compile(
-    r"(?:\b(?:answer|choice|option)\b\**(?:\s+(?:is|would\s+be|must\s+be))?\s*(?:[:=]|(?<=is)|(?<=be))"
-    r"|####|\\boxed\{)\s*",
+__all__ = ["extract_answer", "extract_choice", "extract_number", "normalise_text"]
+
+_MARKED = re.compile(
+    r"(?:^|\n)[ \t*#>_]*(?:the )?(?:final )?answer[ \t*_]*[:：][ \t*_]*\n*[ \t*_]*(\S.*)",
     re.IGNORECASE,
 )
-_NUMBER = re.compile(
-    r"(?<![A-Za-z\d.,])"  # not inside a word, nor the end of a longer number
-    r"((?<![A-Za-z\d)])[-+−])?[$€£]?\s?"
-    r"((?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(e[-+]?\d+)?"
-    r"(?:\s?/\s?(\d+(?:\.\d+)?)(?![\d/]))?",
+_ANSWER_TAG = re.compile(r"<(/?)(?:final[ _-]?)?answer>", re.IGNORECASE)
+_HASHED = re.compile(r"(?:^|\n)####[ \t]*(\S.*)")
+_BRACE = re.compile(r"(\\f?boxed\s*)?\{|\}")
+_LATEX_TEXT = re.compile(r"\\(?:text|math)[a-z]*\s*\{([^{}]*)\}")
+_TAG = re.compile(
+    r"<(/?)(?:think|thinking|thought|thoughts|reason|reasoning)>|◁(/?)think▷|\[(/?)THINK\]",
     re.IGNORECASE,
 )
-_MARKED = re.compile(r"(?:^|\n)[ \t*#>]*(?:final )?answer[ \t*]*:[ \t*]*(.*)", re.IGNORECASE)
-_THOUGHTS = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|$)", re.DOTALL)
-_FRACTION = re.compile(r"([-+−]?)\\[dt]?frac\{(\d+(?:\.\d+)?)\}\{(\d+(?:\.\d+)?)\}")
+_SPECIAL = re.compile(r"<\|[^|<>]{1,30}\|>|</s>|<eos>|<end_of_turn>")
+# A number, perhaps with a unit, and a remark that holds another number.
+_REMARKED = re.compile(
+    r"(\W{0,3}\d[\d.,]*\d|\W{0,3}\d)((?: ?[^\W\d]{1,12}| ?%)?)"
+    r"(?:\s*\(|[,;.]\s+(?=[^\W\d])|\s+[-–—]\s+(?=[^\W\d])|\s+(?=because\b|since\b))"
+    r"(?=(?:\S+\s+){2})(?=[^=\n]*\d)[^\n]*"
+)
 
 
-def normalise_text(text: str) -> str:
-    """Lower case without punctuation, English articles and repeated spaces: SQuAD's definition."""
-    words = _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION))
-    return " ".join(words.split())
+def without_thoughts(text: str) -> str:
+    """A text without what a model thought aloud between ``<think>`` tags, of whichever spelling.
+
+    A closing tag without an opening one ends thoughts that the prompt began; thoughts without an
+    end are all that follows.
+    """
+    said, start, thinking = [""], 0, False
+    for tag in _TAG.finditer(text):
+        if not thinking:
+            said.append(text[start : tag.start()])
+        closing = any(tag.groups())
+        if closing and not thinking:
+            said.pop()
+        thinking, start = not closing, tag.end()
+    if not thinking:
+        said.append(text[start:])
+    return "".join(said)
 
 
 def extract_answer(text: str) -> str:
-    """The answer in a model's text: behind its last "Answer:", or else all of it.
+    """The answer in a model's text: `marked_answer`, or else all of it but thoughts."""
+    said = _said(text)
+    return marked_answer(said) or said.strip(" \t\n*")
 
-    What a model thought aloud between ``<think>`` tags is no answer.
+
+def marked_answer(text: str) -> str:
+    """The answer that a text marks as one; "" if it marks none.
+
+    It stands behind the last "Answer:" or "####", or in the last ``\\boxed{}`` or ``<answer>``,
+    whichever comes last; there is none if the text goes on to announce another ("the answer is"). A
+    remark with numbers of its own behind a number ("11, I checked it 2 times") is left out.
     """
-    said = _THOUGHTS.sub("", text).strip()
-    marked = [found for found in _MARKED.findall(said) if found.strip()]
-    return (marked[-1] if marked else said).strip(" \t\n*")
-
-
-def extract_choice(text: str, choices: Sequence[str]) -> str:
-    """The letter, "A" for the first choice, that a text chooses; "" where it chooses none or two.
-
-    The last announced letter counts ("the answer is B"); else a letter that stands as the answer's
-    first word or in brackets; else the one choice whose wording occurs.
-    """
-    if not choices:
+    said = _said(text)
+    lines = (*_MARKED.finditer(said), *_HASHED.finditer(said))
+    marks = [(found.end(), found[1]) for found in lines]
+    marks += _tagged(said) + _boxes(said)
+    marks = [(end, marked) for end, marked in marks if marked.strip(" \t\n*$")]
+    if not marks:
         return ""
-    letters = string.ascii_uppercase[: len(choices)]
-    # Alone, or before what a list of choices has after its letters; "A dog" is an article.
-    letter = rf"\**[(\[]?\**([{letters}{letters.lower()}])\**(?:[)\].:,;*]|\s*$|\s*\n)"
-    bracketed = rf"[(\[]([{letters}])[)\]]"
-    announced = [
-        found[1].upper()
-        for start in _ANNOUNCED.finditer(text)
-        if (found := re.compile(letter).match(text, start.end()))
-        or (found := re.compile(rf"\**([{letters[1:]}])\b").match(text, start.end()))
-    ]
-    if announced:
-        return announced[-1]
-    if found := re.match(letter, text.strip()):
-        return found[1].upper()
-    if len(named := set(re.findall(bracketed, text))) == 1:
-        return named.pop()
-    said = f" {normalise_text(text)} "
-    worded = [
-        (letter, f" {wording} ")
-        for letter, choice in zip(letters, choices, strict=False)
-        if (wording := normalise_text(choice)) and f" {wording} " in said
-    ]
-    # "not true" holds "true" as well: a wording inside a longer one that occurs is not meant.
-    meant = [
-        letter
-        for letter, wording in worded
-        if not any(wording in other and wording != other for _, other in worded)
-    ]
-    return meant[0] if len(meant) == 1 else ""
+    end, answer = max(marks)
+    if ANNOUNCED.search(said, end):
+        return ""
+    if inner := _boxes(answer):
+        answer = inner[-1][1]
+    answer = answer.strip(" \t\n*")
+    remarked = _REMARKED.fullmatch(answer)
+    return remarked[1] + remarked[2] if remarked else answer
 
 
-def extract_number(text: str) -> float | None:
-    """The number that a text gives as its answer; None where it has none.
-
-    The number after the last announcement counts ("the answer is 1,234", "#### 1234"); else the
-    last one. "3/4" is a fraction; a currency or percent sign is left out, not computed with.
-    """
-    text = _FRACTION.sub(r"\1\2/\3", text)
-    for start in reversed(list(_ANNOUNCED.finditer(text))):
-        if found := _NUMBER.search(text, start.end()):
-            return _value(found)
-    every = list(_NUMBER.finditer(text))
-    return _value(every[-1]) if every else None
+def _said(text: str) -> str:
+    return _SPECIAL.sub("", without_thoughts(text)).strip()
 
 
-def _value(found: re.Match[str]) -> float:
-    sign, digits, exponent, divisor = found.groups()
-    value = float(digits.replace(",", "") + (exponent or ""))
-    if divisor and float(divisor):
-        value /= float(divisor)
-    return -value if sign in ("-", "−") else value
+def _tagged(text: str) -> list[tuple[int, str]]:
+    """Where each pair of answer tags ends, and what is between them."""
+    found, start = [], -1
+    for tag in _ANSWER_TAG.finditer(text):
+        if not tag[1]:
+            start = tag.end()
+        elif start >= 0:
+            found.append((tag.end(), text[start : tag.start()]))
+            start = -1
+    return found
+
+
+def _boxes(text: str) -> list[tuple[int, str]]:
+    """Where each box of a LaTeX text ends, and what is in it; none that is in another one."""
+    found: list[tuple[int, str]] = []
+    depth = inside = start = 0
+    for brace in _BRACE.finditer(text):
+        depth = max(0, depth + (-1 if brace[0] == "}" else 1))
+        if brace[1] and not inside:
+            inside, start = depth, brace.end()
+        elif inside and depth < inside:
+            found.append((brace.end(), _LATEX_TEXT.sub(r"\1", text[start : brace.start()]).strip()))
+            inside = 0
+    if inside:  # cut off within it
+        found.append((len(text), _LATEX_TEXT.sub(r"\1", text[start:]).strip()))
+    return found

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from envs import Rollouts
 from envs.ranges import Finite, Text
 from verifiers.live import Case, LiveVerifier, Signal, judge_of
-from verifiers.normalise import extract_number
+from verifiers.normalise import extract_number, without_thoughts
 from verifiers.prompt import prompt_of
 from verifiers.sampling import Samples, Temperature, Tokens
 from verifiers.verifier import LoggedSignal
@@ -94,7 +94,7 @@ class PreQuery(LiveVerifier):
 
 def probability(text: str) -> float | None:
     """A probability given in percent, "85" or "85%"; a fraction such as "0.85" is one too."""
-    number = extract_number(text)
+    number = extract_number(without_thoughts(text))
     if number is None or not 0 <= number <= 100:
         return None
     return number if 0 < number < 1 else number / 100

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from envs.ranges import Text
 from verifiers.canonical import Kind, canonical
 from verifiers.live import Case, LiveVerifier, Signal
-from verifiers.normalise import extract_answer
 from verifiers.sampling import Samples, Temperature, Tokens
 
 
@@ -47,8 +46,7 @@ class SelfConsistency(LiveVerifier):
             temperature=self.temperature,
             max_tokens=self.max_tokens,
         )
-        samples = (extract_answer(completion.text) for completion in completions)
-        votes = Counter(canonical(sample, case.query, self.kind) for sample in samples)
+        votes = Counter(canonical(made.text, case.query, self.kind) for made in completions)
         unparsable = votes.pop("", 0)
         returned = votes.pop(canonical(case.answer.text, case.query, self.kind), 0)
         return Signal(

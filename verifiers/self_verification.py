@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from envs.ranges import Text
 from verifiers.live import Case, LiveVerifier, Signal
+from verifiers.normalise import without_thoughts
 from verifiers.prompt import prompt_of
 from verifiers.sampling import Samples, Temperature, Tokens, mean_of_read
 
@@ -71,7 +72,7 @@ def verdict(text: str) -> bool | None:
 
     The word on its own, without "Verdict:", is a verdict too.
     """
-    plain = unicodedata.normalize("NFKC", text).casefold()
+    plain = unicodedata.normalize("NFKC", without_thoughts(text)).casefold()
     announced = list(_VERDICT.finditer(plain))
     found = announced[-1] if announced else _ALONE.fullmatch(plain)
     if found is None:

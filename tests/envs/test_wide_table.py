@@ -10,7 +10,7 @@ import pytest
 
 from envs.costs import CostModel
 from envs.rollouts import RolloutsError
-from envs.wide_table import normalised, routerbench, votes
+from envs.wide_table import routerbench, votes
 
 # The columns of the release (withmartian/routerbench, its README): one model is a path.
 WIDE = {
@@ -216,7 +216,23 @@ def test_what_is_no_list_is_refused_by_row(tmp_path, votes_of_row, shown):
         votes(votes_file(tmp_path, rows))
 
 
-def test_answers_are_compared_as_people_would():
-    assert normalised("  The  Eiffel\nTower. ") == "the eiffel tower"
-    assert normalised('"(B)"') == "b"
-    assert normalised("3.5") != normalised("35")
+def test_numbers_are_one_vote_however_they_are_written(tmp_path):
+    rows = [
+        {"query_id": "q", "model": model, "score": 1, "cost": cost, "answer": "10", "votes": votes}
+        for model, cost, votes in (("s", 1, [10.0, 10.0, 7.0]), ("l", 9, [10.0, 1e1, 10.5]))
+    ]
+    log = votes(votes_file(tmp_path, rows))
+    np.testing.assert_allclose(log.signals["vote_share"], [[2 / 3, 2 / 3]])
+    rows[0]["votes"], rows[1]["votes"] = ["10", "10.0", "$10"], ["1e1", "3.5", "35"]
+    log = votes(votes_file(tmp_path, rows))
+    np.testing.assert_allclose(log.signals["vote_share"], [[1, 1 / 3]])
+
+
+def test_an_empty_sample_is_a_vote_for_nothing(tmp_path):
+    rows = [row | {"answer": "", "votes": listed} for row, listed in zip(
+        ROWS, [["", None, "x", "x"], [None, ""], ["x"], ["A", "a", "the"]], strict=True
+    )]  # fmt: skip
+    log = votes(votes_file(tmp_path, rows))
+    np.testing.assert_array_equal(log.signals["vote_share"], [[0, 0], [0, 0]])
+    np.testing.assert_allclose(log.signals["vote_margin"], [[0.5, 0], [1, 1 / 3]])
+    np.testing.assert_allclose(log.signals["vote_agreement"], [[0.25, 0], [1, 5 / 9]])

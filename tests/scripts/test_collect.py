@@ -184,6 +184,35 @@ def test_failed_calls_have_a_status_of_their_own(tmp_path):
         assert here(*given, out=tmp_path / "out")[1] == 0
 
 
+def test_references_by_number_are_scored_as_the_choices_that_they_are(tmp_path):
+    def change(request, completion):
+        text = request["messages"][0]["content"]
+        letter = re.search(r"([A-D])\. right", text)[1]
+        said = {"message": {"content": rf"So $\boxed{{\text{{{letter}}}}}$"}}
+        return completion | {"choices": [completion["choices"][0] | said]}
+
+    with Loopback(change=change) as server:
+        given = [*files(tmp_path, server.url, 0), "scoring=multiple_choice"]
+        for first, name in ((0, "zero"), (1, "one")):
+            asked = [
+                {
+                    "prompt": f"Which, {first}-{place}?",
+                    "choices": ["right" if i == place else f"wrong {i}" for i in range(4)],
+                    "reference": place + first,
+                }
+                for place in range(4)
+            ]
+            lines_of = "".join(json.dumps(question) + "\n" for question in asked)
+            (tmp_path / "questions.jsonl").write_text(lines_of)
+            here(*given, out=tmp_path / name)
+            assert (read_calls(tmp_path / name / "calls.parquet").score == 1).all()
+        requests = server.seen.requests
+        (tmp_path / "questions.jsonl").write_text(json.dumps(asked[0]) + "\n")
+        with pytest.raises(ValueError, match=r"count from 0 or from 1: give scoring\.first=0"):
+            here(*given, out=tmp_path / "neither")
+        assert server.seen.requests == requests
+
+
 def test_plug_ins_of_ones_own_file_are_named_by_their_target(tmp_path, monkeypatch):
     (tmp_path / "my_plug_ins.py").write_text(
         "from verifiers import LiveVerifier\n\n"

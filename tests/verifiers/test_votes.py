@@ -56,9 +56,24 @@ def test_a_sample_is_what_it_gives_for_its_answer_whatever_it_says_before():
         "<think>Paris",
     ]
     signal = signal_of(SelfConsistency(samples=6), case_of(Scripted(said), "Paris", query=OPEN))
-    # "Answer:" with nothing behind it is read as it stands.
-    assert signal.value == 4 / 6
+    assert signal.value == 5 / 6
     assert signal.notes["unparsable"] == 1.0
+
+
+def test_a_model_that_always_says_a_agrees_with_itself():
+    for said in ("A", "the", "+", "B"):
+        signal = signal_of(
+            SelfConsistency(samples=3), case_of(Scripted([said] * 3), said, query=OPEN)
+        )
+        assert signal.value == 1.0
+
+
+def test_one_number_is_one_vote_in_every_verifier_and_kind():
+    written = ["10", "10.0", "1e1", "Answer: 10.00", r"\boxed{10}"]
+    for kind in ("auto", "text", "number"):
+        case = case_of(Scripted(written), "10", query=OPEN)
+        assert signal_of(SelfConsistency(samples=5, kind=kind), case).value == 1.0
+        assert signal_of(Agreement(kind=kind), case_of(None, *written, query=OPEN)).value == 1.0
 
 
 def test_a_returned_answer_that_ties_or_loses_has_its_own_share_all_the_same():
@@ -145,6 +160,9 @@ def test_an_answer_equals_itself_in_every_form():
         ("It isn't clearly entailed", None),
         ("entailed or contradicted", None),
         ("ｅｎｔａｉｌｅｄ", 1.0),
+        ("<think>neutral or contradicted?</think>entailed", 1.0),
+        ("not contradicted?</think>entailed", 1.0),
+        ("<think>entailed", None),
         ("maybe", None),
         ("", None),
     ],
@@ -187,6 +205,8 @@ def test_a_judge_that_is_not_there_is_named():
         ("101", None),
         ("-3", None),
         ("high", None),
+        ("90? No.</think>85", 0.85),
+        ("<think>90", None),
     ],
 )
 def test_a_guess_is_a_probability(text, guess):

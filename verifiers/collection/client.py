@@ -16,12 +16,15 @@ from verifiers.collection.budget import Amount, Budget, amount
 from verifiers.collection.call_log import CallKey, CallLog, Record
 from verifiers.collection.endpoint import Endpoint
 from verifiers.collection.models import ModelSpec
-from verifiers.collection.responses import Reply, most_tokens
+from verifiers.collection.responses import Reply, failed, most_tokens, shortfall
 from verifiers.collection.stops import AttemptError, CallError, EndpointRefusedError, StoppedError
 from verifiers.live import Completion, Message
 
 # So many calls in a row that failed for good, and the endpoint is taken for dead.
 _DEAD = 20
+# So often is a model asked that ends by itself and says nothing; each time is in the log and paid
+# for. The last one stays as it is: a run that goes on does not ask again.
+_ASKED_IF_EMPTY = 3
 
 
 @dataclass
@@ -83,14 +86,19 @@ class ModelClient:
             StoppedError: no more calls are made.
         """
         ledger = self._ledger
-        if found := ledger.log.find(key):
-            assert found.completion is not None
+        found = ledger.log.find(key)
+        # Logs from before a failure was told from an answer hold some.
+        if found and found.completion and not failed(found.completion.finish_reason):
             ledger.found += 1
             ledger.flags.update(found.flags)
             return self._priced(found.completion)
         async with self.endpoint.slots:
             try:
-                record = await self._made(key, request, messages, max_tokens, wants_logprobs)
+                for again in range(_ASKED_IF_EMPTY):
+                    ledger.retried += bool(again)
+                    record = await self._made(key, request, messages, max_tokens, wants_logprobs)
+                    if not record.completion or shortfall(record.completion) != "empty":
+                        break
             except StoppedError as stop:
                 ledger.stop(stop)
                 raise

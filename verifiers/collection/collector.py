@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +14,11 @@ from verifiers.collection.answers import AnswerPrompt
 from verifiers.collection.client import BoundClient, Ledger, Meter, ModelClient
 from verifiers.collection.policy import CollectionPolicy
 from verifiers.collection.queries import Question
+from verifiers.collection.responses import answered, shortfall
 from verifiers.collection.rows import Row, Verified
 from verifiers.collection.scoring import Scoring
 from verifiers.collection.stops import CallError, StoppedError
-from verifiers.live import Answer, Case, LiveVerifier, Signal
+from verifiers.live import Answer, Case, Completion, LiveVerifier, Signal
 from verifiers.normalise import extract_answer
 
 
@@ -33,11 +35,37 @@ class Failures:
 
 
 @dataclass
+class Answers:
+    """What came of one model's calls for answers.
+
+    Attributes:
+        called: calls that came about.
+        cut: those that ended at the limit of tokens, whether or not they hold an answer.
+        missing: those without an answer, by what they lack of one, see `shortfall`: their cells
+            stay empty.
+    """
+
+    called: int = 0
+    cut: int = 0
+    missing: Counter[str] = field(default_factory=Counter)
+
+    def add(self, completion: Completion) -> bool:
+        """Counts a completion; whether it holds an answer."""
+        lacks, holds = shortfall(completion), answered(completion)
+        self.called += 1
+        self.cut += lacks == "cut"
+        self.missing.update([lacks] * (not holds))
+        return holds
+
+
+@dataclass
 class Outcome:
     """What a collection came to.
 
     Attributes:
         incomplete: queries, by index, some of whose calls did not come about.
+        unanswered: queries, by index, to which a model gave no answer: they are not asked again.
+        answers: model's name -> what came of its calls.
         cells: answers with a score.
         calls: failed for good.
         verifiers: name -> failures of its own code.
@@ -46,6 +74,8 @@ class Outcome:
     """
 
     incomplete: set[int] = field(default_factory=set)
+    unanswered: set[int] = field(default_factory=set)
+    answers: dict[str, Answers] = field(default_factory=dict)
     cells: int = 0
     calls: Failures = field(default_factory=Failures)
     verifiers: dict[str, Failures] = field(default_factory=dict)
@@ -109,7 +139,11 @@ class Collector:
                 raise
 
     async def _collect(self, index: int, question: Question, outcome: Outcome) -> bool:
-        """All that a query needs; whether every call came about, and every answer has a score."""
+        """All that a query needs; whether every call came about, and every answer has a score.
+
+        A model that gave no answer leaves its cell empty: there is nothing to verify or to score,
+        and to later verifiers it is as if it had not been asked.
+        """
         query = question.query
         answers: list[Answer] = []
         whole = True
@@ -128,19 +162,23 @@ class Collector:
                 # Later models are not asked: what they are asked depends on this one's answer.
                 outcome.calls.add(str(error))
                 return False
-            answers.append(Answer(spec.name, extract_answer(completion.text), completion))
             verified: dict[str, Verified] = {}
-            if rank + 1 < len(self.models) or self.verify_last:
-                judged = Judged(model, question, tuple(answers), messages)
-                verified = await self._verify(judged, outcome)
-            whole &= not any(done.cut_short for done in verified.values())
-            score = self._score(answers[-1], question, outcome)
-            if score is not None:
-                outcome.cells += 1
-                self.keep(Row(index, rank, spec.name, question, answers[-1], score, verified))
-            whole &= score is not None
+            if outcome.answers.setdefault(spec.name, Answers()).add(completion):
+                answers.append(Answer(spec.name, extract_answer(completion.text), completion))
+                if rank + 1 < len(self.models) or self.verify_last:
+                    judged = Judged(model, question, tuple(answers), messages)
+                    verified = await self._verify(judged, outcome)
+                whole &= not any(done.cut_short for done in verified.values())
+                score = self._score(answers[-1], question, outcome)
+                if score is not None:
+                    outcome.cells += 1
+                    self.keep(Row(index, rank, spec.name, question, answers[-1], score, verified))
+                whole &= score is not None
+            else:
+                outcome.unanswered.add(index)
             self.watch()
-            signals = {name: done.value for name, done in verified.items()}
+            signals = {verifier.name: math.nan for verifier in self.verifiers}
+            signals |= {name: done.value for name, done in verified.items()}
             if rank + 1 < len(self.models) and not self.policy.goes_on(query, rank, signals):
                 break
         return whole

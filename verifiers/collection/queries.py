@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,8 @@ def _question(cells: dict[str, Any], where: str, dataset: str, separated: bool) 
         choices = [choice.strip() for choice in choices.split("|")]
     if not _are_texts(choices):
         raise ConfigError(f"{where}: choices is {choices!r}, expected a list of texts")
+    if len(choices) > len(string.ascii_uppercase):
+        raise ConfigError(f"{where}: choices has {len(choices)} of them, expected at most 26")
     references = _references(cells.get("reference"), where)
     context = _text(cells, "context", where)
     query_id = cells.get("query_id")

@@ -8,14 +8,45 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verifiers.live import Message, Token
+from verifiers.live import Completion, Message, Token
+from verifiers.normalise import extract_answer, marked_answer
 
+# What endpoints write as finish_reason, in small letters.
+_CUT = {
+    "length",
+    "max_tokens",
+    "max_output_tokens",
+    "model_length",
+    "model_context_window_exceeded",
+}
+_FILTERED = {
+    "blocklist",
+    "content_filter",
+    "content_filtered",
+    "guardrail_intervened",
+    "prohibited_content",
+    "recitation",
+    "refusal",
+    "safety",
+    "sensitive",
+}
+_FAILED = {
+    "abort",
+    "aborted",
+    "cancelled",
+    "error",
+    "insufficient_system_resource",
+    "network_error",
+}
+_CALLED = {"tool_calls", "function_call"}
+# Parts of a message that hold no answer.
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 # What llama.cpp and others give for an impossible token.
 _FLOOR = -1e4
 
 
 class MalformedResponseError(ValueError):
-    """A response that holds no completion."""
+    """A response that holds no completion, or one that the endpoint itself calls failed."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +54,12 @@ class Reply:
     """A completion as it was sent.
 
     Attributes:
-        text: the message's content.
+        text: the message's content. Where a model that ended by itself marked its answer among its
+            thoughts and said nothing else, it is the thoughts.
         tokens_in: of the prompt.
         tokens_out: generated.
         tokens: with log-probabilities; None where there are none.
-        finish_reason: as the endpoint says.
+        finish_reason: as the endpoint says; "refusal" where the model refused in the field for it.
         estimated: whether the endpoint gave no usage, and tokens are counted as one for every four
             bytes (generated ones by their log-probabilities, where there are any).
     """
@@ -48,7 +80,8 @@ def parse(body: str, messages: Sequence[Message]) -> Reply:
         messages: what was sent.
 
     Raises:
-        MalformedResponseError: no JSON, an error in place of a completion, or no choices.
+        MalformedResponseError: no JSON, no choices, or an error in place of a completion, beside
+            it or in it.
     """
     try:
         read = json.loads(body)
@@ -62,10 +95,19 @@ def parse(body: str, messages: Sequence[Message]) -> Reply:
             f"the response has no choices: {str(read.get('error', read))[:200]!r}"
         )
     choice = choices[0]
+    finish = str(choice.get("finish_reason") or "")
+    wrong = read.get("error") or choice.get("error") or (failed(finish) and f"finish {finish}")
+    if wrong:
+        raise MalformedResponseError(f"status 200 with an error: {str(wrong)[:200]!r}")
     message = choice.get("message")
     if not isinstance(message, dict):
         raise MalformedResponseError("the response's first choice has no message")
-    text = _text(message.get("content"))
+    text, thoughts = _text(message.get("content")), _thoughts(message)
+    if not text.strip():
+        if message.get("refusal"):
+            finish = "refusal"
+        elif finish.lower() not in _CUT | _FILTERED | _CALLED and marked_answer(thoughts):
+            text = thoughts
     tokens = _tokens(choice.get("logprobs"))
     usage = read.get("usage")
     usage = usage if isinstance(usage, dict) else {}
@@ -76,9 +118,36 @@ def parse(body: str, messages: Sequence[Message]) -> Reply:
     if tokens_in is None:
         tokens_in = _guess("".join(message["content"] for message in messages))
     if tokens_out is None:
-        tokens_out = _guess(text) if tokens is None else len(tokens)
-    finish = str(choice.get("finish_reason") or "")
+        said = text if text == thoughts else thoughts + text
+        tokens_out = _guess(said) if tokens is None else len(tokens)
     return Reply(text, tokens_in, tokens_out, tokens, finish, estimated)
+
+
+def failed(finish_reason: str) -> bool:
+    """Whether an endpoint says that it failed, whatever text came before."""
+    return finish_reason.lower() in _FAILED
+
+
+def shortfall(completion: Completion) -> str:
+    """What a completion lacks of an answer; "" for one that ended by itself and holds an answer.
+
+    Returns:
+        "cut": it ended at the limit of tokens. What it says is scored; it may say nothing.
+        "filtered": the endpoint or the model refused; no answer, whatever text there is.
+        "failed": the endpoint failed meanwhile; no answer either.
+        "empty": it ended by itself without an answer: with thoughts alone, a call of a tool, or
+            nothing.
+    """
+    finish = completion.finish_reason.lower()
+    for found, reasons in (("failed", _FAILED), ("filtered", _FILTERED), ("cut", _CUT)):
+        if finish in reasons:
+            return found
+    return "" if extract_answer(completion.text) else "empty"
+
+
+def answered(completion: Completion) -> bool:
+    """Whether a completion holds an answer that can be scored; see `shortfall`."""
+    return shortfall(completion) in ("", "cut") and extract_answer(completion.text) != ""
 
 
 def most_tokens(messages: Sequence[Message]) -> int:
@@ -95,9 +164,20 @@ def _guess(text: str) -> int:
 
 
 def _text(content: Any) -> str:
-    if isinstance(content, list):  # parts, as some servers send them
-        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    """The text of a content: a text, or parts as some servers send them, without their thoughts."""
+    if isinstance(content, list):
+        return "".join(map(_text, content))
+    if isinstance(content, dict):
+        if str(content.get("type", "text")) not in ("text", "output_text"):
+            return ""
+        text = content.get("text")
+        return _text(text.get("value") if isinstance(text, dict) else text)
     return content if isinstance(content, str) else ""
+
+
+def _thoughts(message: Mapping[str, Any]) -> str:
+    """What a model thought, where an endpoint gives it apart from the answer."""
+    return next((text for name in _THOUGHTS if (text := _text(message.get(name)))), "")
 
 
 def _tokens(logprobs: Any) -> tuple[Token, ...] | None:

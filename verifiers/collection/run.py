@@ -25,7 +25,7 @@ from verifiers.collection.policy import AskAll, CollectionPolicy
 from verifiers.collection.progress import Bar
 from verifiers.collection.queries import Question
 from verifiers.collection.rows import RowFile, write_collected
-from verifiers.collection.scoring import NormalisedMatch, Scoring
+from verifiers.collection.scoring import NormalisedMatch, Scoring, understood
 from verifiers.collection.stops import InterruptedCollectionError, StoppedError
 from verifiers.live import LiveVerifier
 from verifiers.verifier import Verifier
@@ -43,7 +43,7 @@ class Plan:
         judges: further models, for verifiers that ask another one.
         verifiers: by whom every answer is verified.
         offline: name -> verifier without calls, computed when the table is written.
-        scoring: of answers.
+        scoring: of answers; the questions' references are kept as it understands them.
         policy: whether the next model is asked.
         prompt: how questions are asked.
         verify_last: whether the last model's answers are verified as well.
@@ -52,7 +52,8 @@ class Plan:
         tokens: the budget; None for no limit.
         at_once: queries under way; None for twice the endpoints' bounds.
         table: name of the calls table in the folder.
-        only_complete: leave queries out of the table whose calls did not all come about.
+        only_complete: leave queries out of the table to which a model gave no answer, or whose
+            calls did not all come about.
         seed: of pauses.
         about: whatever the manifest is to keep, without secrets.
 
@@ -85,6 +86,7 @@ class Plan:
         if repeated := [name for name in both if both.count(name) > 1]:
             raise ConfigError(f"{repeated[0]!r} is a model and a judge: give each its own name")
         check_priced([*self.models, *self.judges], self.usd is not None)
+        object.__setattr__(self, "questions", understood(self.scoring, self.questions))
         names = [*(verifier.name for verifier in self.verifiers), *self.offline]
         for name in names:
             if not _NAME.fullmatch(name):
@@ -157,7 +159,7 @@ def collect(plan: Plan, folder: Path, progress: bool = True) -> Collected:
             if rows.count:
                 names = [verifier.name for verifier in plan.verifiers]
                 specs = [spec.name for spec in plan.models]
-                leave_out = outcome.incomplete if plan.only_complete else ()
+                leave_out = outcome.incomplete | outcome.unanswered if plan.only_complete else ()
                 content = rows.table(plan.questions, specs, names, leave_out)
                 if content.num_rows:
                     table = folder / plan.table

@@ -6,19 +6,29 @@ One's own is any function ``(answer, references, query) -> float``, named in a Y
 from __future__ import annotations
 
 import math
+import re
+import string
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
+from envs.answer_text import Quantity, extract_quantity, is_whole, normalise_text
 from envs.checks import check_settings
 from envs.ranges import NotNegative
+from verifiers.choices import extract_choice
+from verifiers.collection.models import ConfigError
+from verifiers.collection.queries import Question
 from verifiers.live import Query
-from verifiers.normalise import extract_choice, extract_number, normalise_text
 
 
 class Scoring(Protocol):
-    """Scores an answer."""
+    """Scores an answer. A blank answer is never right.
+
+    A scoring that can refuse references, or has to see them all to understand them, may have a
+    method ``understood(questions) -> questions`` that is called before anything is paid for.
+    """
 
     def __call__(self, answer: str, references: Sequence[str], query: Query) -> float:
         """In [0, 1].
@@ -35,23 +45,24 @@ class ExactMatch:
     """1 for an answer that is a reference, letter by letter."""
 
     def __call__(self, answer: str, references: Sequence[str], query: Query) -> float:
-        return float(any(answer.strip() == reference.strip() for reference in references))
+        said = answer.strip()
+        return float(said != "" and any(said == reference.strip() for reference in references))
 
 
 @dataclass(frozen=True)
 class NormalisedMatch:
     """SQuAD's exact match: without case, punctuation, articles and repeated spaces (arXiv
-    1606.05250, §6)."""
+    1606.05250, §6), but for what `normalise_text` keeps."""
 
     def __call__(self, answer: str, references: Sequence[str], query: Query) -> float:
         said = normalise_text(answer)
-        return float(any(said == normalise_text(reference) for reference in references))
+        return float(said != "" and any(said == normalise_text(right) for right in references))
 
 
 @dataclass(frozen=True)
 class TokenF1:
     """SQuAD's F1 over the words of normalised texts, the best over the references (arXiv
-    1606.05250, §6); a text without any word only meets another such."""
+    1606.05250, §6)."""
 
     def __call__(self, answer: str, references: Sequence[str], query: Query) -> float:
         return max(_f1(answer, reference) for reference in references)
@@ -60,54 +71,191 @@ class TokenF1:
 def _f1(answer: str, reference: str) -> float:
     said, right = normalise_text(answer).split(), normalise_text(reference).split()
     if not said or not right:
-        return float(said == right)
+        return 0.0
     common = sum((Counter(said) & Counter(right)).values())
     return 2 * common / (len(said) + len(right))
 
 
 @dataclass(frozen=True)
 class MultipleChoice:
-    """1 for the right choice; references are letters, or the wording of choices."""
+    """1 for the right choice; references are letters, the wording of choices, or their numbers.
+
+    Which of these a file has is told by all of its questions, see `understood`.
+
+    Attributes:
+        first: the number of the first choice, 0 or 1, where references are numbers of choices; None
+            to tell it by the file.
+
+    Raises:
+        ValueError: another ``first``.
+    """
+
+    first: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.first not in (None, 0, 1) or isinstance(self.first, bool):
+            raise ValueError(f"scoring.first is {self.first!r}: expected 0, 1 or null")
 
     def __call__(self, answer: str, references: Sequence[str], query: Query) -> float:
         """Raises ValueError if the query has no choices, or a reference is none of them."""
         if not query.choices:
             raise ValueError("the query has no choices")
-        right = [_letter(reference, query.choices) for reference in references]
+        right = [self._letter(reference, query.choices) for reference in references]
         return float(extract_choice(answer, query.choices) in right)
 
+    def understood(self, questions: Sequence[Question]) -> list[Question]:
+        """The questions with references that are the wording of choices.
 
-def _letter(reference: str, choices: Sequence[str]) -> str:
-    for i, choice in enumerate(choices):
-        if reference.strip() == choice.strip():
-            return chr(ord("A") + i)
-    if letter := extract_choice(reference, choices):
-        return letter
-    raise ValueError(f"the reference {reference!r} is none of the choices {list(choices)}")
+        Wording is what all references are, or else letters, or else numbers from 0 or from 1. A
+        file that mixes wording and letters is read reference by reference.
+
+        Raises:
+            ConfigError: a question without choices or with too many, a reference that is none of
+                them, or numbers that may count from 0 as well as from 1.
+        """
+        for question in questions:
+            if not 2 <= len(question.query.choices) <= len(string.ascii_uppercase):
+                raise ConfigError(
+                    f"scoring=multiple_choice: query {question.query.query_id!r} has "
+                    f"{len(question.query.choices)} choices, expected 2 to 26"
+                )
+        readings: list[Callable[[str, Sequence[str]], int | None]] = [_worded, _lettered]
+        if self.first is not None:
+            readings.append(partial(_numbered, first=self.first))
+        else:
+            numbered = [partial(_numbered, first=first) for first in (0, 1)]
+            fitting = [read for read in numbered if _fits(read, questions)]
+            if len(fitting) == 2 and not any(_fits(read, questions) for read in readings):
+                raise ConfigError(
+                    "scoring=multiple_choice: the references are numbers of choices, and nothing "
+                    "tells whether they count from 0 or from 1: give scoring.first=0 or "
+                    "scoring.first=1, or letters"
+                )
+            readings += fitting
+        for read in readings:
+            if _fits(read, questions):
+                return [_with_references(question, read) for question in questions]
+        for question in questions:
+            for reference in question.references:
+                try:
+                    self._letter(reference, question.query.choices)
+                except ValueError as error:
+                    where = f"query {question.query.query_id!r}"
+                    raise ConfigError(f"scoring=multiple_choice: {where}: {error}") from None
+        return list(questions)
+
+    def _letter(self, reference: str, choices: Sequence[str]) -> str:
+        place = _worded(reference, choices)
+        if place is None:
+            place = _lettered(reference, choices)
+        if place is None and self.first is not None:
+            place = _numbered(reference, choices, self.first)
+        if place is None:
+            raise ValueError(
+                f"the reference {reference!r} is none of the choices {list(choices)}: expected "
+                "a letter, or a choice's wording (or its number, in all questions of the file)"
+            )
+        return string.ascii_uppercase[place]
+
+
+def _fits(read: Callable[[str, Sequence[str]], int | None], questions: Sequence[Question]) -> bool:
+    return all(
+        read(reference, question.query.choices) is not None
+        for question in questions
+        for reference in question.references
+    )
+
+
+def _with_references(
+    question: Question, read: Callable[[str, Sequence[str]], int | None]
+) -> Question:
+    choices = question.query.choices
+    places = [read(reference, choices) for reference in question.references]
+    return replace(question, references=tuple(choices[i] for i in places if i is not None))
+
+
+def _worded(reference: str, choices: Sequence[str]) -> int | None:
+    """The place of the choice with this wording; None if it is none's."""
+    for form in (str.strip, normalise_text):
+        found = [i for i, choice in enumerate(choices) if form(reference) == form(choice)]
+        if found:
+            return found[0]
+    return None
+
+
+def _lettered(reference: str, choices: Sequence[str]) -> int | None:
+    """The place of the choice that a text such as "B", "(b)" or "B. London" names, or None."""
+    letter = extract_choice(reference, choices)
+    return string.ascii_uppercase.index(letter) if letter else None
+
+
+def _numbered(reference: str, choices: Sequence[str], first: int) -> int | None:
+    """The place of a choice by its number; None for anything else."""
+    found = re.fullmatch(r"\s*(\d{1,3})(?:\.0*)?\s*", reference)
+    place = int(found[1]) - first if found else -1
+    return place if 0 <= place < len(choices) else None
 
 
 @dataclass(frozen=True)
 class Number:
-    """1 for the right number.
+    """1 for the right number; a percent sign or a word such as "million" behind one of the two
+    numbers alone may be computed with or not, so that 50%, 50 and 0.5 are right for 50%.
 
     Attributes:
-        tolerance: relative, or absolute around 0.
+        tolerance: relative; absolute where the right number is 0. None for 1e-6, and for none
+            between whole numbers, so that 12345678 is not 12345679.
     """
 
-    tolerance: NotNegative = 1e-6
+    tolerance: NotNegative | None = None
 
     def __post_init__(self) -> None:
         check_settings(self, "scoring")
 
     def __call__(self, answer: str, references: Sequence[str], query: Query) -> float:
         """Raises ValueError if a reference is no number."""
-        right = [extract_number(reference) for reference in references]
-        if None in right:
-            raise ValueError(f"the reference {references[right.index(None)]!r} is no number")
-        said = extract_number(answer)
-        close = (
-            math.isclose(said, number, rel_tol=self.tolerance, abs_tol=self.tolerance)
-            for number in right
-            if said is not None and number is not None
-        )
-        return float(any(close))
+        right = [_number(reference) for reference in references]
+        said = extract_quantity(answer)
+        return float(said is not None and any(self._same(said, number) for number in right))
+
+    def understood(self, questions: Sequence[Question]) -> list[Question]:
+        """The questions as they are.
+
+        Raises:
+            ConfigError: a reference that is no number.
+        """
+        for question in questions:
+            try:
+                _ = [_number(reference) for reference in question.references]
+            except ValueError as error:
+                where = f"query {question.query.query_id!r}"
+                raise ConfigError(f"scoring=number: {where}: {error}") from None
+        return list(questions)
+
+    def _same(self, said: Quantity, right: Quantity) -> bool:
+        if said.scale != 1 and right.scale != 1:
+            return self._close(said.scaled, right.scaled)
+        return self._close(said.value, right.value) or self._close(said.scaled, right.scaled)
+
+    def _close(self, said: float, right: float) -> bool:
+        if self.tolerance is None and is_whole(said) and is_whole(right):
+            return said == right
+        tolerance = 1e-6 if self.tolerance is None else self.tolerance
+        around_zero = tolerance if right == 0 else 0.0
+        return math.isclose(said, right, rel_tol=tolerance, abs_tol=around_zero)
+
+
+def _number(reference: str) -> Quantity:
+    quantity = extract_quantity(reference)
+    if quantity is None:
+        raise ValueError(f"the reference {reference!r} is no number")
+    return quantity
+
+
+def understood(scoring: Scoring, questions: Sequence[Question]) -> list[Question]:
+    """Questions as a scoring understands their references.
+
+    Raises:
+        ConfigError: it cannot; the message names the query.
+    """
+    read = getattr(scoring, "understood", None)
+    return list(read(questions)) if read else list(questions)

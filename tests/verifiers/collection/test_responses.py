@@ -9,8 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from verifiers.collection.endpoint import retry_after
-from verifiers.collection.responses import MalformedResponseError, most_tokens, parse
-from verifiers.live import Token
+from verifiers.collection.responses import (
+    MalformedResponseError,
+    answered,
+    most_tokens,
+    parse,
+    shortfall,
+)
+from verifiers.live import Completion, Token
+from verifiers.normalise import extract_answer
 
 ASKED = [{"role": "user", "content": "What is 3 + 4?"}]
 
@@ -79,6 +86,10 @@ def test_infinite_logprobs_are_floored_and_those_that_are_nan_are_none():
         ('{"choices": []}', "no choices"),
         ('{"error": {"message": "upstream failed"}}', "upstream failed"),
         ('{"choices": [{"finish_reason": "stop"}]}', "no message"),
+        (body(error={"message": "upstream failed"}), "status 200 with an error.*upstream failed"),
+        (body({"error": {"code": 502, "message": "gone"}}), "status 200 with an error.*gone"),
+        (body({"finish_reason": "error"}), "finish error"),
+        (body({"finish_reason": "abort"}), "finish abort"),
     ],
 )
 def test_what_holds_no_completion_is_malformed(text, told):
@@ -94,10 +105,73 @@ def test_without_usage_tokens_are_estimated_and_it_is_said(usage):
 
 @pytest.mark.parametrize(
     ("content", "text"),
-    [(None, ""), ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "ab")],
+    [
+        (None, ""),
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "ab"),
+        (["a", {"type": "output_text", "text": {"value": "b"}}], "ab"),
+        ([{"type": "thinking", "thinking": [{"type": "text", "text": "no"}]}, {"text": "b"}], "b"),
+        ([{"type": "image_url", "image_url": {"url": "x"}}], ""),
+        ({"type": "text", "text": "a"}, "a"),
+    ],
 )
 def test_content_may_be_missing_or_come_in_parts(content, text):
     assert parse(body({"message": {"content": content}}), ASKED).text == text
+
+
+def replied(message, finish="stop"):
+    """A message's completion, as the log keeps it."""
+    reply = parse(body({"message": message, "finish_reason": finish}), ASKED)
+    return Completion(reply.text, 1, 1, 0.0, 1.0, finish_reason=reply.finish_reason)
+
+
+THOUGHTS = "3 + 4 is 6? No.\nAnswer: 7"
+
+
+@pytest.mark.parametrize(
+    ("message", "finish", "lacks", "holds"),
+    [
+        ({"content": "7"}, "stop", "", True),
+        ({"content": "7"}, "", "", True),
+        ({"content": "so 3 + 4"}, "length", "cut", True),
+        ({"content": "so 3 + 4"}, "MAX_TOKENS", "cut", True),
+        ({"content": None}, "length", "cut", False),
+        ({"content": ""}, "length", "cut", False),
+        ({"content": "<think>3 + 4"}, "length", "cut", False),
+        ({"content": None, "reasoning_content": THOUGHTS}, "length", "cut", False),
+        ({"content": None}, "stop", "empty", False),
+        ({"content": " \n"}, "stop", "empty", False),
+        ({"content": "<think>3 + 4 is 7</think>"}, "stop", "empty", False),
+        ({"content": None, "reasoning_content": "hm, 7"}, "stop", "empty", False),
+        ({"content": None, "reasoning_content": THOUGHTS}, "stop", "", True),
+        ({"content": "", "reasoning": THOUGHTS}, "stop", "", True),
+        ({"content": None, "tool_calls": [{"id": "1"}]}, "tool_calls", "empty", False),
+        ({"content": None, "reasoning": THOUGHTS}, "tool_calls", "empty", False),
+        ({"content": None, "refusal": "I cannot help"}, "stop", "filtered", False),
+        ({"content": "I cannot help"}, "stop", "", True),
+        ({"content": "7", "refusal": None}, "stop", "", True),
+        ({"content": "The"}, "content_filter", "filtered", False),
+        ({"content": None}, "content_filter", "filtered", False),
+        ({"content": ""}, "SAFETY", "filtered", False),
+    ],
+)
+def test_what_is_no_answer_is_told_from_a_wrong_one(message, finish, lacks, holds):
+    made = replied(message, finish)
+    assert (shortfall(made), answered(made)) == (lacks, holds)
+
+
+def test_an_answer_that_stands_only_among_the_thoughts_is_read_there():
+    assert extract_answer(replied({"content": None, "reasoning_content": THOUGHTS}).text) == "7"
+
+
+def test_logs_from_before_failures_were_told_from_answers_are_read_as_what_they_are():
+    for finish, lacks in (("error", "failed"), ("length", "cut"), ("stop", "empty")):
+        made = Completion("", 1, 1, 0.0, 1.0, finish_reason=finish)
+        assert (shortfall(made), answered(made)) == (lacks, False)
+
+
+def test_thoughts_count_where_tokens_are_estimated():
+    text = body({"message": {"content": "7", "reasoning_content": "x" * 400}}, usage=None)
+    assert parse(text, ASKED).tokens_out == 101
 
 
 @given(st.text())
