@@ -16,6 +16,14 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
+# Other names of splits that logs and public data sets use.
+SPLIT_NAMES = {"val": "validation", "valid": "validation", "dev": "validation"}
+
+
+def canonical_split(name: str) -> str:
+    """The name of a split as this project uses it: "dev" is "validation"; others stay."""
+    return SPLIT_NAMES.get(name, name)
+
 
 class RolloutsError(ValueError):
     """A log that cannot be used as it is; the message says what is wrong where."""

@@ -29,6 +29,8 @@ def main(config: DictConfig) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         plan = make_plan(config, dict(HydraConfig.get().runtime.choices))
+        if repeats := sum(question.repeats for question in plan.questions):
+            print(f"{config.questions}: {repeats:,} rows repeat a question: it is asked once")
         collected = collect(plan, Path(config.out), bool(config.progress))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

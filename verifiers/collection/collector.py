@@ -11,6 +11,7 @@ from typing import Any
 
 from verifiers.collection.answers import AnswerPrompt
 from verifiers.collection.client import BoundClient, Ledger, Meter, ModelClient
+from verifiers.collection.limiter import PLACE
 from verifiers.collection.policy import CollectionPolicy
 from verifiers.collection.queries import Question
 from verifiers.collection.rows import Row, Verified
@@ -99,6 +100,7 @@ class Collector:
 
     async def _work(self, waiting: Iterator[tuple[int, Question]], outcome: Outcome) -> None:
         for index, question in waiting:
+            PLACE.set(index)
             try:
                 if not await self._collect(index, question, outcome):
                     outcome.incomplete.add(index)
@@ -130,7 +132,8 @@ class Collector:
                 return False
             answers.append(Answer(spec.name, extract_answer(completion.text), completion))
             verified: dict[str, Verified] = {}
-            if rank + 1 < len(self.models) or self.verify_last:
+            # A single model is a first test, and others may follow.
+            if rank + 1 < len(self.models) or self.verify_last or len(self.models) == 1:
                 judged = Judged(model, question, tuple(answers), messages)
                 verified = await self._verify(judged, outcome)
             whole &= not any(done.cut_short for done in verified.values())

@@ -6,13 +6,20 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from datetime import date
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any, Literal
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import yaml
 
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+# Names of headers and fields of a query whose values are keys.
+_SECRET_NAME = re.compile(
+    r"(^|[-_.])(api)?(key|token|auth|authorization|secret|cookie|password|sig|signature)$", re.I
+)
 
 
 class ConfigError(ValueError):
@@ -50,6 +57,9 @@ class ModelSpec:
         concurrency: requests under way at once; models on one endpoint share the smallest bound.
         timeout: seconds that a request may take.
         attempts: how often a request is sent before its cell is given up.
+        max_wait: seconds; an endpoint that asks to wait for longer ends the collection.
+        headers: further headers of every request; $NAME is replaced by an environment variable.
+        query: further fields of the address's query; $NAME as in headers.
     """
 
     name: str
@@ -66,21 +76,56 @@ class ModelSpec:
     concurrency: int = 16
     timeout: float = 120.0
     attempts: int = 8
+    max_wait: float = 600.0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
 
     def key(self) -> str | None:
         """The key itself, from the environment.
 
         Raises:
-            ConfigError: the variable is not set.
+            ConfigError: the variable is not set, or holds no key.
         """
         if self.api_key_env is None:
             return None
-        if key := os.environ.get(self.api_key_env, "").strip():
-            return key
-        raise ConfigError(
-            f"model {self.name!r}: the environment variable {self.api_key_env} is not set; it "
-            f"holds the key of {self.shown_url} (api_key_env: null where none is needed)"
-        )
+        return self._secret(self.api_key_env, "api_key_env", " (api_key_env: null needs none)")
+
+    def filled(self, name: Literal["headers", "query"]) -> tuple[dict[str, str], list[str]]:
+        """Headers or query with the environment's values, and these values, which are secret.
+
+        Raises:
+            ConfigError: a variable is not set, or holds what no header can.
+        """
+        filled: dict[str, str] = {}
+        secrets: list[str] = []
+        for key, text in getattr(self, name).items():
+            # Every second part is a variable's name.
+            parts = _VARIABLE.split(text)
+            parts[1::2] = [self._secret(variable, f"{name}.{key}") for variable in parts[1::2]]
+            secrets += parts[1::2]
+            filled[key] = "".join(parts)
+        return filled, secrets
+
+    def _secret(self, variable: str, setting: str, hint: str = "") -> str:
+        secret = os.environ.get(variable, "").strip()
+        if not secret:
+            raise ConfigError(
+                f"model {self.name!r}: the environment variable {variable} is not set; {setting} "
+                f"names it, for {self.shown_url}{hint}"
+            )
+        if not (secret.isascii() and secret.isprintable()):
+            raise ConfigError(
+                f"model {self.name!r}: the environment variable {variable} holds line breaks or "
+                "characters that no key has (its value is not shown)"
+            )
+        return secret
+
+    @property
+    def secrets_of_url(self) -> list[str]:
+        """What the address holds of passwords and keys."""
+        parts = urlsplit(self.base_url)
+        query = [value for name, value in parse_qsl(parts.query) if _SECRET_NAME.search(name)]
+        return [*([parts.password] if parts.password else []), *query]
 
     @property
     def shown_url(self) -> str:
@@ -195,6 +240,8 @@ def _model(entry: Any, where: str, prices: Mapping[str, Price | None]) -> ModelS
     if not isinstance(omit, list) or not all(isinstance(name, str) for name in omit):
         raise ConfigError(f"{where}.omit is {omit!r}: expected a list of fields")
     values["omit"] = tuple(omit)
+    for key in ("headers", "query"):
+        values[key] = _texts(values.get(key) or {}, f"{where}.{key}", key == "headers")
     for key in ("model", "system", "max_tokens_field"):
         if not isinstance(values.get(key, ""), str):
             raise ConfigError(f"{where}.{key} is {values[key]!r}: expected a text")
@@ -207,7 +254,31 @@ _RANGES: dict[str, tuple[float, type]] = {
     "concurrency": (1, int),
     "timeout": (0.001, float),
     "attempts": (1, int),
+    "max_wait": (0, float),
 }
+
+
+def _texts(value: Any, where: str, headers: bool) -> dict[str, str]:
+    """A mapping of names to texts, numbers or dates (``api-version: 2024-10-21``), as texts."""
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where} is no mapping: expected NAME: VALUE")
+    texts = {}
+    for name, each in value.items():
+        # Values are not shown: they may be keys.
+        if not isinstance(each, str | int | float | date) or isinstance(each, bool):
+            raise ConfigError(f"{where}.{name} is no text: expected one, in quotes")
+        text = str(each)
+        if headers and not (
+            _HEADER_NAME.fullmatch(str(name)) and text.isascii() and text.isprintable()
+        ):
+            raise ConfigError(f"{where}.{name} is no header: expected plain ASCII in one line")
+        if _SECRET_NAME.search(str(name)) and not _VARIABLE.search(text):
+            raise ConfigError(
+                f"{where}.{name}: keys do not belong into files; put it into an environment "
+                "variable and write $NAME"
+            )
+        texts[str(name)] = text
+    return texts
 
 
 def _price(value: Any, where: str) -> Price | None:

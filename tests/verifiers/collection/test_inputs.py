@@ -60,6 +60,26 @@ def test_without_ids_a_question_is_known_by_all_that_is_asked(tmp_path):
     assert again.query.query_id == two.query.query_id
 
 
+def test_a_repeated_question_is_asked_once_and_keeps_all_references(tmp_path):
+    rows = [
+        {"prompt": "3 + 4?", "reference": ["7"], "split": "test"},
+        {"prompt": "5 + 5?", "reference": ["10"], "split": "train"},
+        {"prompt": "3 + 4?", "reference": ["seven", "7"], "split": "train"},
+        {"prompt": "3 + 4?", "reference": ["7"], "split": "dev"},
+    ]
+    for named in (rows, [row | {"query_id": row["prompt"][0]} for row in rows]):
+        first, second = load_questions(jsonl(tmp_path / "q.jsonl", *named))
+        assert (first.references, first.split, first.repeats) == (("7", "seven"), "test", 2)
+        assert (second.references, second.repeats) == (("10",), 0)
+
+
+def test_splits_have_one_name_each(tmp_path):
+    names = ["train", "validation", "val", "valid", "dev", "test"]
+    rows = [{"query_id": name, "prompt": "?", "reference": "x", "split": name} for name in names]
+    read = [question.split for question in load_questions(jsonl(tmp_path / "q.jsonl", *rows))]
+    assert read == ["train"] + ["validation"] * 4 + ["test"]
+
+
 GOOD = {"query_id": "a", "prompt": "Who?", "reference": "x"}
 
 
@@ -70,11 +90,15 @@ GOOD = {"query_id": "a", "prompt": "Who?", "reference": "x"}
         ([GOOD, GOOD | {"prompt": " ", "query_id": "b"}], "row 2: prompt is empty"),
         ([GOOD, GOOD | {"reference": None, "query_id": "b"}], "row 2: reference is None"),
         ([GOOD, GOOD | {"reference": "", "query_id": "b"}], "row 2: reference is ''"),
-        ([GOOD, GOOD], "rows 1 and 2 have one query_id, 'a'"),
+        (
+            [GOOD, GOOD | {"query_id": "b"}, GOOD | {"prompt": "Why?"}],
+            "rows 1 and 3 have one query_id, 'a', but ask different questions",
+        ),
+        ([GOOD, GOOD | {"context": "c"}], "rows 1 and 2 have one query_id"),
+        ([GOOD | {"split": "dev2"}], "row 1: split is 'dev2', expected one of .*'dev'"),
         ([GOOD | {"query_id": ""}], "row 1: query_id is empty"),
         ([GOOD | {"choices": [1, 2]}], "row 1: choices is"),
         ([GOOD | {"split": "train"}, {"query_id": "b", "prompt": "?", "reference": "x"}], "split"),
-        ([{"prompt": "?", "reference": "x"}] * 2, "the question is there twice"),
     ],
 )
 def test_bad_questions_are_refused_by_row(rows, told, tmp_path):
@@ -152,7 +176,7 @@ def test_settings_that_do_not_fit_together_are_refused(tmp_path):
 
     models, questions = specs("http://localhost:1/v1"), sums(2)
     for options, told in [
-        ({"models": models[:1]}, "at least 2 models"),
+        ({"models": []}, "no models"),
         ({"judges": models[:1]}, "'small' is a model and a judge"),
         ({"verifiers": [Length(), Length()]}, "two verifiers are named 'length'"),
         ({"verifiers": [Length(), Length("length_cost")]}, "the cost of 'length'"),
