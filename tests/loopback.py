@@ -136,7 +136,7 @@ class _Connection(asyncio.Protocol):
         self.received += data
         if self.received[:1] == b"\x16":  # a TLS handshake
             self.transport.write(_head(400, 0))
-            return self.transport.close()
+            self.transport.close()
         while (end := self.received.find(b"\r\n\r\n")) >= 0:
             head = self.received[:end].decode("latin-1")
             found = re.search(r"content-length: *(\d+)", head, re.IGNORECASE)

@@ -144,8 +144,7 @@ class ModelClient:
                 pause = self.endpoint.pause(attempt, failure.asked)
             finally:
                 ledger.budget.settle(most, spent, lost)
-            async with self.endpoint.slots.released():
-                await ledger.pause(pause)
+            await ledger.pause(pause)
         raise AssertionError("unreachable: attempts is at least 1")
 
     def _record(

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
-import socket
-import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from verifiers.collection.limiter import Limiter
 from verifiers.collection.models import ConfigError, ModelSpec
+from verifiers.collection.refusals import (
+    SEE_ADDRESS,
+    asks_too_much,
+    is_page,
+    is_too_long,
+    means_money,
+    message,
+    never_reached,
+    what_to_do,
+)
 from verifiers.collection.responses import MalformedResponseError, Reply, parse
 from verifiers.collection.stops import AttemptError, CallError, EndpointRefusedError
 from verifiers.collection.transport import TransportError, http_client
@@ -26,23 +33,6 @@ _FIRST, _LONGEST = 0.5, 30.0
 _ALWAYS_RETRIED = (408, 409, 425, 429)
 # Of these fewer requests at once may help.
 _OVERLOADED = (429, 503, 504, 529)
-_PAGE = re.compile(r"\s*<(!doctype|html|head|body)", re.IGNORECASE)
-_TOO_LONG = re.compile(
-    r"context.?(length|window|size)|too (long|many tokens)|maximum.{0,20}(token|length)"
-    r"|exceed\w*.{0,40}(context|token)|content.?(filter|policy|management)",
-    re.IGNORECASE,
-)
-
-_SEE_ADDRESS = "check base_url: most such addresses end in /v1"
-_WHAT_TO_DO = {
-    401: "check the key in {variable}",
-    403: "the key in {variable} may not use this model",
-    404: "check base_url and model: the endpoint knows no such address or model (most addresses "
-    "end in /v1)",
-    405: _SEE_ADDRESS,
-    407: "the proxy wants a user and password: http://USER:PASSWORD@HOST:PORT",
-}
-_NO_MONEY = "the account has no money left"
 
 
 class Endpoint:
@@ -75,7 +65,9 @@ class Endpoint:
         key = spec.key()
         headers, secrets = spec.filled("headers")
         further, more = spec.filled("query")
-        self._secrets = [secret for secret in (key, *secrets, *more, *spec.secrets_of_url) if secret]
+        self._secrets = [
+            secret for secret in (key, *secrets, *more, *spec.secrets_of_url) if secret
+        ]
         # Some servers look at an empty Authorization before the header that has the key.
         bare = {"Authorization": openai.Omit()} if secrets and not key else {}
         self._options: Any = {"headers": bare | headers}
@@ -166,9 +158,9 @@ class Endpoint:
             EndpointRefusedError: not for any, or longer than allowed.
         """
         status, said = error.status_code, self._said(error)
-        if _means_money(status, error.body):
-            raise self._stop(status, said, _NO_MONEY)
-        if status == 429 and _asks_too_much(said):
+        if means_money(status, error.body):
+            raise self._stop(status, said, "the account has no money left")
+        if status == 429 and asks_too_much(said):
             raise CallError(f"{self._named()}: status {status}: {said}") from None
         if status in _ALWAYS_RETRIED or status >= 500:
             limited = status == 429
@@ -180,12 +172,9 @@ class Endpoint:
                     "or raise max_wait"
                 )
             return 0.0 if asked is None and limited else asked
-        if status in (400, 413, 422) and _TOO_LONG.search(str(error.body) + said):
+        if status in (400, 413, 422) and is_too_long(str(error.body) + said):
             raise CallError(f"{self._named()}: status {status}: {said}") from None
-        what = "the endpoint does not take such requests: see omit"
-        if not isinstance(error.body, dict | list):
-            what = _SEE_ADDRESS
-        raise self._stop(status, said, _WHAT_TO_DO.get(status, what))
+        raise self._stop(status, said, what_to_do(status, error.body))
 
     def _expect_no_page(self, body: str) -> None:
         """Raises unless a response may be a completion.
@@ -194,39 +183,20 @@ class Endpoint:
             EndpointRefusedError: the address is that of a web page.
             AttemptError: a page in place of a completion, where there were completions.
         """
-        if not _PAGE.match(body):
+        if not is_page(body):
             return
-        said = self.redacted(_message(body)[:300])
+        said = self.redacted(message(body)[:300])
         if self._answered:
             raise AttemptError(f"the response is {said}, expected JSON", lost=True)
-        raise EndpointRefusedError(
-            f"{self._named()} gave {said}, expected JSON; {_SEE_ADDRESS}"
-        )
+        raise EndpointRefusedError(f"{self._named()} gave {said}, expected JSON; {SEE_ADDRESS}")
 
     def _broken(self, error: Exception) -> Exception:
         """What a connection that failed, or a response that could not be read, comes to."""
-        causes = list(_causes(error))
-        cause = causes[-1] if len(causes) == 1 else causes[1]
+        cause = error.__cause__
         reason = self.redacted(
-            str(error) if cause is error else f"{error} ({type(cause).__name__}: {cause})"
+            f"{error} ({type(cause).__name__}: {cause})" if cause else str(error)
         )
-        what = ""
-        for each in causes:
-            if isinstance(each, TransportError) and each.final:
-                what = "see base_url"
-            elif isinstance(each, ssl.SSLCertVerificationError):
-                what = (
-                    "the certificate is not trusted: for a server of your own, name its authority's "
-                    "certificate in the environment variable SSL_CERT_FILE"
-                )
-            elif isinstance(each, ssl.SSLError) and not self._answered:
-                what = "no TLS there: is it an http:// address, or another port?"
-            elif type(each).__name__ == "ProxyError" and "407" in str(each):
-                what = _WHAT_TO_DO[407]
-            elif isinstance(each, socket.gaierror) and not self._answered:
-                if each.errno == socket.EAI_AGAIN:
-                    continue
-                what = "no host of that name is known: check base_url"
+        what = never_reached(error, self._answered)
         if what:
             return EndpointRefusedError(f"{self._named()} cannot be reached: {reason}; {what}")
         return AttemptError(reason, lost=_was_sent(error))
@@ -241,46 +211,7 @@ class Endpoint:
         return f"model {self.spec.name!r} at {self.spec.shown_url}"
 
     def _said(self, error: Any) -> str:
-        return self.redacted(_message(error.body) or str(error.message))[:300]
-
-
-def _message(body: Any) -> str:
-    """What an error's body says, in the shapes that servers give it."""
-    if isinstance(body, list):
-        return next(filter(None, map(_message, body)), "")
-    if isinstance(body, dict):
-        found = (body[name] for name in ("error", "message", "detail", "msg") if body.get(name))
-        return next(filter(None, map(_message, found)), "") or str(body)
-    text = str(body or "")
-    if _PAGE.match(text):
-        title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
-        text = "a web page" + (f" titled {' '.join(title[1].split())!r}" if title else "")
-    return text
-
-
-def _means_money(status: int, body: Any) -> bool:
-    """Whether an account has no money left. Messages do not tell: many refusals for too many
-    requests name a billing page."""
-    if isinstance(body, list):
-        return any(_means_money(status, each) for each in body)
-    if not isinstance(body, dict):
-        return status == 402
-    names = (body.get("code"), body.get("type"))
-    return status == 402 or "insufficient_quota" in names or _means_money(0, body.get("error"))
-
-
-def _asks_too_much(said: str) -> bool:
-    """Whether a request alone is more than a minute's quota of tokens."""
-    found = re.search(r"limit:? (\d+).{0,40}requested:? (\d+)", said, re.IGNORECASE)
-    return found is not None and int(found[2]) > int(found[1])
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what led to it."""
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
+        return self.redacted(message(error.body) or str(error.message))[:300]
 
 
 def _was_sent(error: BaseException) -> bool:

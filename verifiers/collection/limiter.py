@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Self
 
@@ -76,15 +75,6 @@ class Limiter:
 
     async def __aexit__(self, *_: object) -> None:
         self._release()
-
-    @contextlib.asynccontextmanager
-    async def released(self) -> AsyncIterator[None]:
-        """Gives one's slot to others for the time of a pause."""
-        self._release()
-        try:
-            yield
-        finally:
-            await self.__aenter__()
 
     def succeeded(self, model: str, size: int, seconds: float, patience: float) -> None:
         """Notes a response.

@@ -80,8 +80,8 @@ def load_questions(path: str | Path, limit: int | None = None) -> list[Question]
             continue
         if _asked(known) != _asked(question):
             raise ConfigError(
-                f"{path}: rows {first} and {row} have one query_id, {query_id!r}, but ask different "
-                "questions: give each question an id of its own"
+                f"{path}: rows {first} and {row} have one query_id, {query_id!r}, but ask "
+                "different questions: give each question an id of its own"
             )
         references = tuple(dict.fromkeys(known.references + question.references))
         known = replace(known, references=references, repeats=known.repeats + 1)

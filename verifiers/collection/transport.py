@@ -47,9 +47,9 @@ def http_client(openai: Any, timeout: float) -> Any:
     Raises:
         ConfigError: a proxy in the environment that cannot be used.
     """
-    http = sys.modules[openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0]]
+    http = http_package(openai)
 
-    class Client(openai.DefaultAsyncHttpxClient):  # type: ignore[misc, name-defined]
+    class Client(openai.DefaultAsyncHttpxClient):
         async def send(self, request: Any, **options: Any) -> Any:
             options |= {"stream": True, "follow_redirects": False}
             for _ in range(_REDIRECTS):
@@ -77,6 +77,11 @@ def http_client(openai: Any, timeout: float) -> Any:
             f"the proxy settings of the environment cannot be used ({shown}; no_proxy too is read):"
             f" {type(error).__name__}: {error}. Expected http://HOST:PORT, or unset them"
         ) from None
+
+
+def http_package(openai: Any) -> Any:
+    """The package, of the httpx family, that the official client is built on."""
+    return sys.modules[openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0]]
 
 
 async def _whole(http: Any, response: Any) -> Any:
@@ -149,9 +154,14 @@ def _lanes(http: Any) -> Any:
     taken.
     """
     limits = http.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_IDLE)
-    free: list[Any] = []
 
-    class Stream(http.AsyncByteStream):  # type: ignore[misc, name-defined]
+    def lane() -> Any:
+        return http.AsyncHTTPTransport(_certificates(), limits=limits)
+
+    # The first one at once: it loads more than a first request has time for.
+    free = [lane()]
+
+    class Stream(http.AsyncByteStream):
         def __init__(self, stream: Any, lane: Any) -> None:
             self._stream, self._lane = stream, lane
 
@@ -165,19 +175,19 @@ def _lanes(http: Any) -> Any:
             finally:
                 free.append(self._lane)
 
-    class Lanes(http.AsyncBaseTransport):  # type: ignore[misc, name-defined]
+    class Lanes(http.AsyncBaseTransport):
         async def handle_async_request(self, request: Any) -> Any:
-            lane = free.pop() if free else http.AsyncHTTPTransport(_certificates(), limits=limits)
+            mine = free.pop() if free else lane()
             try:
-                response = await lane.handle_async_request(request)
+                response = await mine.handle_async_request(request)
             except BaseException:
-                free.append(lane)
+                free.append(mine)
                 raise
-            response.stream = Stream(response.stream, lane)
+            response.stream = Stream(response.stream, mine)
             return response
 
         async def aclose(self) -> None:
-            for lane in free:
-                await lane.aclose()
+            for each in free:
+                await each.aclose()
 
     return Lanes()

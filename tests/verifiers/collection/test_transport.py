@@ -1,4 +1,4 @@
-"""Servers as they are: odd bodies, lost connections, redirects, proxies, certificates, addresses."""
+"""Servers as they are: odd bodies, lost connections, redirects, proxies, certificates."""
 
 import gzip
 import json
