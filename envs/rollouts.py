@@ -16,17 +16,33 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
-# Other names of splits that logs and public data sets use.
-SPLIT_NAMES = {"val": "validation", "valid": "validation", "dev": "validation"}
-
-
-def canonical_split(name: str) -> str:
-    """The name of a split as this project uses it: "dev" is "validation"; others stay."""
-    return SPLIT_NAMES.get(name, name)
+SPLIT_NAMES: Mapping[str, str] = {
+    "train": "train",
+    "validation": "validation",
+    "val": "validation",
+    "valid": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+"""What a log may call a split -> the split's name here."""
 
 
 class RolloutsError(ValueError):
     """A log that cannot be used as it is; the message says what is wrong where."""
+
+
+def canonical_split(name: str) -> str:
+    """The split's name here: "train", "validation" or "test".
+
+    Raises:
+        RolloutsError: an unknown name.
+    """
+    if name not in SPLIT_NAMES:
+        raise RolloutsError(f"the split is {name[:80]!r}, expected {SPLITS_EXPECTED}")
+    return SPLIT_NAMES[name]
+
+
+SPLITS_EXPECTED = "train, validation (also val, valid or dev) or test"
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,13 +63,16 @@ class Endpoint:
         self._answered = False
         address, query = _address(spec.base_url)
         key = spec.key()
-        headers, secrets = spec.filled("headers")
-        further, more = spec.filled("query")
-        self._secrets = [
-            secret for secret in (key, *secrets, *more, *spec.secrets_of_url) if secret
-        ]
+        self._secrets = spec.secrets()
+        headers = spec.filled("headers")
+        for text in (key or "", *headers.values()):
+            if not (text.isascii() and text.isprintable()):
+                raise ConfigError(
+                    f"{self._named()}: the key or a header holds a line break or a character that "
+                    "no header can have (it is not shown): check the environment variable"
+                )
         # Some servers look at an empty Authorization before the header that has the key.
-        bare = {"Authorization": openai.Omit()} if secrets and not key else {}
+        bare = {} if key or headers == spec.headers else {"Authorization": openai.Omit()}
         self._options: Any = {"headers": bare | headers}
         client = http_client(openai, spec.timeout)
         self._client = openai.AsyncOpenAI(
@@ -79,7 +82,7 @@ class Endpoint:
             api_key=key or "none",
             max_retries=0,
             timeout=client.timeout,
-            default_query=query | further,
+            default_query=query | spec.filled("query"),
             http_client=client,
         )
 

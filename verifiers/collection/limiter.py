@@ -15,8 +15,11 @@ PLACE: ContextVar[int] = ContextVar("place", default=0)
 
 # An endpoint that nobody knows gets this many requests, or fewer where the user allows fewer.
 _START = 4
-# Responses that take so many times as long as the quickest of their size have waited for others.
-_QUEUED = 2.0
+# Responses that take so many times as long as the quickest of their size have waited for others:
+# perhaps, and surely.
+_PERHAPS, _SURELY = 1.5, 2.0
+# Parts of the timeout: from the first on waiting matters, from the second on it is too long.
+_SLOW, _LATE = 1 / 8, 1 / 2
 # Slots are not added more slowly than this, a round.
 _SLOWEST = 1 / 4
 # Failures within a round that are no accident, where there are four times as many slots.
@@ -28,10 +31,10 @@ _EARLY = 1e-3
 class Limiter:
     """Slots for requests: additive increase, multiplicative decrease (Chiu and Jain, 1989).
 
-    Every response adds a slot until the first that has waited for others (slow start); then every
-    round of responses adds one. A timeout, a refusal for overload or a response that waited for
-    long halves the slots, once for all requests that were under way at that time; a single one
-    among many slots is taken for an accident. What made requests time out is tried again more
+    Every response adds a slot until one is slow for having waited for others (slow start); then
+    every round of responses adds one. A timeout, a refusal for overload or a response that waited
+    for too long halves the slots, once for all requests that were under way at that time; a single
+    one among many slots is taken for an accident. What made requests time out is tried again more
     rarely. An ``async with`` block holds one slot.
 
     Args:
@@ -87,11 +90,11 @@ class Limiter:
         """
         kind = model, size.bit_length()
         quickest = self._quickest[kind] = min(seconds, self._quickest.get(kind, seconds))
-        queued, late = seconds > _QUEUED * quickest, seconds > patience / 2
-        if queued and late:
+        if seconds > _SURELY * quickest and seconds > _LATE * patience:
             self.overloaded(seconds)
             return
-        self._slow_start &= not (queued or late)
+        if seconds > (_SLOW if seconds > _PERHAPS * quickest else _LATE) * patience:
+            self._slow_start = False
         self._strikes = max(0.0, self._strikes - 1 / self.limit)
         # Responses say nothing about slots that were not used, or no longer exist.
         if self.under_way >= int(self.limit) and self._now() - seconds >= self._cut:

@@ -84,48 +84,42 @@ class ModelSpec:
         """The key itself, from the environment.
 
         Raises:
-            ConfigError: the variable is not set, or holds no key.
+            ConfigError: the variable is not set.
         """
         if self.api_key_env is None:
             return None
-        return self._secret(self.api_key_env, "api_key_env", " (api_key_env: null needs none)")
+        if key := os.environ.get(self.api_key_env, "").strip():
+            return key
+        raise ConfigError(
+            f"model {self.name!r}: the environment variable {self.api_key_env} is not set; it "
+            f"holds the key of {self.shown_url} (api_key_env: null where none is needed)"
+        )
 
-    def filled(self, name: Literal["headers", "query"]) -> tuple[dict[str, str], list[str]]:
-        """Headers or query with the environment's values, and these values, which are secret.
+    def filled(self, name: Literal["headers", "query"]) -> dict[str, str]:
+        """Headers or query, with the environment's values.
 
         Raises:
-            ConfigError: a variable is not set, or holds what no header can.
+            ConfigError: a variable is not set.
         """
-        filled: dict[str, str] = {}
-        secrets: list[str] = []
-        for key, text in getattr(self, name).items():
-            # Every second part is a variable's name.
-            parts = _VARIABLE.split(text)
-            parts[1::2] = [self._secret(variable, f"{name}.{key}") for variable in parts[1::2]]
-            secrets += parts[1::2]
-            filled[key] = "".join(parts)
-        return filled, secrets
 
-    def _secret(self, variable: str, setting: str, hint: str = "") -> str:
-        secret = os.environ.get(variable, "").strip()
-        if not secret:
+        def value(found: re.Match[str]) -> str:
+            if value := os.environ.get(found[1], "").strip():
+                return value
             raise ConfigError(
-                f"model {self.name!r}: the environment variable {variable} is not set; {setting} "
-                f"names it, for {self.shown_url}{hint}"
+                f"model {self.name!r}: the environment variable {found[1]} is not set, which "
+                f"{name} names"
             )
-        if not (secret.isascii() and secret.isprintable()):
-            raise ConfigError(
-                f"model {self.name!r}: the environment variable {variable} holds line breaks or "
-                "characters that no key has (its value is not shown)"
-            )
-        return secret
 
-    @property
-    def secrets_of_url(self) -> list[str]:
-        """What the address holds of passwords and keys."""
+        return {key: _VARIABLE.sub(value, text) for key, text in getattr(self, name).items()}
+
+    def secrets(self) -> list[str]:
+        """What may be neither written nor shown: keys, passwords, values of the environment."""
         parts = urlsplit(self.base_url)
         query = [value for name, value in parse_qsl(parts.query) if _SECRET_NAME.search(name)]
-        return [*([parts.password] if parts.password else []), *query]
+        texts = [*self.headers.values(), *self.query.values()]
+        variables = [self.api_key_env or "", *_VARIABLE.findall(" ".join(texts))]
+        values = [os.environ.get(variable, "").strip() for variable in variables]
+        return [*filter(None, [parts.password, *query, *values])]
 
     @property
     def shown_url(self) -> str:

@@ -10,13 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from envs.rollouts import SPLIT_NAMES, RolloutsError, canonical_split
+from envs.rollouts import RolloutsError, canonical_split
 from envs.table_files import read_table
 from verifiers.collection.models import ConfigError
 from verifiers.live import Query
 
 _COLUMNS = ("query_id", "prompt", "reference", "context", "choices", "dataset", "split")
-_SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -127,11 +126,11 @@ def _asked(question: Question) -> tuple[str, str, tuple[str, ...]]:
 
 
 def _split(cells: dict[str, Any], where: str) -> str:
-    split = canonical_split(_text(cells, "split", where))
-    if split and split not in _SPLITS:
-        expected = [*_SPLITS, *SPLIT_NAMES]
-        raise ConfigError(f"{where}: split is {split!r}, expected one of {expected}, or none")
-    return split
+    split = _text(cells, "split", where)
+    try:
+        return canonical_split(split) if split else ""
+    except RolloutsError as error:
+        raise ConfigError(f"{where}: {error}, or none") from None
 
 
 def _references(value: Any, where: str) -> tuple[str, ...]:

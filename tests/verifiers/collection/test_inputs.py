@@ -95,7 +95,7 @@ GOOD = {"query_id": "a", "prompt": "Who?", "reference": "x"}
             "rows 1 and 3 have one query_id, 'a', but ask different questions",
         ),
         ([GOOD, GOOD | {"context": "c"}], "rows 1 and 2 have one query_id"),
-        ([GOOD | {"split": "dev2"}], "row 1: split is 'dev2', expected one of .*'dev'"),
+        ([GOOD | {"split": "dev2"}], "row 1: the split is 'dev2', expected .* dev"),
         ([GOOD | {"query_id": ""}], "row 1: query_id is empty"),
         ([GOOD | {"choices": [1, 2]}], "row 1: choices is"),
         ([GOOD | {"split": "train"}, {"query_id": "b", "prompt": "?", "reference": "x"}], "split"),
@@ -146,6 +146,12 @@ def test_models_take_prices_of_their_own_or_from_the_table(tmp_path, monkeypatch
         ("{name: a, base_url: 'http://x', price: 3}", "price is 3"),
         ("{name: a, base_url: 'http://x', price: {in: -1, out: 0}}", "price.in is -1"),
         ("{name: a, base_url: 'http://x', omit: temperature}", "omit is 'temperature'"),
+        ("{name: a, base_url: 'http://x', headers: [a]}", "headers is no mapping"),
+        ("{name: a, base_url: 'http://x', headers: {a: {b: c}}}", "headers.a is no text"),
+        ("{name: a, base_url: 'http://x', headers: {'a b': c}}", "is no header"),
+        ("{name: a, base_url: 'http://x', headers: {a: 'ä'}}", "headers.a is no header"),
+        ("{name: a, base_url: 'http://x', query: {a: null}}", "query.a is no text"),
+        ("{name: a, base_url: 'http://x', max_wait: -1}", "max_wait is -1"),
         ("just text", "is no mapping"),
         ("{name: a, base_url: 'http://x'}\n- {name: a, base_url: 'http://x'}", "two models"),
     ],
@@ -154,6 +160,33 @@ def test_bad_models_are_refused_by_key(entry, told, tmp_path):
     (tmp_path / "models.yaml").write_text(f"- {entry}\n")
     with pytest.raises(ConfigError, match=told):
         load_models(tmp_path / "models.yaml")
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["headers: {api-key: sk-123}", "headers: {Authorization: b 123}", "query: {apikey: sk-123}"],
+)
+def test_a_key_in_a_header_or_query_is_refused_and_not_repeated(secret, tmp_path):
+    (tmp_path / "m.yaml").write_text(f"- {{name: a, base_url: 'http://x', {secret}}}\n")
+    with pytest.raises(ConfigError, match=r"models\[0\].*write \$NAME") as caught:
+        load_models(tmp_path / "m.yaml")
+    assert "123" not in str(caught.value)
+
+
+def test_headers_and_query_are_filled_from_the_environment(tmp_path, monkeypatch):
+    (tmp_path / "m.yaml").write_text(
+        "- {name: a, base_url: 'http://u:pw@x/v1?sig=s1&api-version=v1', headers: {api-key: $MINE},"
+        " query: {api-version: 2024-10-21, n: 3, by: '${WHO}-x'}}\n"
+    )
+    (model,) = load_models(tmp_path / "m.yaml")
+    with pytest.raises(ConfigError, match="environment variable MINE is not set, which headers"):
+        model.filled("headers")
+    monkeypatch.setenv("MINE", " sk-123\n")
+    monkeypatch.setenv("WHO", "me")
+    assert model.filled("headers") == {"api-key": "sk-123"}
+    assert model.filled("query") == {"api-version": "2024-10-21", "n": "3", "by": "me-x"}
+    assert model.secrets() == ["pw", "s1", "sk-123", "me"]
+    assert "sk-123" not in repr(model)
 
 
 @pytest.mark.parametrize("field", ["api_key", "key", "api_key_env"])

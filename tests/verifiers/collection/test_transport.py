@@ -216,6 +216,14 @@ def test_azures_address_keeps_its_query_and_headers_carry_the_key(tmp_path, monk
         assert b"azure-0123456789" not in file.read_bytes()
 
 
+@pytest.mark.parametrize("key", ["schlüssel", "two\nlines"])
+def test_a_key_that_no_header_can_hold_is_not_shown(key, tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_KEY", key)
+    with Loopback() as server, pytest.raises(ConfigError, match="no header can have") as caught:
+        run(tmp_path, specs(server.url, api_key_env="MY_KEY"), 1)
+    assert key not in str(caught.value)
+
+
 def test_a_proxy_of_the_environment_is_used_and_bypassed(tmp_path, monkeypatch):
     with Loopback() as proxy:
         monkeypatch.setenv("http_proxy", f"http://u:p@127.0.0.1:{proxy.port}")
