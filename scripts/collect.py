@@ -29,8 +29,7 @@ def main(config: DictConfig) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         plan = make_plan(config, dict(HydraConfig.get().runtime.choices))
-        if repeats := sum(question.repeats for question in plan.questions):
-            print(f"{config.questions}: {repeats:,} rows repeat a question: it is asked once")
+        print(*notes(plan), sep="", end="")
         collected = collect(plan, Path(config.out), bool(config.progress))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
@@ -119,6 +118,12 @@ def _found(config: DictConfig) -> Any:
         return hydra.utils.get_object(config._target_)
     except Exception:  # building it says what is wrong
         return None
+
+
+def notes(plan: Plan) -> Iterator[str]:
+    """What a user wants to know before anything is paid for, a line each."""
+    if repeats := sum(question.repeats for question in plan.questions):
+        yield f"{repeats:,} rows of the questions repeat another: each question is asked once\n"
 
 
 def report(collected: Collected, out: Path) -> Iterator[str]:

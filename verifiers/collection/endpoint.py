@@ -30,9 +30,10 @@ from verifiers.live import Message
 # _LONGEST. The seven pauses of eight attempts outlast a quota that is renewed every minute.
 _FIRST, _LONGEST = 0.5, 30.0
 
-_ALWAYS_RETRIED = (408, 409, 425, 429)
+# Besides 5xx: 424 is a model server that fails behind a gateway, 498 Groq's lack of capacity.
+_ALWAYS_RETRIED = (408, 409, 424, 425, 429, 498)
 # Of these fewer requests at once may help.
-_OVERLOADED = (429, 503, 504, 529)
+_OVERLOADED = (429, 498, 503, 504, 529)
 
 
 class Endpoint:

@@ -125,6 +125,10 @@ class Limiter:
         """Lets nobody send for so long."""
         self._resume = max(self._resume, self._now() + seconds)
 
+    def held(self) -> float:
+        """Seconds for which nothing will be sent."""
+        return max(0.0, self._resume - self._now())
+
     def _release(self) -> None:
         self.under_way -= 1
         self._admit()

@@ -80,6 +80,8 @@ class Bar:
             text += f", {ledger.retried} retried"
         if (quiet := now - self._happened) >= _QUIET:
             text += f", last response {quiet:.0f} s ago"
+        if held := max((slots.held() for slots in self._slots), default=0.0):
+            text += f", an endpoint asked to wait: {held:.0f} s left"
         return text
 
     async def _tick(self) -> None:

@@ -25,6 +25,8 @@ def test_it_shows_calls_under_way_and_when_something_last_happened():
             assert bar.says().endswith("2 under way, 3 retried")
             clock.now = 250
             assert bar.says().endswith("3 retried, last response 20 s ago")
+            slots.hold(99.9)
+            assert bar.says().endswith("ago, an endpoint asked to wait: 100 s left")
 
     asyncio.run(main())
 
