@@ -33,6 +33,7 @@ def main(config: DictConfig) -> None:
     job = HydraConfig.get()
     with reported(Path(config.out) / f"{job.job.name}.log"):
         plan = make_plan(config, dict(job.runtime.choices))
+        print(*notes(plan), sep="", end="")
         collected = collect(plan, Path(config.out), config.progress)
     print("\n".join(report(collected, Path(config.out))))
     sys.exit(status(collected))
@@ -91,6 +92,12 @@ def _judges_logs(verifier: Verifier) -> bool:
 
     read = LiveVerifier | LoggedSignal | LoggedColumn | NoSignal
     return not isinstance(verifier, read) and not tuple(verifier.parts())
+
+
+def notes(plan: Plan) -> Iterator[str]:
+    """What a user wants to know before anything is paid for, a line each."""
+    if repeats := sum(question.repeats for question in plan.questions):
+        yield f"{repeats:,} rows of the questions repeat another: each question is asked once\n"
 
 
 def report(collected: Collected, out: Path) -> Iterator[str]:

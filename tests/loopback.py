@@ -44,6 +44,7 @@ class Seen:
     authorizations: set = field(default_factory=set)
     paths: Counter = field(default_factory=Counter)
     times: list = field(default_factory=list)
+    heads: list = field(default_factory=list)
 
 
 class Loopback:
@@ -51,12 +52,14 @@ class Loopback:
 
     Args:
         faults: kind -> its probability, a request.
-        script: kinds for the first requests, in order; "" for none.
+        script: kinds for the first requests, in order; "" for none. A kind may also be a function
+            of the connection and the request, which does all itself.
         retry_after: the header of a 429.
         latency: seconds before an answer.
         hang: seconds that a hanging request hangs.
         refuse: model -> (status, error object) that all its requests get.
         limit: characters of a prompt above which the context is too long.
+        host, tls: where it listens, and its certificate.
         seed: of the faults and verdicts.
         change: takes a request and its completion, and returns what is sent in place of it.
     """
@@ -73,7 +76,10 @@ class Loopback:
         seed=0,
         port=0,
         change=None,
+        host="127.0.0.1",
+        tls=None,
     ):
+        self.host, self.tls = host, tls
         self.faults, self.script = dict(faults or {}), list(script)
         self.retry_after, self.latency, self.hang = retry_after, latency, hang
         self.refuse, self.limit, self.port = dict(refuse or {}), limit, port
@@ -85,7 +91,8 @@ class Loopback:
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}/v1"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}/v1"
 
     def __enter__(self):
         self._thread = threading.Thread(target=lambda: asyncio.run(self.serve()), daemon=True)
@@ -100,7 +107,7 @@ class Loopback:
     async def serve(self, announce=None):
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         server = await self._loop.create_server(
-            lambda: _Connection(self), "127.0.0.1", self.port, backlog=1024
+            lambda: _Connection(self), self.host, self.port, backlog=1024, ssl=self.tls
         )
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
@@ -130,6 +137,9 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data):
         self.received += data
+        if self.received[:1] == b"\x16":  # a TLS handshake
+            self.transport.write(_head(400, 0))
+            self.transport.close()
         while (end := self.received.find(b"\r\n\r\n")) >= 0:
             head = self.received[:end].decode("latin-1")
             found = re.search(r"content-length: *(\d+)", head, re.IGNORECASE)
@@ -158,6 +168,7 @@ class _Connection(asyncio.Protocol):
         seen.most_concurrent = max(seen.most_concurrent, seen.concurrent)
         try:
             if server.record:
+                seen.heads.append(head)
                 seen.times.append(server._loop.time())
                 seen.paths[path] += 1
                 if found := re.search(r"authorization: *(.*)", head, re.IGNORECASE):
@@ -172,6 +183,8 @@ class _Connection(asyncio.Protocol):
 
     async def respond(self, request, body, fault, head):
         server, seen = self.server, self.server.seen
+        if callable(fault):
+            return fault(self, request)
         if refusal := server.refuse.get(request["model"]):
             status, error = refusal
             # As careless servers do, it repeats the key that it was given.

@@ -158,7 +158,8 @@ def here(*arguments, out):
         config = compose("collect", [*map(str, arguments), "progress=false"])
     plan = collect_script.make_plan(config, {"verifier": "none"})
     done = collect(plan, out, progress=False)
-    return "\n".join(collect_script.report(done, out)), collect_script.status(done)
+    shown = "".join(collect_script.notes(plan)) + "\n".join(collect_script.report(done, out))
+    return shown, collect_script.status(done)
 
 
 def test_a_budget_stops_the_command_with_its_own_status(tmp_path):
@@ -172,6 +173,22 @@ def test_a_budget_stops_the_command_with_its_own_status(tmp_path):
         shown, status = here(*given, out=tmp_path / "out")
         assert status == 0
         assert "80 answers to 40 queries" in shown
+
+
+def test_repeated_questions_are_asked_once_and_one_model_is_enough(tmp_path):
+    with Loopback() as server:
+        given = files(tmp_path, server.url, 3)
+        path = tmp_path / "questions.jsonl"
+        path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
+        models = json.loads((tmp_path / "models.yaml").read_text())
+        (tmp_path / "models.yaml").write_text(json.dumps(models[:1]))
+        shown, status = here(*given, *VOTES, out=tmp_path / "out")
+        assert status == 0
+        assert shown.startswith("1 rows of the questions repeat another")
+        assert "3 answers to 3 queries; 9 calls made" in shown
+        assert "the table cannot be used yet" in shown
+        assert "at least 2 models" in shown
+        assert server.seen.requests == 9
 
 
 def test_failed_calls_have_a_status_of_their_own(tmp_path):

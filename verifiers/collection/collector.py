@@ -12,6 +12,7 @@ from typing import Any
 
 from verifiers.collection.answers import AnswerPrompt
 from verifiers.collection.client import BoundClient, Ledger, Meter, ModelClient
+from verifiers.collection.limiter import PLACE
 from verifiers.collection.policy import CollectionPolicy
 from verifiers.collection.queries import Question
 from verifiers.collection.responses import answered, shortfall
@@ -129,6 +130,7 @@ class Collector:
 
     async def _work(self, waiting: Iterator[tuple[int, Question]], outcome: Outcome) -> None:
         for index, question in waiting:
+            PLACE.set(index)
             try:
                 if not await self._collect(index, question, outcome):
                     outcome.incomplete.add(index)
@@ -165,7 +167,8 @@ class Collector:
             verified: dict[str, Verified] = {}
             if outcome.answers.setdefault(spec.name, Answers()).add(completion):
                 answers.append(Answer(spec.name, extract_answer(completion.text), completion))
-                if rank + 1 < len(self.models) or self.verify_last:
+                # A single model is a first test, and others may follow.
+                if rank + 1 < len(self.models) or self.verify_last or len(self.models) == 1:
                     judged = Judged(model, question, tuple(answers), messages)
                     verified = await self._verify(judged, outcome)
                 whole &= not any(done.cut_short for done in verified.values())

@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import email.utils
-import functools
 import random
-import re
-import ssl
-import sys
-import urllib.request
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
+from verifiers.collection.limiter import Limiter
 from verifiers.collection.models import ConfigError, ModelSpec
+from verifiers.collection.refusals import (
+    SEE_ADDRESS,
+    asks_too_much,
+    is_page,
+    is_too_long,
+    means_money,
+    message,
+    never_reached,
+    what_to_do,
+)
 from verifiers.collection.responses import MalformedResponseError, Reply, parse
 from verifiers.collection.stops import AttemptError, CallError, EndpointRefusedError
+from verifiers.collection.transport import TransportError, http_client
+from verifiers.collection.waits import asked_to_wait
 from verifiers.live import Message
 
-# Seconds: the first pause is up to _FIRST, later ones up to twice as long each, up to _LONGEST.
+# Seconds: the first pause is at least _FIRST, later ones at least twice as long each, up to
+# _LONGEST. The seven pauses of eight attempts outlast a quota that is renewed every minute.
 _FIRST, _LONGEST = 0.5, 30.0
-# A server may ask for more patience than anyone has.
-_LONGEST_ASKED = 120.0
 
-_ALWAYS_RETRIED = (408, 409, 429)
-_TOO_LONG = re.compile(
-    r"context.?(length|window|size)|too (long|many tokens)|maximum.{0,20}(token|length)"
-    r"|exceed\w*.{0,40}(context|token)|content.?(filter|policy|management)",
-    re.IGNORECASE,
-)
-_NO_MONEY = re.compile(r"insufficient_quota|billing|payment|credit", re.IGNORECASE)
-
-_WHAT_TO_DO = {
-    401: "check the key in {variable}",
-    402: "the account has no money left",
-    403: "the key in {variable} may not use this model",
-    404: "check base_url and model: the endpoint knows no such address or model",
-}
+# Besides 5xx: 424 is a model server that fails behind a gateway, 498 Groq's lack of capacity.
+_ALWAYS_RETRIED = (408, 409, 424, 425, 429, 498)
+# Of these fewer requests at once may help.
+_OVERLOADED = (429, 498, 503, 504, 529)
 
 
 class Endpoint:
@@ -45,7 +41,7 @@ class Endpoint:
 
     Args:
         spec: the model.
-        slots: bounds the requests under way; shared by the models of one endpoint.
+        slots: of the requests under way; shared by the models of one endpoint.
         seed: of the pauses between attempts.
 
     Raises:
@@ -55,7 +51,7 @@ class Endpoint:
         slots: to be held during a call.
     """
 
-    def __init__(self, spec: ModelSpec, slots: asyncio.Semaphore, seed: int = 0) -> None:
+    def __init__(self, spec: ModelSpec, slots: Limiter, seed: int = 0) -> None:
         try:
             import openai
         except ImportError as error:
@@ -65,16 +61,30 @@ class Endpoint:
         self.spec, self.slots = spec, slots
         self._openai = openai
         self._random = random.Random(f"{seed}:{spec.name}")
+        self._answered = False
+        address, query = _address(spec.base_url)
         key = spec.key()
-        self._secrets = [key] if key else []
+        self._secrets = spec.secrets()
+        headers = spec.filled("headers")
+        for text in (key or "", *headers.values()):
+            if not (text.isascii() and text.isprintable()):
+                raise ConfigError(
+                    f"{self._named()}: the key or a header holds a line break or a character that "
+                    "no header can have (it is not shown): check the environment variable"
+                )
+        # Some servers look at an empty Authorization before the header that has the key.
+        bare = {} if key or headers == spec.headers else {"Authorization": openai.Omit()}
+        self._options: Any = {"headers": bare | headers}
+        client = http_client(openai, spec.timeout)
         self._client = openai.AsyncOpenAI(
-            base_url=spec.base_url,
+            base_url=address,
             # Given even where none is needed: the client would take OPENAI_API_KEY, which is not
             # this endpoint's.
             api_key=key or "none",
             max_retries=0,
-            timeout=spec.timeout,
-            http_client=_http_client(openai, spec.concurrency),
+            timeout=client.timeout,
+            default_query=query | spec.filled("query"),
+            http_client=client,
         )
 
     async def attempt(self, request: Mapping[str, Any], messages: Sequence[Message]) -> Reply:
@@ -89,31 +99,46 @@ class Endpoint:
             CallError: this request can never succeed.
             EndpointRefusedError: no request can.
         """
+        clock = asyncio.get_running_loop().time
+        started = clock()
         try:
             async with asyncio.timeout(self.spec.timeout):
-                body = await self._client.post("/chat/completions", body=request, cast_to=str)
-            return parse(body, messages)
+                body = await self._client.post(
+                    "/chat/completions", body=request, cast_to=str, options=self._options
+                )
+            self._expect_no_page(body)
+            reply = parse(body, messages)
         except self._openai.APIStatusError as error:
+            if error.status_code in _OVERLOADED:
+                self.slots.overloaded(clock() - started)
             asked = self._refusal(error)
             raise AttemptError(f"status {error.status_code}: {self._said(error)}", asked) from None
         except (TimeoutError, self._openai.APITimeoutError) as error:
-            reason = f"no response in {self.spec.timeout:g} s"
-            raise AttemptError(reason, lost=_was_sent(error)) from None
-        except self._openai.APIError as error:
-            cause = error.__cause__
-            reason = f"{error} ({type(cause).__name__}: {cause})" if cause else str(error)
-            raise AttemptError(self.redacted(reason), lost=_was_sent(error)) from None
+            sent = _was_sent(error)
+            if sent:
+                self.slots.overloaded(clock() - started, lost=True)
+            what = "response" if sent else "connection"
+            reason = f"no {what} in {clock() - started:.3g} s (see timeout, concurrency)"
+            raise AttemptError(reason, lost=sent) from None
+        except (self._openai.APIError, TransportError, OSError) as error:
+            raise self._broken(error) from None
         except MalformedResponseError as error:
             raise AttemptError(self.redacted(str(error)), lost=True) from None
+        self._answered = True
+        seconds = clock() - started
+        self.slots.succeeded(self.spec.name, reply.tokens_out, seconds, self.spec.timeout)
+        return reply
 
     def pause(self, attempt: int, asked: float | None) -> float:
-        """Seconds before the next attempt: exponential backoff with full jitter, and never less
-        than the endpoint asked for."""
-        longest = min(_LONGEST, _FIRST * 2**attempt)
-        if asked is None:
-            return self._random.uniform(0, longest)
-        # Those that were all told the same do not come back all at once.
-        return min(asked, _LONGEST_ASKED) + self._random.uniform(0, min(_FIRST, asked))
+        """Seconds before the next attempt: jittered exponential backoff, and never less than the
+        endpoint asked for. Until then nobody else sends to it either."""
+        least = min(_LONGEST, _FIRST * 2**attempt)
+        seconds = self._random.uniform(least, 1.5 * least)
+        if asked is not None:
+            # Those that were all told the same do not come back all at once.
+            seconds = max(seconds, asked + self._random.uniform(0, min(_FIRST, asked)))
+            self.slots.hold(seconds)
+        return seconds
 
     def given_up(self, failure: AttemptError) -> CallError:
         return CallError(
@@ -124,7 +149,7 @@ class Endpoint:
         await self._client.close()
 
     def redacted(self, text: str) -> str:
-        """A text without the key, which servers may repeat in their errors."""
+        """A text without keys, which servers may repeat in their errors."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
@@ -134,19 +159,53 @@ class Endpoint:
 
         Raises:
             CallError: not for this request.
-            EndpointRefusedError: not for any.
+            EndpointRefusedError: not for any, or longer than allowed.
         """
         status, said = error.status_code, self._said(error)
-        if status == 429 and _NO_MONEY.search(str(error.body)):
-            raise self._stop(402, said)
-        if status in _ALWAYS_RETRIED or status >= 500:
-            return retry_after(error.response.headers)
-        if status in (400, 413, 422) and _TOO_LONG.search(str(error.body) + said):
+        if means_money(status, error.body):
+            raise self._stop(status, said, "the account has no money left")
+        if status == 429 and asks_too_much(said):
             raise CallError(f"{self._named()}: status {status}: {said}") from None
-        raise self._stop(status, said)
+        if status in _ALWAYS_RETRIED or status >= 500:
+            limited = status == 429
+            asked = asked_to_wait(error.response.headers, str(error.body), limited)
+            if asked is not None and asked > self.spec.max_wait:
+                raise EndpointRefusedError(
+                    f"{self._named()}: status {status}: {said}; it asks to wait {asked:,.0f} s, "
+                    f"and max_wait is {self.spec.max_wait:g} s: give the same command again then, "
+                    "or raise max_wait"
+                )
+            return 0.0 if asked is None and limited else asked
+        if status in (400, 413, 422) and is_too_long(str(error.body) + said):
+            raise CallError(f"{self._named()}: status {status}: {said}") from None
+        raise self._stop(status, said, what_to_do(status, error.body))
 
-    def _stop(self, status: int, said: str) -> EndpointRefusedError:
-        what = _WHAT_TO_DO.get(status, "the endpoint does not take such requests: see omit")
+    def _expect_no_page(self, body: str) -> None:
+        """Raises unless a response may be a completion.
+
+        Raises:
+            EndpointRefusedError: the address is that of a web page.
+            AttemptError: a page in place of a completion, where there were completions.
+        """
+        if not is_page(body):
+            return
+        said = self.redacted(message(body)[:300])
+        if self._answered:
+            raise AttemptError(f"the response is {said}, expected JSON", lost=True)
+        raise EndpointRefusedError(f"{self._named()} gave {said}, expected JSON; {SEE_ADDRESS}")
+
+    def _broken(self, error: Exception) -> Exception:
+        """What a connection that failed, or a response that could not be read, comes to."""
+        cause = error.__cause__
+        reason = self.redacted(
+            f"{error} ({type(cause).__name__}: {cause})" if cause else str(error)
+        )
+        what = never_reached(error, self._answered)
+        if what:
+            return EndpointRefusedError(f"{self._named()} cannot be reached: {reason}; {what}")
+        return AttemptError(reason, lost=_was_sent(error))
+
+    def _stop(self, status: int, said: str, what: str) -> EndpointRefusedError:
         variable = self.spec.api_key_env or "api_key_env, which names no variable"
         return EndpointRefusedError(
             f"{self._named()} refused: status {status}: {said}; {what.format(variable=variable)}"
@@ -156,71 +215,18 @@ class Endpoint:
         return f"model {self.spec.name!r} at {self.spec.shown_url}"
 
     def _said(self, error: Any) -> str:
-        body = error.body
-        said = body.get("message") if isinstance(body, dict) else body
-        return self.redacted(str(said or error.message))[:300]
-
-
-def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Seconds that a response asks to wait: a number, or until a date; None if it does not."""
-    for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        value = headers.get(name)
-        if value is None:
-            continue
-        try:
-            seconds = float(value) * scale
-        except ValueError:
-            try:
-                date = email.utils.parsedate_to_datetime(value)
-            except ValueError:
-                continue
-            if date.tzinfo is None:
-                date = date.replace(tzinfo=UTC)
-            seconds = (date - (now or datetime.now(UTC))).total_seconds()
-        if seconds == seconds:
-            return max(0.0, seconds)
-    return None
+        return self.redacted(message(error.body) or str(error.message))[:300]
 
 
 def _was_sent(error: BaseException) -> bool:
     """Whether a request may have reached the endpoint; without a connection nothing is paid."""
-    cause = type(error.__cause__).__name__
-    return cause not in ("ConnectError", "ConnectTimeout", "PoolTimeout")
+    unsent = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
+    return type(error.__cause__ or error).__name__ not in unsent
 
 
-@functools.cache
-def _certificates() -> ssl.SSLContext:
-    """Loaded once: it takes longer than a request."""
-    return ssl.create_default_context()
-
-
-def _http_client(openai: Any, lanes: int) -> Any:
-    """An HTTP client in which a request need not look through all connections of a pool.
-
-    The pool of httpx looks at every connection twice a request, which at 64 connections costs as
-    much as the rest of it. Here each connection is a pool of its own.
-    """
-    if urllib.request.getproxies():
-        return None  # the client's own knows how to use them
-    http = sys.modules[openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0]]
-    context = _certificates()
-    limits = http.Limits(max_connections=1, max_keepalive_connections=1)
-
-    class Lanes(http.AsyncBaseTransport):  # type: ignore[name-defined]
-        def __init__(self) -> None:
-            self._free = [http.AsyncHTTPTransport(context, limits=limits) for _ in range(lanes)]
-
-        async def handle_async_request(self, request: Any) -> Any:
-            lane = self._free.pop()
-            try:
-                response = await lane.handle_async_request(request)
-                await response.aread()
-                return response
-            finally:
-                self._free.append(lane)
-
-        async def aclose(self) -> None:
-            for lane in self._free:
-                await lane.aclose()
-
-    return openai.DefaultAsyncHttpxClient(transport=Lanes())
+def _address(url: str) -> tuple[str, dict[str, str]]:
+    """The address that paths are put behind, and its query; a full address is shortened."""
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/").removesuffix("/chat/completions")
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    return urlunsplit((parts.scheme, parts.netloc, path, "", "")), query

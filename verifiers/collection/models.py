@@ -6,9 +6,10 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import urlsplit, urlunsplit
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from envs.checks import fault
 from envs.ranges import Range
@@ -16,6 +17,12 @@ from envs.yaml_files import read_yaml
 from verifiers.sampling import Temperature, Tokens
 
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+# Names of headers and fields of a query whose values are keys.
+_SECRET_NAME = re.compile(
+    r"(^|[-_.])(api)?(key|token|auth|authorization|secret|cookie|password|sig|signature)$", re.I
+)
 
 
 class ConfigError(ValueError):
@@ -53,6 +60,9 @@ class ModelSpec:
         concurrency: requests under way at once; models on one endpoint share the smallest bound.
         timeout: seconds that a request may take.
         attempts: how often a request is sent before its cell is given up.
+        max_wait: seconds; an endpoint that asks to wait for longer ends the collection.
+        headers: further headers of every request; $NAME is replaced by an environment variable.
+        query: further fields of the address's query; $NAME as in headers.
     """
 
     name: str
@@ -69,6 +79,9 @@ class ModelSpec:
     concurrency: int = 16
     timeout: float = 120.0
     attempts: int = 8
+    max_wait: float = 600.0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
 
     def key(self) -> str | None:
         """The key itself, from the environment.
@@ -84,6 +97,32 @@ class ModelSpec:
             f"model {self.name!r}: the environment variable {self.api_key_env} is not set; it "
             f"holds the key of {self.shown_url} (api_key_env: null where none is needed)"
         )
+
+    def filled(self, name: Literal["headers", "query"]) -> dict[str, str]:
+        """Headers or query, with the environment's values.
+
+        Raises:
+            ConfigError: a variable is not set.
+        """
+
+        def value(found: re.Match[str]) -> str:
+            if value := os.environ.get(found[1], "").strip():
+                return value
+            raise ConfigError(
+                f"model {self.name!r}: the environment variable {found[1]} is not set, which "
+                f"{name} names"
+            )
+
+        return {key: _VARIABLE.sub(value, text) for key, text in getattr(self, name).items()}
+
+    def secrets(self) -> list[str]:
+        """What may be neither written nor shown: keys, passwords, values of the environment."""
+        parts = urlsplit(self.base_url)
+        query = [value for name, value in parse_qsl(parts.query) if _SECRET_NAME.search(name)]
+        texts = [*self.headers.values(), *self.query.values()]
+        variables = [self.api_key_env or "", *_VARIABLE.findall(" ".join(texts))]
+        values = [os.environ.get(variable, "").strip() for variable in variables]
+        return [*filter(None, [parts.password, *query, *values])]
 
     @property
     def shown_url(self) -> str:
@@ -195,6 +234,8 @@ def _model(entry: Any, where: str, prices: Mapping[str, Price | None]) -> ModelS
     if not isinstance(omit, list) or not all(isinstance(name, str) for name in omit):
         raise ConfigError(f"{where}.omit is {omit!r}: expected a list of fields")
     values["omit"] = tuple(omit)
+    for key in ("headers", "query"):
+        values[key] = _texts(values.get(key) or {}, f"{where}.{key}", key == "headers")
     for key in ("model", "system", "max_tokens_field"):
         if not isinstance(values.get(key, ""), str):
             raise ConfigError(f"{where}.{key} is {values[key]!r}: expected a text")
@@ -207,7 +248,31 @@ _RANGES: dict[str, Any] = {
     "concurrency": Annotated[int, Range(1, 10_000)],
     "timeout": Annotated[float, Range(0.001, 1e6)],
     "attempts": Annotated[int, Range(1, 1000)],
+    "max_wait": Annotated[float, Range(0, 1e6)],
 }
+
+
+def _texts(value: Any, where: str, headers: bool) -> dict[str, str]:
+    """A mapping of names to texts, numbers or dates (``api-version: 2024-10-21``), as texts."""
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where} is no mapping: expected NAME: VALUE")
+    texts = {}
+    for name, each in value.items():
+        # Values are not shown: they may be keys.
+        if not isinstance(each, str | int | float | date) or isinstance(each, bool):
+            raise ConfigError(f"{where}.{name} is no text: expected one, in quotes")
+        text = str(each)
+        if headers and not (
+            _HEADER_NAME.fullmatch(str(name)) and text.isascii() and text.isprintable()
+        ):
+            raise ConfigError(f"{where}.{name} is no header: expected plain ASCII in one line")
+        if _SECRET_NAME.search(str(name)) and not _VARIABLE.search(text):
+            raise ConfigError(
+                f"{where}.{name}: keys do not belong into files; put it into an environment "
+                "variable and write $NAME"
+            )
+        texts[str(name)] = text
+    return texts
 
 
 def _price(value: Any, where: str) -> Price | None:

@@ -1,13 +1,22 @@
-"""A progress bar with spend, rate and time left."""
+"""A progress bar with spend, rate, calls under way and the time since something happened."""
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import time
+from collections.abc import Callable, Collection
 from typing import Self
 
 from tqdm import tqdm
 
 from verifiers.collection.client import Ledger
+from verifiers.collection.limiter import Limiter
+
+# Seconds between refreshes, and between lines where standard error is no terminal.
+_REFRESH, _LINE = 1.0, 60.0
+# Nothing for so many seconds is worth a word.
+_QUIET = 5.0
 
 
 class Bar:
@@ -16,34 +25,67 @@ class Bar:
     Args:
         total: answers at most.
         ledger: whose spend is shown.
+        slots: whose calls under way are shown.
         shown: whether there is a bar at all.
+        clock: seconds.
     """
 
-    def __init__(self, total: int, ledger: Ledger, shown: bool) -> None:
-        self._ledger, self._started = ledger, time.monotonic()
-        # None: off where standard error is no terminal, but for one line at the end.
+    def __init__(
+        self,
+        total: int,
+        ledger: Ledger,
+        slots: Collection[Limiter],
+        shown: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger, self._slots, self._clock = ledger, slots, clock
+        self._started = self._happened = clock()
+        self._seen = (0, 0, 0)
+        terminal = sys.stderr.isatty()
         self._bar = tqdm(
-            total=total, unit="answer", disable=not shown, dynamic_ncols=True, mininterval=0.5
+            total=total,
+            unit="answer",
+            disable=not shown,
+            dynamic_ncols=terminal,
+            mininterval=0.5 if terminal else _LINE,
+            maxinterval=10.0 if terminal else _LINE,
         )
-        self._next = 0.0
+        self._refresh = _REFRESH if terminal else _LINE
+        self._ticking: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Self:
+        if not self._bar.disable:
+            self._ticking = asyncio.ensure_future(self._tick())
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._show()
+        if self._ticking:
+            self._ticking.cancel()
+        self._bar.set_postfix_str(self.says(), refresh=False)
         self._bar.close()
 
     def step(self) -> None:
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + 0.5
-            self._show()
         self._bar.update()
 
-    def _show(self) -> None:
-        ledger = self._ledger
-        rate = ledger.made / max(time.monotonic() - self._started, 1e-9)
-        self._bar.set_postfix_str(
-            f"{ledger.budget.shown()}, {rate:.1f} calls/s, {ledger.retried} retried", refresh=False
-        )
+    def says(self) -> str:
+        """What stands behind the bar."""
+        ledger, now = self._ledger, self._clock()
+        seen = (ledger.made, ledger.retried, ledger.found)
+        if seen != self._seen:
+            self._seen, self._happened = seen, now
+        rate = ledger.made / max(now - self._started, 1e-9)
+        under_way = sum(slots.under_way for slots in self._slots)
+        text = f"{ledger.budget.shown()}, {rate:.2g} calls/s, {under_way} under way"
+        if ledger.retried:
+            text += f", {ledger.retried} retried"
+        if (quiet := now - self._happened) >= _QUIET:
+            text += f", last response {quiet:.0f} s ago"
+        if held := max((slots.held() for slots in self._slots), default=0.0):
+            text += f", an endpoint asked to wait: {held:.0f} s left"
+        return text
+
+    async def _tick(self) -> None:
+        """Also where nothing happens, a user sees that it is alive, and what it waits for."""
+        while True:
+            await asyncio.sleep(self._refresh)
+            self._bar.set_postfix_str(self.says())

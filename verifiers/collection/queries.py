@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from envs.rollouts import RolloutsError
+from envs.rollouts import RolloutsError, canonical_split
 from envs.table_files import read_table
 from verifiers.collection.models import ConfigError
 from verifiers.live import Query
@@ -27,11 +27,13 @@ class Question:
         query: what models and verifiers see.
         references: right answers; one of them is to be met.
         split: "train", "validation", "test", or "" for none.
+        repeats: further rows of the file that ask the same.
     """
 
     query: Query
     references: tuple[str, ...]
     split: str = ""
+    repeats: int = 0
 
 
 def load_questions(path: str | Path, limit: int | None = None) -> list[Question]:
@@ -40,6 +42,9 @@ def load_questions(path: str | Path, limit: int | None = None) -> list[Question]
     Columns: ``prompt`` and ``reference`` (a text, or a list of texts any of which is right);
     optional ``query_id`` (default: a hash of the question), ``context``, ``choices`` (a list; in
     CSV separated by ``|``), ``dataset`` (default: the file's name) and ``split``.
+
+    Public sets repeat questions. A row with the id and the question of an earlier one is no further
+    question: the earlier one keeps its place, data set and split, and takes the references of both.
 
     Args:
         path: of the file.
@@ -64,20 +69,25 @@ def load_questions(path: str | Path, limit: int | None = None) -> list[Question]
         table = table.slice(0, limit)
     columns = {name: table[name].to_pylist() for name in _COLUMNS if name in table.column_names}
     separated = pa.types.is_string(table["choices"].type) if "choices" in columns else False
-    questions: list[Question] = []
-    rows: dict[str, int] = {}
-    for row in range(table.num_rows):
-        cells = {name: column[row] for name, column in columns.items()}
-        question = _question(cells, f"{path}: row {row + 1}", path.name.split(".")[0], separated)
-        first = rows.setdefault(question.query.query_id, row + 1)
-        if first != row + 1:
+    # In the order of their first rows, which stand beside them.
+    found: dict[str, tuple[int, Question]] = {}
+    for row in range(1, table.num_rows + 1):
+        cells = {name: column[row - 1] for name, column in columns.items()}
+        question = _question(cells, f"{path}: row {row}", path.name.split(".")[0], separated)
+        query_id = question.query.query_id
+        first, known = found.setdefault(query_id, (row, question))
+        if first == row:
+            continue
+        if _asked(known) != _asked(question):
             raise ConfigError(
-                f"{path}: rows {first} and {row + 1} have one query_id, "
-                f"{question.query.query_id!r}, expected each once"
-                + ("" if "query_id" in columns else ": the question is there twice")
+                f"{path}: rows {first} and {row} have one query_id, {query_id!r}, but ask "
+                "different questions: give each question an id of its own"
             )
-        questions.append(question)
-    bare = [row for row, question in enumerate(questions, start=1) if not question.split]
+        references = tuple(dict.fromkeys(known.references + question.references))
+        known = replace(known, references=references, repeats=known.repeats + 1)
+        found[query_id] = first, known
+    questions = [question for _, question in found.values()]
+    bare = [row for row, question in found.values() if not question.split]
     if 0 < len(bare) < len(questions):
         raise ConfigError(
             f"{path}: row {bare[0]}: split is empty and in other rows it is not, expected it in "
@@ -109,8 +119,21 @@ def _question(cells: dict[str, Any], where: str, dataset: str, separated: bool) 
     return Question(
         Query(query_id, prompt, context, tuple(choices), _text(cells, "dataset", where) or dataset),
         references,
-        _text(cells, "split", where),
+        _split(cells, where),
     )
+
+
+def _asked(question: Question) -> tuple[str, str, tuple[str, ...]]:
+    """What models see of a question."""
+    return question.query.prompt, question.query.context, question.query.choices
+
+
+def _split(cells: dict[str, Any], where: str) -> str:
+    split = _text(cells, "split", where)
+    try:
+        return canonical_split(split) if split else ""
+    except RolloutsError as error:
+        raise ConfigError(f"{where}: {error}, or none") from None
 
 
 def _references(value: Any, where: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from verifiers.collection.call_log import CallLog
 from verifiers.collection.client import Ledger, ModelClient
 from verifiers.collection.collector import Collector, Outcome
 from verifiers.collection.endpoint import Endpoint
+from verifiers.collection.limiter import Limiter
 from verifiers.collection.manifest import Manifest
 from verifiers.collection.models import ConfigError, ModelSpec, check_priced
 from verifiers.collection.policy import AskAll, CollectionPolicy
@@ -39,7 +40,7 @@ class Plan:
 
     Attributes:
         questions: at least one.
-        models: at least two, cheapest first.
+        models: cheapest first; a single one for a first test.
         judges: further models, for verifiers that ask another one.
         verifiers: by whom every answer is verified.
         offline: name -> verifier without calls, computed when the table is written.
@@ -80,8 +81,8 @@ class Plan:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len(self.models) < 2:
-            raise ConfigError(f"routing needs at least 2 models, found {len(self.models)}")
+        if not self.models:
+            raise ConfigError("there are no models to collect from")
         both = [spec.name for spec in (*self.models, *self.judges)]
         if repeated := [name for name in both if both.count(name) > 1]:
             raise ConfigError(f"{repeated[0]!r} is a model and a judge: give each its own name")
@@ -190,14 +191,14 @@ async def _run(plan: Plan, ledger: Ledger, rows: RowFile, progress: bool) -> Out
         spec.base_url: min(other.concurrency for other in specs if other.base_url == spec.base_url)
         for spec in specs
     }
-    slots = {url: asyncio.Semaphore(bound) for url, bound in bounds.items()}
+    slots = {url: Limiter(bound, ledger.pause) for url, bound in bounds.items()}
     clients = [
         ModelClient(spec, Endpoint(spec, slots[spec.base_url], plan.seed), ledger) for spec in specs
     ]
     models = clients[: len(plan.models)]
     most = len(plan.questions) * len(models)
     try:
-        with Bar(most, ledger, progress) as bar, _stopping_cleanly(ledger):
+        with Bar(most, ledger, slots.values(), progress) as bar, _stopping_cleanly(ledger):
             collector = Collector(
                 models,
                 {client.spec.name: client for client in clients},

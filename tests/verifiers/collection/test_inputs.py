@@ -60,6 +60,26 @@ def test_without_ids_a_question_is_known_by_all_that_is_asked(tmp_path):
     assert again.query.query_id == two.query.query_id
 
 
+def test_a_repeated_question_is_asked_once_and_keeps_all_references(tmp_path):
+    rows = [
+        {"prompt": "3 + 4?", "reference": ["7"], "split": "test"},
+        {"prompt": "5 + 5?", "reference": ["10"], "split": "train"},
+        {"prompt": "3 + 4?", "reference": ["seven", "7"], "split": "train"},
+        {"prompt": "3 + 4?", "reference": ["7"], "split": "dev"},
+    ]
+    for named in (rows, [row | {"query_id": row["prompt"][0]} for row in rows]):
+        first, second = load_questions(jsonl(tmp_path / "q.jsonl", *named))
+        assert (first.references, first.split, first.repeats) == (("7", "seven"), "test", 2)
+        assert (second.references, second.repeats) == (("10",), 0)
+
+
+def test_splits_have_one_name_each(tmp_path):
+    names = ["train", "validation", "val", "valid", "dev", "test"]
+    rows = [{"query_id": name, "prompt": "?", "reference": "x", "split": name} for name in names]
+    read = [question.split for question in load_questions(jsonl(tmp_path / "q.jsonl", *rows))]
+    assert read == ["train"] + ["validation"] * 4 + ["test"]
+
+
 GOOD = {"query_id": "a", "prompt": "Who?", "reference": "x"}
 
 
@@ -70,11 +90,15 @@ GOOD = {"query_id": "a", "prompt": "Who?", "reference": "x"}
         ([GOOD, GOOD | {"prompt": " ", "query_id": "b"}], "row 2: prompt is empty"),
         ([GOOD, GOOD | {"reference": None, "query_id": "b"}], "row 2: reference is None"),
         ([GOOD, GOOD | {"reference": "", "query_id": "b"}], "row 2: reference is ''"),
-        ([GOOD, GOOD], "rows 1 and 2 have one query_id, 'a'"),
+        (
+            [GOOD, GOOD | {"query_id": "b"}, GOOD | {"prompt": "Why?"}],
+            "rows 1 and 3 have one query_id, 'a', but ask different questions",
+        ),
+        ([GOOD, GOOD | {"context": "c"}], "rows 1 and 2 have one query_id"),
+        ([GOOD | {"split": "dev2"}], "row 1: the split is 'dev2', expected .* dev"),
         ([GOOD | {"query_id": ""}], "row 1: query_id is empty"),
         ([GOOD | {"choices": [1, 2]}], "row 1: choices is"),
         ([GOOD | {"split": "train"}, {"query_id": "b", "prompt": "?", "reference": "x"}], "split"),
-        ([{"prompt": "?", "reference": "x"}] * 2, "the question is there twice"),
     ],
 )
 def test_bad_questions_are_refused_by_row(rows, told, tmp_path):
@@ -122,6 +146,12 @@ def test_models_take_prices_of_their_own_or_from_the_table(tmp_path, monkeypatch
         ("{name: a, base_url: 'http://x', price: 3}", "price is 3"),
         ("{name: a, base_url: 'http://x', price: {in: -1, out: 0}}", "price.in is -1"),
         ("{name: a, base_url: 'http://x', omit: temperature}", "omit is 'temperature'"),
+        ("{name: a, base_url: 'http://x', headers: [a]}", "headers is no mapping"),
+        ("{name: a, base_url: 'http://x', headers: {a: {b: c}}}", "headers.a is no text"),
+        ("{name: a, base_url: 'http://x', headers: {'a b': c}}", "is no header"),
+        ("{name: a, base_url: 'http://x', headers: {a: 'ä'}}", "headers.a is no header"),
+        ("{name: a, base_url: 'http://x', query: {a: null}}", "query.a is no text"),
+        ("{name: a, base_url: 'http://x', max_wait: -1}", "max_wait is -1"),
         ("just text", "is no mapping"),
         ("{name: a, base_url: 'http://x'}\n- {name: a, base_url: 'http://x'}", "two models"),
     ],
@@ -130,6 +160,33 @@ def test_bad_models_are_refused_by_key(entry, told, tmp_path):
     (tmp_path / "models.yaml").write_text(f"- {entry}\n")
     with pytest.raises(ConfigError, match=told):
         load_models(tmp_path / "models.yaml")
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["headers: {api-key: sk-123}", "headers: {Authorization: b 123}", "query: {apikey: sk-123}"],
+)
+def test_a_key_in_a_header_or_query_is_refused_and_not_repeated(secret, tmp_path):
+    (tmp_path / "m.yaml").write_text(f"- {{name: a, base_url: 'http://x', {secret}}}\n")
+    with pytest.raises(ConfigError, match=r"models\[0\].*write \$NAME") as caught:
+        load_models(tmp_path / "m.yaml")
+    assert "123" not in str(caught.value)
+
+
+def test_headers_and_query_are_filled_from_the_environment(tmp_path, monkeypatch):
+    (tmp_path / "m.yaml").write_text(
+        "- {name: a, base_url: 'http://u:pw@x/v1?sig=s1&api-version=v1', headers: {api-key: $MINE},"
+        " query: {api-version: 2024-10-21, n: 3, by: '${WHO}-x'}}\n"
+    )
+    (model,) = load_models(tmp_path / "m.yaml")
+    with pytest.raises(ConfigError, match="environment variable MINE is not set, which headers"):
+        model.filled("headers")
+    monkeypatch.setenv("MINE", " sk-123\n")
+    monkeypatch.setenv("WHO", "me")
+    assert model.filled("headers") == {"api-key": "sk-123"}
+    assert model.filled("query") == {"api-version": "2024-10-21", "n": "3", "by": "me-x"}
+    assert model.secrets() == ["pw", "s1", "sk-123", "me"]
+    assert "sk-123" not in repr(model)
 
 
 @pytest.mark.parametrize("field", ["api_key", "key", "api_key_env"])
@@ -152,7 +209,7 @@ def test_settings_that_do_not_fit_together_are_refused(tmp_path):
 
     models, questions = specs("http://localhost:1/v1"), sums(2)
     for options, told in [
-        ({"models": models[:1]}, "at least 2 models"),
+        ({"models": []}, "no models"),
         ({"judges": models[:1]}, "'small' is a model and a judge"),
         ({"verifiers": [Length(), Length()]}, "two verifiers are named 'length'"),
         ({"verifiers": [Length(), Length("length_cost")]}, "the cost of 'length'"),

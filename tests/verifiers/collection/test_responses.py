@@ -1,14 +1,11 @@
-"""Responses as servers really send them, and how long they ask to wait."""
+"""Responses as servers really send them."""
 
 import json
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifiers.collection.endpoint import retry_after
 from verifiers.collection.responses import (
     MalformedResponseError,
     answered,
@@ -178,24 +175,3 @@ def test_thoughts_count_where_tokens_are_estimated():
 def test_no_prompt_has_more_tokens_than_its_bound(text):
     # A byte-level tokeniser makes at most one token a byte.
     assert most_tokens([{"role": "user", "content": text}]) > len(text.encode())
-
-
-NOW = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({}, None),
-        ({"retry-after": "3"}, 3.0),
-        ({"retry-after": "0.5"}, 0.5),
-        ({"retry-after": "-3"}, 0.0),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after-ms": "250", "retry-after": "3"}, 0.25),
-        ({"retry-after": format_datetime(NOW + timedelta(seconds=90), usegmt=True)}, 90.0),
-        ({"retry-after": format_datetime(NOW - timedelta(seconds=90), usegmt=True)}, 0.0),
-    ],
-)
-def test_how_long_an_endpoint_asks_to_wait(headers, seconds):
-    assert retry_after(headers, NOW) == seconds

@@ -21,8 +21,10 @@ from verifiers.collection import (
     EndpointRefusedError,
     InterruptedCollectionError,
     LogError,
+    ModelSpec,
 )
 from verifiers.collection import endpoint as endpoints
+from verifiers.collection.limiter import Limiter
 
 
 @pytest.mark.parametrize(
@@ -32,7 +34,10 @@ from verifiers.collection import endpoint as endpoints
         (403, {"message": "no"}, "may not use this model"),
         (404, {"message": "no such model"}, "check base_url and model"),
         (400, {"message": "unknown field temperature"}, "see omit"),
-        (429, {"message": "quota", "code": "insufficient_quota"}, "no money left"),
+        (402, {"message": "Insufficient Balance"}, "status 402: Insufficient Balance; the account"),
+        (429, {"message": "x", "code": "insufficient_quota"}, "status 429: x; the account has no"),
+        (429, {"message": "x", "type": "insufficient_quota"}, "no money left"),
+        (405, {"detail": "Method Not Allowed"}, "Method Not Allowed; check base_url"),
     ],
 )
 def test_an_endpoint_that_refuses_stops_the_run_without_retries(status, error, told, tmp_path):
@@ -171,14 +176,22 @@ def test_the_server_is_not_asked_again_before_it_wants_to_be(asked, tmp_path):
 @given(attempt=st.integers(0, 60), asked=st.none() | st.floats(0, 1e6))
 def test_pauses_grow_are_jittered_and_never_shorter_than_asked(attempt, asked):
     async def paused():
-        endpoint = endpoints.Endpoint(specs("http://127.0.0.1:9/v1")[0], asyncio.Semaphore(1))
+        endpoint = endpoints.Endpoint(specs("http://127.0.0.1:9/v1")[0], Limiter(1))
         return [endpoint.pause(attempt, asked) for _ in range(20)]
 
     pauses = asyncio.run(paused())
-    longest = min(endpoints._LONGEST, endpoints._FIRST * 2**attempt)
-    if asked is None:
-        assert all(0 <= pause <= longest for pause in pauses)
-        assert max(pauses) > min(pauses)
-    else:
-        least = min(asked, endpoints._LONGEST_ASKED)
-        assert all(least <= pause <= least + endpoints._FIRST for pause in pauses)
+    least = min(endpoints._LONGEST, endpoints._FIRST * 2**attempt)
+    longest = max(1.5 * least, 0 if asked is None else asked + endpoints._FIRST)
+    assert all(max(least, asked or 0) <= pause <= longest for pause in pauses)
+    assert max(pauses) > min(pauses)
+
+
+def test_the_attempts_of_a_call_outlast_a_quota_of_a_minute(monkeypatch):
+    monkeypatch.undo()
+
+    async def paused():
+        spec = ModelSpec("small", "http://127.0.0.1:9/v1")
+        endpoint = endpoints.Endpoint(spec, Limiter(1))
+        return sum(endpoint.pause(attempt, None) for attempt in range(spec.attempts - 1))
+
+    assert 60 < asyncio.run(paused()) < 120
