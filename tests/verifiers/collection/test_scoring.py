@@ -1,10 +1,19 @@
 """Scores of answers, answers in texts, and which cells a policy leaves out."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifiers.collection import AnswerPrompt, AskBelow, AskSome, ConfigError, Question
+from verifiers.collection import (
+    AnswerPrompt,
+    AskBelow,
+    AskSome,
+    ConfigError,
+    Question,
+    load_questions,
+)
 from verifiers.collection.scoring import (
     ExactMatch,
     MultipleChoice,
@@ -197,6 +206,14 @@ def test_a_reference_that_cannot_be_met_is_an_error(scoring, references, told):
 )
 def test_the_answer_is_found_in_the_text(text, answer):
     assert extract_answer(text) == answer
+
+
+def test_more_choices_than_letters_are_refused_by_row(tmp_path):
+    file = tmp_path / "questions.jsonl"
+    asked = {"prompt": "Which?", "reference": "A", "choices": [f"c{i}" for i in range(27)]}
+    file.write_text(json.dumps(asked))
+    with pytest.raises(ConfigError, match="row 1: choices has 27 of them, expected at most 26"):
+        load_questions(file)
 
 
 def test_a_prompt_leaves_no_holes_and_names_choices_by_letters():
