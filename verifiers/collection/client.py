@@ -152,7 +152,8 @@ class ModelClient:
                 pause = self.endpoint.pause(attempt, failure.asked)
             finally:
                 ledger.budget.settle(most, spent, lost)
-            await ledger.pause(pause)
+            async with self.endpoint.slots.paused():
+                await ledger.pause(pause)
         raise AssertionError("unreachable: attempts is at least 1")
 
     def _record(

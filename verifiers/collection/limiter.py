@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from typing import Self
 
@@ -78,6 +79,21 @@ class Limiter:
 
     async def __aexit__(self, *_: object) -> None:
         self._release()
+
+    @contextlib.asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """A pause of a call. One that the endpoint asked for is taken without a slot: afterwards
+        the slots that are left are given out by place, and not to all who were refused at once."""
+        if not self.held():
+            yield
+            return
+        self._release()
+        try:
+            yield
+            await self.__aenter__()
+        except BaseException:
+            self.under_way += 1  # the end of the block gives it back
+            raise
 
     def succeeded(self, model: str, size: int, seconds: float, patience: float) -> None:
         """Notes a response.
