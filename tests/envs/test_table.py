@@ -10,6 +10,7 @@ from envs.calls_table import read_calls
 from envs.rollouts import RolloutsError
 from envs.sources import calls_table
 from tests.calls import COLUMNS, write
+from verifiers import LoggedSignal
 
 HALF = {name: values[:2] for name, values in COLUMNS.items()}
 
@@ -191,3 +192,22 @@ def test_that_no_query_is_complete_is_said(tmp_path):
     path = write(tmp_path / "calls.csv", query_id=["a", "b", "c", "d"])
     with pytest.raises(RolloutsError, match="none of 4 queries called each of"):
         calls_table(str(path), complete_only=True)
+
+
+# -- signals --------------------------------------------------------------------------------------
+
+
+def test_a_log_without_signals_says_how_to_name_one(tmp_path):
+    columns = {"signal_vote": None, "signal_vote_cost": None, "vote": [0.5, 0.2, 0.1, 0.7]}
+    path = str(write(tmp_path / "calls.csv", **columns))
+    with pytest.raises(ValueError, match=r"no signals: call a .* signal_NAME.* rollouts\.signals"):
+        LoggedSignal().signal(calls_table(path))
+    for way in ({"signals": {"vote": None}}, {"columns": {"signal_vote": "vote"}}):
+        found = LoggedSignal().signal(calls_table(path, **way))
+        np.testing.assert_array_equal(found, [[0.5, 0.2], [0.1, 0.7]])
+
+
+@pytest.mark.parametrize("signals", [["signal_vote"], "signal_vote"])
+def test_signals_are_a_mapping(tmp_path, signals):
+    with pytest.raises(RolloutsError, match=r"rollouts\.signals is .*: expected \{COLUMN: COLUMN"):
+        calls_table(str(write(tmp_path / "calls.csv")), signals=signals)
