@@ -201,9 +201,7 @@ def judge(log: Rollouts, name: str, verifier: Verifier, study: Study) -> Judgeme
     observation = deepcopy(study.observation)
     if np.isnan(test.signal[:, :-1]).any():
         count_on_missing(observation)
-    problem = RoutingPOMDP.fit(
-        train, observation, costs, study.rules, levels=study.levels
-    )
+    problem = RoutingPOMDP.fit(train, observation, costs, study.rules, levels=study.levels)
     shuffled = shuffled_problems(problem, train, observation, study.shuffles, study.seed)
     chain, *alone = (
         _appraise(worth(problem, study.prices, only), shuffled, train, test, study, only)

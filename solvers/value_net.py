@@ -81,9 +81,7 @@ class NormalScores:
         cells = np.repeat(verified, len(self.known) // verified.shape[1], axis=1)
         return np.concatenate([cells, cells[:, self.ever]], axis=1)
 
-    def __call__(
-        self, signal: FloatArray, verified: NDArray[np.bool_] | None = None
-    ) -> FloatArray:
+    def __call__(self, signal: FloatArray, verified: NDArray[np.bool_] | None = None) -> FloatArray:
         """``(n, width)`` from signals ``(n, N, D)``, NaN where there is none.
 
         Args:

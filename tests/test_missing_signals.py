@@ -245,9 +245,7 @@ def test_an_affordable_first_buys_the_second_where_the_first_says_nothing():
     silent = np.isnan(cheap)
     np.testing.assert_allclose(paid(verifier, log)[silent], log.signal_costs["sharp"][silent])
     assert np.isfinite(emitted(verifier, log)).all()
-    merge = fitted(
-        CalibratedMerge({"a": LoggedSignal("cheap"), "b": LoggedSignal("sharp")}), log
-    )
+    merge = fitted(CalibratedMerge({"a": LoggedSignal("cheap"), "b": LoggedSignal("sharp")}), log)
     assert np.isfinite(emitted(merge, log)).all()
     side = SideBySide({"a": LoggedSignal("cheap"), "b": LoggedSignal("sharp")})
     assert np.isnan(emitted(side, log)[0, :, 0]).all()
@@ -281,8 +279,10 @@ def test_signals_missing_at_random_change_no_decision_on_the_others(solver):
     (one,) = solver.solve_frontier(plain, [0.5], whole)
     (other,) = solver.solve_frontier(mixed, [0.5], both)
     apart = evaluate(one, whole).answer != evaluate(other, whole).answer
-    # Twice the queries: folds and smoothing differ, exact cuts do not.
-    assert apart.mean() <= (0.0 if isinstance(solver, Threshold | Margin) else 0.1)
+    # Twice the queries: folds and smoothing differ, exact cuts do not; a parametric model of
+    # confidences is another one with a point mass in its middle.
+    most = {Threshold: 0.0, Margin: 0.0, RationalTuning: 0.2}
+    assert apart.mean() <= most.get(type(solver), 0.1)
 
 
 @pytest.mark.parametrize("solver", LEARNERS, ids=name_of)

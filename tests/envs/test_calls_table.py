@@ -267,10 +267,13 @@ def test_a_cost_of_a_signal_that_is_missing_or_negative_is_refused(path, value):
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
-def test_an_infinite_signal_is_refused(tmp_path, suffix):
-    values = [0.5, 0.5, 0.5, -np.inf]
-    message = refused(write(tmp_path / f"calls{suffix}", signal_vote=values))
-    assert "column 'signal_vote' is -inf in row 4, expected a finite number" in message
+def test_infinite_and_missing_signals_are_read_and_written_as_they_are(tmp_path, suffix):
+    values = [-np.inf, 0.5, np.inf, None]
+    log = read_calls(write(tmp_path / f"calls{suffix}", signal_vote=values))
+    found = log.signals["vote"][~np.isnan(log.score)]
+    np.testing.assert_array_equal(np.sort(found), [-np.inf, 0.5, np.inf, np.nan])
+    write_calls(log, again := tmp_path / f"again{suffix}")
+    np.testing.assert_array_equal(read_calls(again).signals["vote"], log.signals["vote"])
 
 
 def test_not_a_number_is_no_number_in_json(tmp_path):

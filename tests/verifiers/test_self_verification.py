@@ -1,5 +1,6 @@
 """The model's verdicts on its own answer."""
 
+import math
 import re
 from importlib import resources
 
@@ -51,10 +52,10 @@ def test_the_signal_is_the_share_of_readable_verdicts():
     assert (call["samples"], call["temperature"]) == (8, 1.0)
 
 
-def test_without_a_readable_verdict_the_signal_is_0_and_flagged():
+def test_without_a_readable_verdict_the_signal_is_missing_and_flagged():
     for said in ([LOST] * 3, []):
         signal = signal_of(SelfVerification(samples=3), case_of(Scripted(said)))
-        assert signal.value == 0.0
+        assert math.isnan(signal.value)
         assert signal.notes == {"unparsable": len(said), "no_verdict": 1.0}
 
 
