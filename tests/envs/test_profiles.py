@@ -15,6 +15,7 @@ from envs.profiles import (
     fit_marginal,
     fit_profile,
     load_profile,
+    save_profile,
     shipped_profiles,
     simulate,
 )

@@ -53,7 +53,8 @@ def test_every_order_of_calls_shows_what_live_would(verify, several):
             expected = [live(log, q, order[: position + 1]) for q in range(len(log))]
             np.testing.assert_array_equal(episodes.history.signal[:, model, at], expected)
             seen = env.setting.history(observation[None]).signal[0, model, at]
-            assert seen == expected[7] and env.observation_space.contains(observation)
+            assert seen == expected[7]
+            assert env.observation_space.contains(observation)
         episodes.step(np.full(len(log), STAY))
 
 

@@ -17,7 +17,6 @@ from verifiers import (
     Verifier,
     VerifierError,
     emitted,
-    emitted,
     fitted,
     paid,
 )

@@ -21,7 +21,6 @@ from verifiers import (
     Signal,
     VerifierError,
     emitted,
-    emitted,
     fitted,
     judged,
     live_parts,

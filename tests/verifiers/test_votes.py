@@ -162,7 +162,8 @@ def test_the_judge_is_asked_and_nobody_else():
     assert own.calls == []
     assert "Paris is the capital." in judge.calls[0]["messages"][0]["content"]
     unread = signal_of(Entailment(), case_of(own, judges={"judge": Scripted(["hm"])}))
-    assert np.isnan(unread.value) and unread.notes["no_verdict"] == 1.0
+    assert np.isnan(unread.value)
+    assert unread.notes["no_verdict"] == 1.0
 
 
 def test_a_judge_that_is_not_there_is_named():
