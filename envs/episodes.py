@@ -96,5 +96,5 @@ class Episodes:
         history = self.history
         model, query = history.stage[rows], history.query[rows]
         history.verified[rows, model] = True
-        history.signal[rows, model] = self._replay.signal[query, model]
+        history.signal[rows, model] = self._replay.seen(query, model, history.called[rows])
         self.paid[rows] += self._replay.verify_cost[query, model]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +24,17 @@ class Replay:
         score: ``(n, N)`` in [0, 1].
         call_cost: ``(n, N)`` cost of the answers.
         verify_cost: ``(n, N)`` cost of verifying them, in the same unit.
-        signal: ``(n, N, D)`` the verifier's raw signals (`envs.signals`), NaN for one that is missing;
-            the last model's are never used.
+        signal: ``(n, N, D)`` the verifier's raw signals (`envs.signals`), NaN for one that is
+            missing; the last model's are never used.
         rollouts: the log that it was made from, if any: prompts and answers for those who need
             them.
         pre_signal: ``(n, P)`` what can be seen of each query before the first call; None if
             nothing can.
         pre_cost: ``(n,)`` what that costs; None if it is free.
+        compared: for each number of the signal that compares an answer with those bought before
+            it: ``(n, N, N)``, how far model ``i``'s answer agrees with model ``j``'s. The number is
+            the mean over what was called before, 0.5 where nothing was; ``signal`` holds it for
+            all cheaper models, which is what learners train on.
     """
 
     score: FloatArray
@@ -39,6 +44,25 @@ class Replay:
     rollouts: Rollouts | None = None
     pre_signal: FloatArray | None = None
     pre_cost: FloatArray | None = None
+    compared: Mapping[int, FloatArray] = field(default_factory=dict)
+
+    def seen(
+        self, query: NDArray[np.int64], model: NDArray[np.int64], called: NDArray[np.bool_]
+    ) -> FloatArray:
+        """What verifying answers shows, ``(m, D)``.
+
+        Args:
+            query: ``(m,)`` rows.
+            model: ``(m,)`` whose answers.
+            called: ``(m, N)`` which models have answered.
+        """
+        signal = self.signal[query, model]
+        for number, agrees in self.compared.items():
+            before = called & (np.arange(self.n_models) < model[:, None])
+            count = before.sum(axis=1)
+            total = np.where(before, agrees[query, model], 0.0).sum(axis=1)
+            signal[:, number] = np.where(count > 0, total / np.maximum(count, 1), 0.5)
+        return signal
 
     def require_pre_signal(self) -> FloatArray:
         """The pre-query signals, ``(n, P)``.
@@ -63,6 +87,7 @@ class Replay:
             None if self.rollouts is None else self.rollouts.take(rows),
             None if self.pre_signal is None else self.pre_signal[rows],
             None if self.pre_cost is None else self.pre_cost[rows],
+            {number: agrees[rows] for number, agrees in self.compared.items()},
         )
 
     def __len__(self) -> int:

@@ -120,7 +120,7 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
             self._next += 1
         assert self._queries is not None
         self._score = self._queries.score[self._query]
-        self._signal = self._queries.signal[self._query]
+        self._signal = self._queries.signal[self._query].copy()
         self._shown = self.setting.shown.show(self._signal)
         if self._drawn:
             self._set_terms(self.setting.tolls.draw(_ONLY, self.np_random))
@@ -233,6 +233,12 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         self._paid += float(self._verify_cost[model])
         self._observation[1 + n + model] = 1
         at = 1 + 2 * n + model * d
+        if self._queries.compared:
+            called = self._observation[None, 1 : 1 + n] > 0.5
+            self._signal[model] = self._queries.seen(
+                np.array([self._query]), np.array([model]), called
+            )[0]
+            self._shown = self.setting.shown.show(self._signal)
         self._observation[at : at + d] = self._shown[model]
 
     def _answer(self) -> int:

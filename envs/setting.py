@@ -103,6 +103,8 @@ class Setting:
         )
         shown, shown_pre = ShownSignals.fit(seen), ShownSignals.fit(before)
         low, high = shown.bounds(seen)
+        if isinstance(source, Replay):
+            high[list(source.compared)] = np.maximum(high[list(source.compared)], 1.0)
         first_low, first_high = shown_pre.bounds(before)
         largest = tolls.largest() if show_tolls else np.empty(0)
         bottom = np.concatenate(

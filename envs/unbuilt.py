@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -55,8 +56,5 @@ def too_large(models: int, levels: int, symbols: int) -> bool:
 
 
 def _readable(size: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
-            break
-        size /= 1024
-    return f"{size:,.0f} {unit}"
+    power = min(int(math.log(size, 1024)), 4)
+    return f"{size / 1024**power:,.0f} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"

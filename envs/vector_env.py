@@ -94,6 +94,12 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         setting = Setting.of(source, problem, rules, price, ratio, show_tolls, num_envs)
         if setting.rules.pre_query:
             raise ValueError("RoutingVectorEnv has no pre-query signals: use RoutingEnv")
+        compares = isinstance(setting.source, Replay) and setting.source.compared
+        if compares and (setting.rules.skip or setting.rules.free_start):
+            raise ValueError(
+                "a signal that compares answers depends on which were bought, where models may be "
+                "passed over: use RoutingEnv, which says it for every order of calls"
+            )
         self.setting, self.problem, self.rules = setting, setting.problem, setting.rules
         self.single_observation_space = setting.observation_space
         self.single_action_space = setting.action_space

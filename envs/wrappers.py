@@ -81,7 +81,8 @@ class StackedView:
     """One row a model, for networks that treat models alike.
 
     Shape ``(N, 2 + D)``: whether it was called, whether its answer was verified, its signals (with
-    their marks, where some are missing: `ShownSignals`); and where tolls are shown, those of calling and of verifying it: ``(N, 4 + D)``.
+    their marks, where some are missing: `ShownSignals`); and where tolls are shown, those of
+    calling and of verifying it: ``(N, 4 + D)``.
     """
 
     def __init__(self, setting: Setting) -> None:

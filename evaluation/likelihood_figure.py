@@ -143,7 +143,8 @@ def _draw_density(
     z = scale(train.signal[:, model, 0])
     z, level = z[~np.isnan(z)], level[~np.isnan(z)]  # a missing signal has no density
     if not len(z):
-        return _plain(axes)
+        _plain(axes)
+        return
     low, high = float(z.min()), float(z.max())
     margin = 0.1 * (high - low) + 0.5
     grid = np.linspace(low - margin, high + margin, 300)

@@ -66,10 +66,11 @@ def comparison(log: Rollouts, profile: Profile) -> str:
     import numpy as np
     from tabulate import tabulate
 
-    from envs.profiles import describe, simulate
+    from envs.profiles import describe, filled, simulate
 
-    logged = describe(log, profile.signal)
-    drawn = describe(simulate(profile, _SIMULATED, seed=0), profile.signal)
+    logged = describe(filled(log, profile.signal), profile.signal)
+    simulated = simulate(profile, _SIMULATED, seed=0)
+    drawn = describe(filled(simulated, profile.signal), profile.signal)
     own = np.diag(logged.auroc), np.diag(drawn.auroc)
     columns = np.column_stack([logged.accuracy, drawn.accuracy, *own])
     table = tabulate(

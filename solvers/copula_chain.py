@@ -126,7 +126,8 @@ class Marginal:
             shapes = np.stack([_moments(x, first), _moments(x, 1 - first)])
             weight = float(first.mean())
             density = beta.pdf(x[:, None], *shapes.T) * [weight, 1 - weight]
-            first = density[:, 0] / density.sum(axis=1)
+            # A density that shrinks onto equal values must not lose all of the others.
+            first = np.clip(density[:, 0] / density.sum(axis=1), 1e-6, 1 - 1e-6)
         return cls(low, high, at_low, at_high, weight, shapes)
 
     def cdf(self, value: FloatArray) -> FloatArray:

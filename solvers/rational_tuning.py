@@ -93,7 +93,7 @@ class _Tuned:
             self._model = CopulaChain.fit(confidence[:, seen], solver.cells)
             final = Calibration.fit(confidence[:, seen[-1]], train.score[:, chain[-1]])
             self._last = final(self._model.value(len(seen) - 1))
-            edges = [(grid[1], grid[-1] + (grid[-1] - grid[0]) * 1e-3) for grid in self._model.grid]
+            edges = [(grid[0], grid[-1] + (grid[-1] - grid[0]) * 1e-3) for grid in self._model.grid]
             self._bounds = np.array(edges)
 
     def tune(self, problem: RoutingPOMDP) -> float:
@@ -146,7 +146,7 @@ def _policy(
     cuts, floors, absent = [], [], []
     for model, limit in zip(chain[:-1], cut, strict=True):
         there = ~np.isnan(signal[:, model])
-        raw, escalated = signal[there, model], confidence[there, model] < limit
+        raw, escalated = signal[there, model], confidence[there, model] <= limit
         if escalated.all() or not escalated.any():
             cuts.append(np.inf if escalated.all() else -np.inf)
             floors.append(-np.inf)
@@ -158,5 +158,5 @@ def _policy(
             floors.append(float(between(raw[~escalated].max(), raw[escalated].min())))
         # Where training has no missing ones, they cost no verification by themselves.
         looks = np.isfinite(cuts[-1]) or np.isfinite(floors[-1]) or not there.all()
-        absent.append(silent[model] < limit if looks else cuts[-1] == np.inf)
+        absent.append(silent[model] <= limit if looks else cuts[-1] == np.inf)
     return ThresholdPolicy.of(problem, chain, cuts, floors, absent)

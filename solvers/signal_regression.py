@@ -117,7 +117,7 @@ class RankBasis:
         grid = np.tile(np.linspace(0, 1, knots)[:, None], signal.shape[1])
         splines = SplineTransformer(degree=1, knots=grid, include_bias=False)
         splines.fit(np.zeros((2, signal.shape[1])))
-        basis = cls(bounds, ranks, splines, np.zeros(0), absent.any(axis=0))
+        basis = cls(bounds, ranks, splines, np.zeros(0), absent.sum(axis=0) > 0)
         values, there = basis._values(signal)
         mean = (values * there).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
         return replace(basis, mean=mean)

@@ -95,7 +95,7 @@ def noisy(n=600, seed=0, missing=0.2):
     return Replay(log.score, call, 0.1 * call, shown, log)
 
 
-# -- the convention ---------------------------------------------------------------------------------
+# -- the convention --------------------------------------------------------------------------------
 
 numbers = st.floats(-1e6, 1e6) | st.sampled_from([NAN, INF, -INF])
 signals = arrays(float, st.tuples(st.integers(1, 6), st.integers(1, 3)), elements=numbers)
@@ -105,7 +105,8 @@ signals = arrays(float, st.tuples(st.integers(1, 6), st.integers(1, 3)), element
 def test_what_an_environment_shows_is_finite_and_gives_the_raw_signals_back(signal):
     shown = ShownSignals.fit(signal)
     seen = shown.show(signal)
-    assert np.isfinite(seen).all() and seen.shape[-1] == shown.width
+    assert np.isfinite(seen).all()
+    assert seen.shape[-1] == shown.width
     low, high = shown.bounds(signal)
     assert ((seen >= low) & (seen <= high)).all()
     np.testing.assert_array_equal(shown.raw(seen), signal)
@@ -116,7 +117,8 @@ def test_finite_signals_keep_their_order_and_infinite_ones_lie_beyond_all(signal
     finite = SignalRange.fit(signal).finite(signal)
     for column, raw in zip(finite.T, signal.T, strict=True):
         there = ~np.isnan(raw)
-        assert np.isfinite(column[there]).all() and np.isnan(column[~there]).all()
+        assert np.isfinite(column[there]).all()
+        assert np.isnan(column[~there]).all()
         np.testing.assert_array_equal(
             np.sign(np.subtract.outer(column[there], column[there])),
             np.sign(np.subtract.outer(np.clip(raw[there], -1e300, 1e300),
@@ -129,10 +131,11 @@ def test_a_cut_lies_between(one, other):
     low, high = sorted((one, other))
     if low < high:
         cut = between(np.array(low), np.array(high))
-        assert np.isfinite(cut) and low < cut <= high
+        assert np.isfinite(cut)
+        assert low < cut <= high
 
 
-# -- observation models -----------------------------------------------------------------------------
+# -- observation models ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("binning", ["quantile", "uniform", "supervised"])
@@ -232,9 +235,11 @@ def test_a_calibration_reads_what_is_there_and_what_is_not():
     signal[score == 0, 1] = np.where(rng.random((score == 0).sum()) < 0.7, NAN, 0.5)
     signal[:5] = NAN
     calibration, held_out = Calibrator().fit(signal, score)
-    assert np.isnan(held_out[:5]).all() and np.isfinite(held_out[5:]).all()
+    assert np.isnan(held_out[:5]).all()
+    assert np.isfinite(held_out[5:]).all()
     with_it, without, nothing = calibration(np.array([[0.5, 0.5], [0.5, NAN], [NAN, NAN]]))
-    assert without < with_it - 0.2 and np.isnan(nothing)
+    assert without < with_it - 0.2
+    assert np.isnan(nothing)
 
 
 def test_an_affordable_first_buys_the_second_where_the_first_says_nothing():
@@ -251,7 +256,7 @@ def test_an_affordable_first_buys_the_second_where_the_first_says_nothing():
     assert np.isnan(emitted(side, log)[0, :, 0]).all()
 
 
-# -- solvers ----------------------------------------------------------------------------------------
+# -- solvers ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("solver", LEARNERS, ids=name_of)
@@ -279,8 +284,10 @@ def test_signals_missing_at_random_change_no_decision_on_the_others(solver):
     (one,) = solver.solve_frontier(plain, [0.5], whole)
     (other,) = solver.solve_frontier(mixed, [0.5], both)
     apart = evaluate(one, whole).answer != evaluate(other, whole).answer
-    # Twice the queries: folds and smoothing differ, exact cuts do not.
-    assert apart.mean() <= (0.0 if isinstance(solver, Threshold | Margin) else 0.1)
+    # Twice the queries: folds and smoothing differ, exact cuts do not; a parametric model of
+    # confidences is another one with a point mass in its middle.
+    most = {Threshold: 0.0, Margin: 0.0, RationalTuning: 0.2}
+    assert apart.mean() <= most.get(type(solver), 0.1)
 
 
 @pytest.mark.parametrize("solver", LEARNERS, ids=name_of)
@@ -343,7 +350,7 @@ def test_raw_signal_search_updates_its_belief_by_the_point_mass():
     assert problem.posterior(history)[0] @ problem.score[:, 0] < 0.02
 
 
-# -- environments -----------------------------------------------------------------------------------
+# -- environments ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rules", [Rules(3), Rules(3, skip=True, free_start=True, verify=True)])
@@ -372,7 +379,7 @@ def test_environments_show_finite_numbers_and_equal_the_batch(rules):
         assert info["cost"] == pytest.approx(expected.cost[query])
 
 
-# -- logs -------------------------------------------------------------------------------------------
+# -- logs ------------------------------------------------------------------------------------------
 
 
 def test_a_verification_that_says_nothing_and_logs_no_cost_is_free():
@@ -387,4 +394,5 @@ def test_a_verification_that_says_nothing_and_logs_no_cost_is_free():
     model = CostModel()
     verifier = LoggedSignal("sharp")
     replay = make_replay(log, verifier, model, model.fit(log, paid(verifier, log)))
-    assert replay.verify_cost[3, 0] == 0 and np.isnan(replay.signal[3, 0, 0])
+    assert replay.verify_cost[3, 0] == 0
+    assert np.isnan(replay.signal[3, 0, 0])

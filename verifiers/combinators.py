@@ -43,6 +43,16 @@ class SideBySide(Verifier):
         """``(n, N, D)``, the verifiers' signals in their order."""
         return _stacked(self.verifiers, rollouts)
 
+    def compared(self, rollouts: Rollouts) -> Mapping[int, FloatArray]:
+        """Those of its parts."""
+        found: dict[int, FloatArray] = {}
+        first = 0
+        for verifier in self.verifiers.values():
+            theirs = verifier.compared(rollouts)
+            found |= {first + number: agrees for number, agrees in theirs.items()}
+            first += emitted(verifier, rollouts).shape[2]
+        return found
+
     def cost(self, rollouts: Rollouts) -> FloatArray | None:
         return _total([paid(verifier, rollouts) for verifier in self.verifiers.values()])
 

@@ -49,7 +49,8 @@ class DensityObservation(ABC):
     """Fits a density of each model's signal for every score, on the logit scale.
 
     Attributes:
-        bins: ``K``, or ``K - 1`` beside the symbol of a missing signal: symbols that a signal is turned into for the finite model.
+        bins: ``K``, or ``K - 1`` beside the symbol of a missing signal: symbols that a signal is
+            turned into for the finite model.
         binning: as `Histogram`, on the logit scale; likelihoods are the densities' mass in each
             bin, not counts, so more bins cost no data.
         conditioning: "own": ``f_i(o | y_i)``; "joint": ``f_i(o | y)``.

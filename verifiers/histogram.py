@@ -29,8 +29,8 @@ class Histogram:
     """Bins each model's signal; ``Z`` is the smoothed share of each bin.
 
     Attributes:
-        bins: ``K``, or ``K - 1`` where a missing signal is a symbol. Fewer are used for a model whose signals tie so often that bins would be
-            empty.
+        bins: ``K``, or ``K - 1`` where a missing signal is a symbol. Fewer are used for a model
+            whose signals tie so often that bins would be empty.
         binning: edges at equal shares of the training signals ("quantile", the default: no
             monotone transform of the signal changes it), at equal widths over their range
             ("uniform"), or where they gain most information on the level that the signal is

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -45,6 +45,11 @@ class Verifier(ABC):
     def cost(self, rollouts: Rollouts) -> FloatArray | None:
         """What emitting each signal cost, ``(n, N)`` in the log's unit; None if it is free."""
         return None
+
+    def compared(self, rollouts: Rollouts) -> Mapping[int, FloatArray]:
+        """Which numbers of the signal compare an answer with those bought before it, and how:
+        see `Replay.compared`."""
+        return {}
 
     def parts(self) -> Sequence[Verifier]:
         """The verifiers that it is made of."""
@@ -206,4 +211,7 @@ def make_replay(
 ) -> Replay:
     """A log seen through a verifier and a cost model; ``costs`` are fitted on training queries."""
     call, verify = cost_model.apply(rollouts, paid(verifier, rollouts), costs)
-    return Replay(rollouts.score, call, verify, emitted(verifier, rollouts), rollouts)
+    signal = emitted(verifier, rollouts)
+    with naming(verifier):
+        compared = verifier.compared(rollouts)
+    return Replay(rollouts.score, call, verify, signal, rollouts, compared=compared)

@@ -11,7 +11,7 @@ to the *train* splits alone, so that what learns from them has seen nothing of a
 """
 
 from envs.profiles.files import load_profile, save_profile, shipped_profiles
-from envs.profiles.fit import fit_profile
+from envs.profiles.fit import filled, fit_profile
 from envs.profiles.marginal import Marginal, fit_marginal
 from envs.profiles.profile import Profile, simulate
 from envs.profiles.statistics import Statistics, describe
@@ -21,6 +21,7 @@ __all__ = [
     "Profile",
     "Statistics",
     "describe",
+    "filled",
     "fit_marginal",
     "fit_profile",
     "load_profile",

@@ -19,13 +19,14 @@ FloatArray = NDArray[np.float64]
 
 _FOLDER = Path(__file__).parent
 _KEYS = ("name", "dataset", "split", "queries", "source", "signal", "models", "correlation")
-_MODEL_KEYS = ("name", "answer_cost", "signal_cost", "latency_ms", "score", "signal")
+_MODEL_KEYS = ("name", "answer_cost", "signal_cost", "latency_ms", "score", "signal", "missing")
 _MARGINAL_KEYS = ("levels", "values")
 _HEADER = """\
 # A statistical profile of a log: no text of any query or answer, and no single answer's record.
 # {queries} queries of the split {split!r} were fitted, and no others.
 # score, signal: quantile functions, linear between (level, value) knots; two knots of one value
 #   are an atom, two of one level a gap. Costs and latencies are means, costs in the log's unit.
+# missing: shares of signals that are missing where the score is below a half, and where it is not.
 # correlation: of a Gaussian copula over the scores of all models, then their signals.
 """
 
@@ -51,6 +52,8 @@ def save_profile(profile: Profile, path: str | Path) -> None:
         entry["score"] = _knots(profile.scores[i])
         signal = profile.signals[i]
         entry["signal"] = None if signal is None else _knots(signal)
+        if profile.missing is not None:
+            entry["missing"] = profile.missing[i].tolist()
         models.append(entry)
     content = {
         "name": profile.name,
@@ -117,6 +120,7 @@ def _profile(content: object) -> Profile:
             rows, "signal_cost", needed=[row["signal"] is not None for row in rows]
         ),
         latency=_column(rows, "latency_ms"),
+        missing=_column(rows, "missing"),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,7 @@ from envs.profiles.marginal import fit_marginal
 from envs.profiles.profile import Profile
 from envs.profiles.statistics import Statistics, describe
 from envs.rollouts import Rollouts, RolloutsError
+from envs.signals import SignalRange
 
 FloatArray = NDArray[np.float64]
 
@@ -27,9 +30,11 @@ def fit_profile(rollouts: Rollouts, signal: str, name: str, source: str = "") ->
     All of the rollouts are used: pass the training split alone, ``rollouts.where("train")``, if
     anything is to be judged on the others.
 
+    Missing signals are described by their shares, and infinite ones as a number beyond all others.
+
     Args:
-        rollouts: every model called on every query; a model's signal is logged on every query or
-            on none (a dearest model that is never verified).
+        rollouts: every model called on every query; a model's signal may be logged on none (a
+            dearest model that is never verified).
         signal: which of ``rollouts.signals``.
         name: the profile's name.
         source: where the log came from, for the file.
@@ -45,13 +50,13 @@ def fit_profile(rollouts: Rollouts, signal: str, name: str, source: str = "") ->
             f"{len(rollouts)} queries are too few to fit a profile: expected at least "
             f"{_FEWEST_QUERIES}"
         )
+    rollouts, absent = filled(rollouts, signal), np.isnan(rollouts.signals[signal])
     emitted = rollouts.signals[signal]
     everyone = np.full(len(rollouts.models), True)
     emits: NDArray[np.bool_] = np.asarray(~np.isnan(emitted).all(axis=0))
     if not emits.any():
         raise RolloutsError(f"signal {signal!r} is missing on every query of every model")
     _check_complete(rollouts, "score", rollouts.score, everyone)
-    _check_complete(rollouts, f"signal {signal!r}", emitted, emits)
     scores = tuple(fit_marginal(column) for column in rollouts.score.T)
     signals = tuple(
         fit_marginal(column) if has else None for column, has in zip(emitted.T, emits, strict=True)
@@ -77,7 +82,37 @@ def fit_profile(rollouts: Rollouts, signal: str, name: str, source: str = "") ->
         answer_cost=_means(rollouts.cost, everyone),
         signal_cost=_means(rollouts.signal_costs.get(signal), emits),
         latency=_means(rollouts.latency, everyone),
+        missing=_missing(rollouts.score, absent & emits),
     )
+
+
+def filled(rollouts: Rollouts, signal: str) -> Rollouts:
+    """The log with a finite signal on every query of each model that has any: a missing one is
+    that of another query on which the model scored alike, an infinite one lies beyond all."""
+    raw, rng = rollouts.signals[signal], np.random.default_rng(0)
+    found = SignalRange.fit(raw).finite(raw)
+    for column, score in zip(found.T, rollouts.score.T, strict=True):
+        there = ~np.isnan(column)
+        if not there.any():
+            continue
+        for right in (False, True):
+            alike = (score >= 0.5) == right
+            pool = column[there & alike] if (there & alike).any() else column[there]
+            hole = ~there & alike
+            column[hole] = rng.choice(pool, size=int(hole.sum()))
+    return replace(rollouts, signals={**rollouts.signals, signal: found})
+
+
+def _missing(score: FloatArray, absent: NDArray[np.bool_]) -> FloatArray | None:
+    """``(N, 2)`` shares of missing signals below a score of a half and from there on, to 6 digits;
+    None where there are none."""
+    if not absent.any():
+        return None
+    shares = [
+        (absent & of).sum(axis=0) / np.maximum(of.sum(axis=0), 1)
+        for of in (score < 0.5, score >= 0.5)
+    ]
+    return np.round(np.stack(shares, axis=1), 6)
 
 
 def _tolerances(measured: Statistics) -> FloatArray:

@@ -42,6 +42,8 @@ class Profile:
         answer_cost: ``(N,)`` mean cost of an answer, in the log's unit, or None.
         signal_cost: ``(N,)`` mean cost of a signal, NaN for a model without one, or None.
         latency: ``(N,)`` mean milliseconds, or None.
+        missing: ``(N, 2)`` the share of signals that are missing where the score is below a half,
+            and where it is not; None where none is missing.
 
     Raises:
         ValueError: a name unfit for an id, lengths that disagree, a score outside [0, 1], a
@@ -61,6 +63,7 @@ class Profile:
     answer_cost: FloatArray | None = None
     signal_cost: FloatArray | None = None
     latency: FloatArray | None = None
+    missing: FloatArray | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9._-]+", self.name):
@@ -77,6 +80,7 @@ class Profile:
             ("answer_cost", self.answer_cost),
             ("signal_cost", self.signal_cost),
             ("latency", self.latency),
+            ("missing", self.missing),
         ):
             if column is not None and len(column) != N:
                 raise ValueError(f"{label} has {len(column)} entries for {N} models")
@@ -98,6 +102,12 @@ class Profile:
                     f"{label} of model {self.models[i]!r} is {costs[i]:g}: expected a "
                     "finite number >= 0"
                 )
+        if self.missing is not None and not (
+            self.missing.shape == (N, 2) and ((self.missing >= 0) & (self.missing <= 1)).all()
+        ):
+            raise ValueError(
+                f"missing is {self.missing.tolist()}: expected two shares in [0, 1] a model"
+            )
         _check_correlation(self.correlation, N + sum(one is not None for one in self.signals))
 
     @property
@@ -139,6 +149,10 @@ def simulate(profile: Profile, n: int | Mapping[Any, int], seed: int) -> Rollout
         emitted = [(i, one) for i, one in enumerate(profile.signals) if one is not None]
         for row, (i, marginal) in enumerate(emitted, start=N):
             signal[rows, i] = marginal.quantile(level[row])
+        if profile.missing is not None:
+            right = (score[rows] >= 0.5).astype(np.int64)
+            share = profile.missing[np.arange(N), right]
+            signal[rows][rng.random((size, N)) < share] = np.nan
     signal_cost = _repeated(profile.signal_cost, total)
     return Rollouts(
         models=profile.models,

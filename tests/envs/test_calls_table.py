@@ -282,9 +282,16 @@ def test_a_cost_of_a_signal_that_is_missing_or_negative_is_refused(path, value):
     assert f"column 'signal_vote_cost' is {shown} in row 2, expected >= 0" in message
 
 
-def test_the_log_of_probability_0_is_a_signal_and_so_is_none(path):
-    log = read_calls(write(path, signal_vote=[0.5, None, -0.5, -np.inf], signal_vote_cost=None))
-    np.testing.assert_array_equal(log.signals["vote"], [[0.5, np.nan], [-0.5, -np.inf]])
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
+def test_infinite_and_missing_signals_are_read_and_written_as_they_are(tmp_path, suffix):
+    values = [-np.inf, 0.5, np.inf, None]
+    log = read_calls(
+        write(tmp_path / f"calls{suffix}", signal_vote=values, signal_vote_cost=[0.1] * 4)
+    )
+    found = log.signals["vote"][~np.isnan(log.score)]
+    np.testing.assert_array_equal(np.sort(found), [-np.inf, 0.5, np.inf, np.nan])
+    write_calls(log, again := tmp_path / f"again{suffix}")
+    np.testing.assert_array_equal(read_calls(again).signals["vote"], log.signals["vote"])
 
 
 def test_not_a_number_is_no_number_in_json(tmp_path):

@@ -47,11 +47,16 @@ def test_a_query_has_one_signal_and_pays_for_it_once(signal, cost, verifier):
     assert signal_of_query(verifier, logged(signal))[1] is None
 
 
-def test_a_query_of_which_nothing_was_said_gets_a_substitute_or_is_refused():
+def test_a_query_of_which_nothing_was_said_has_a_missing_signal_or_its_substitute():
     log = logged([[0.2, NAN, NAN], [NAN, NAN, NAN]])
-    assert signal_of_query(PreQuery(), log)[0].tolist() == [[0.2], [0.5]]
-    with pytest.raises(VerifierError, match="LoggedSignal has no finite signal of query 'q1'"):
-        signal_of_query(LoggedSignal(), log)
+    assert signal_of_query(PreQuery(missing=0.5), log)[0].tolist() == [[0.2], [0.5]]
+    for verifier in (PreQuery(), LoggedSignal()):
+        np.testing.assert_array_equal(signal_of_query(verifier, log)[0], [[0.2], [NAN]])
+
+
+def test_a_pre_query_signal_may_be_infinite():
+    log = logged([[-np.inf, NAN, NAN], [-np.inf, -np.inf, NAN]])
+    assert signal_of_query(LoggedSignal(), log)[0].tolist() == [[-np.inf], [-np.inf]]
 
 
 def test_a_signal_of_the_answers_is_no_pre_query_signal():

@@ -1,5 +1,6 @@
 """The model's verdicts on its own answer."""
 
+import math
 import re
 from importlib import resources
 
@@ -51,10 +52,10 @@ def test_the_signal_is_the_share_of_readable_verdicts():
     assert (call["samples"], call["temperature"]) == (8, 1.0)
 
 
-def test_without_a_readable_verdict_the_signal_is_0_and_flagged():
+def test_without_a_readable_verdict_the_signal_is_missing_and_flagged():
     for said in ([LOST] * 3, []):
         signal = signal_of(SelfVerification(samples=3), case_of(Scripted(said)))
-        assert signal.value == 0.0
+        assert math.isnan(signal.value)
         assert signal.notes == {"unparsable": len(said), "no_verdict": 1.0}
 
 
@@ -62,9 +63,12 @@ def test_without_a_readable_verdict_the_signal_is_0_and_flagged():
 @given(st.lists(st.sampled_from([YES, NO, LOST]) | st.text(), min_size=1, max_size=10))
 def test_the_signal_is_a_share_whatever_is_said(said):
     signal = signal_of(SelfVerification(samples=len(said)), case_of(Scripted(said)))
-    assert 0 <= signal.value <= 1
     assert 0 <= signal.notes["unparsable"] <= len(said)
     readable = len(said) - signal.notes["unparsable"]
+    if not readable:
+        assert math.isnan(signal.value)
+        return
+    assert 0 <= signal.value <= 1
     assert signal.value * readable == pytest.approx(sum(verdict(text) is True for text in said))
 
 

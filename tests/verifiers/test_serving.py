@@ -66,7 +66,7 @@ def test_a_number_is_a_signal_without_notes():
         ("high", r"verifier Says returned 'high' for 'm0' on query 'q1'"),
         (None, r"verifier Says returned None"),
         (np.array([0.1, 0.2]), r"verifier Says returned array"),
-        (math.inf, r"verifier Says returned inf"),
+        (Signal(0.5, {"n": math.inf}), r"verifier Says returned inf as note 'n'"),
         (Signal(0.5, {"n": "many"}), r"verifier Says returned 'many' as note 'n'"),
         (KeyError("usd"), r"verifier Says failed: KeyError"),
         (ValueError("so"), r"verifier Says: so"),
@@ -77,15 +77,14 @@ def test_what_is_no_signal_is_said_with_the_verifiers_name(value, message):
         run(judged(Says("a", value), case_of()))
 
 
-def test_the_log_keeps_what_was_missing_and_a_router_gets_its_substitute():
+def test_the_log_keeps_what_was_missing_and_a_router_gets_a_substitute_if_one_is_set():
     logged = np.array([[np.nan, 0.9, np.nan], [0.3, np.nan, np.nan]])
     score = np.array([[1.0, 0.0, 1.0], [1.0, np.nan, 0.0]])
     log = log_of(2, score=score, signals={"p_true": logged}, signal_costs={})
-    found = emitted(PTrue(), log)[..., 0]
+    np.testing.assert_array_equal(emitted(PTrue(), log)[..., 0], logged)
+    found = emitted(PTrue(missing=0.5), log)[..., 0]
     # Nothing is said of what was never answered.
     np.testing.assert_array_equal(found, [[0.5, 0.9, 0.5], [0.3, np.nan, 0.5]])
-    with pytest.raises(VerifierError, match="PTrue has no finite signal for 'm0' on query 'q0'"):
-        emitted(PTrue(missing=None), log)
 
 
 # -- several ----------------------------------------------------------------------------------
