@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from evaluation.command_line import failed_run, reported
+from evaluation.command_line import choices_of, failed_run, reported
 
 if TYPE_CHECKING:
     from evaluation.runs import Run
@@ -34,12 +35,12 @@ def main(config: DictConfig) -> str:
     started = datetime.now(UTC).isoformat()
     if multirun:  # the sweep goes on, whatever a run raises
         try:
-            run = train(config, dict(job.runtime.choices))
+            run = train(config, choices_of(job))
         except Exception as error:
             return failed_run(error, log, " ".join(job.overrides.task))
     else:
         with reported(log):
-            run = train(config, dict(job.runtime.choices))
+            run = train(config, choices_of(job))
             from evaluation.comparison import run_table
 
             print(run_table(run))
@@ -49,7 +50,7 @@ def main(config: DictConfig) -> str:
     return one_line(run) + "  finished earlier" * earlier
 
 
-def train(config: DictConfig, choices: dict[str, str]) -> Run:
+def train(config: DictConfig, choices: Mapping[str, str]) -> Run:
     """Runs a configuration, unless it is finished already.
 
     Args:
