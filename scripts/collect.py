@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from evaluation.command_line import reported
+from evaluation.command_line import choices_of, reported
 
 if TYPE_CHECKING:
     from verifiers import Verifier
@@ -32,14 +32,14 @@ def main(config: DictConfig) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     job = HydraConfig.get()
     with reported(Path(config.out) / f"{job.job.name}.log"):
-        plan = make_plan(config, dict(job.runtime.choices))
+        plan = make_plan(config, choices_of(job))
         print(*notes(plan), sep="", end="")
         collected = collect(plan, Path(config.out), config.progress)
     print("\n".join(report(collected, Path(config.out))))
     sys.exit(status(collected))
 
 
-def make_plan(config: DictConfig, choices: dict[str, str]) -> Plan:
+def make_plan(config: DictConfig, choices: Mapping[str, str]) -> Plan:
     """What a configuration asks to be collected.
 
     Raises:
