@@ -127,8 +127,7 @@ def _still_to_come(discount: float, done: int, horizon: int | None) -> float:
     last one moved it by: each moves it by at most the discount times the one before."""
     if horizon is None:
         return discount / (1 - discount)
-    powers: FloatArray = discount ** np.arange(1, horizon - done + 1)
-    return float(powers.sum())
+    return float(sum(discount**step for step in range(1, horizon - done + 1)))
 
 
 def _backup(
