@@ -43,7 +43,7 @@ def write_files(folder: Path) -> None:
         "score_two": changed(good, 5, 2, "2"),
         "score_text": changed(good, 5, 2, "correct"),
         "signal_text": changed(good, 5, 4, "high"),
-        "split_unknown": changed(good, 5, 5, "holdout"),
+        "split_unknown": changed(changed(good, 5, 5, "holdout"), 6, 5, "holdout"),
         "split_two": changed(good, 2, 5, "test"),
         "no_id": changed(good, 5, 0, ""),
         "no_model": changed(good, 5, 1, ""),
@@ -161,11 +161,17 @@ class Nothing(Solver):
 
 @dataclass(frozen=True)
 class Wrong(Verifier):
+    name: str | None = None
+    transform: str | None = None
+
     def signal(self, rollouts):
         return [1, 2, 3]
 
 @dataclass(frozen=True)
 class Fails(Verifier):
+    name: str | None = None
+    transform: str | None = None
+
     def signal(self, rollouts):
         return rollouts.no_such_thing
 

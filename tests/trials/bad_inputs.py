@@ -103,6 +103,7 @@ def _become(line: str, folder: Path, heard: Path) -> None:
         script, *arguments = shlex.split(line)
         sys.argv = [str(ROOT / "scripts" / f"{script}.py"), *arguments]
         sys.path[0] = str(ROOT / "scripts")
+        sys.path.append(str(folder))  # where plug-ins are
         sys.stdin = open(os.devnull)  # noqa: SIM115
         runpy.run_path(sys.argv[0], run_name="__main__")
         status = 0
