@@ -5,7 +5,7 @@
 A small sweep (embedded profile, fast solvers, W&B offline) is run undisturbed first. Then it is
 started again and again, and its process group killed with SIGKILL, until it is complete; and anew
 in another folder, until there were enough kills. Some attempts are two processes at once; every
-third sweep starts as ``force=true`` on a finished one. ``compare.py`` runs after every attempt,
+second sweep starts as ``force=true`` on a finished one. ``compare.py`` runs after every attempt,
 while the next one is under way.
 """
 
@@ -82,7 +82,7 @@ def trial(out: Path, kills: int, seed: int) -> None:
     while count["kills"] < kills:
         sweeps.append(f"sweep{len(sweeps)}")
         folder = out / sweeps[-1]
-        forced = len(sweeps) % 3 == 0
+        forced = len(sweeps) % 2 == 0
         if forced:
             shutil.copytree(out / "undisturbed", folder, symlinks=True)
         complete = False
