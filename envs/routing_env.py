@@ -233,6 +233,7 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         self._paid += float(self._verify_cost[model])
         self._observation[1 + n + model] = 1
         at = 1 + 2 * n + model * d
+        assert self._queries is not None
         if self._queries.compared:
             called = self._observation[None, 1 : 1 + n] > 0.5
             self._signal[model] = self._queries.seen(

@@ -58,7 +58,7 @@ class RationalTuning(FrontierSolver):
         x = np.full(signal.shape, np.nan)
         x[known] = stretched(signal[known], self.two_sided)
         confidence = np.empty(x.shape)
-        silent = np.empty(x.shape[1])
+        silent = np.empty(problem.n_models - 1)
         for i, (there, score) in enumerate(zip(known.T, train.score.T, strict=False)):
             silent[i] = shrunk_mean(score, ~there)
             confidence[:, i] = silent[i]

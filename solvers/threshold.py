@@ -106,8 +106,8 @@ def escalates(
     signal: FloatArray, cut: ArrayLike, floor: ArrayLike, silent: ArrayLike
 ) -> NDArray[np.bool_]:
     """Which verified signals escalate, see `ThresholdPolicy`."""
-    below = (signal < cut) | np.equal(cut, np.inf)  # ∞ itself is below no number
-    return np.where(np.isnan(signal), silent, below & (signal >= floor))
+    below = np.less(signal, cut) | np.equal(cut, np.inf)  # ∞ itself is below no number
+    return np.where(np.isnan(signal), silent, below & np.greater_equal(signal, floor))
 
 
 def needs_signal(cut: ArrayLike, floor: ArrayLike, silent: ArrayLike) -> NDArray[np.bool_]:

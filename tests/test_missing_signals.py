@@ -7,20 +7,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from omegaconf import OmegaConf
 
 from envs import CostModel, Replay, RoutingEnv, RoutingPOMDP, RoutingVectorEnv, Rules
 from envs.costs import Costs
 from envs.history import History
 from envs.signals import ShownSignals, SignalRange, between
 from evaluation.evaluate import evaluate, returns
+from evaluation.prepare import split_log
 from solvers import Exact
 from solvers.automix import AutoMixDoubleThreshold, AutoMixThreshold
 from solvers.automix_pomdp import AutoMixPOMDP
+from solvers.baselines import Static
+from solvers.bounds import QMDP
 from solvers.cascade_routing import CascadeRouting
 from solvers.continuous import ContinuousPOMDP
 from solvers.fitted_q import FittedQ
 from solvers.margin import Margin
 from solvers.pairwise import PairwiseEnvelope
+from solvers.point_based import PointBased
 from solvers.rational_tuning import RationalTuning
 from solvers.simulated import simulated
 from solvers.threshold import Threshold
@@ -396,3 +401,52 @@ def test_a_verification_that_says_nothing_and_logs_no_cost_is_free():
     replay = make_replay(log, verifier, model, model.fit(log, paid(verifier, log)))
     assert replay.verify_cost[3, 0] == 0
     assert np.isnan(replay.signal[3, 0, 0])
+
+
+# -- sizes ----
+
+
+def wide(n=60, models=33):
+    """Queries of more models than a joint table of their scores has room for."""
+    rng = np.random.default_rng(0)
+    call = np.broadcast_to(np.geomspace(1, 50, models), (n, models))
+    score = (rng.random((n, models)) < np.linspace(0.2, 0.9, models)).astype(float)
+    return Replay(score, call, 0.0 * call, rng.random((n, models, 1)))
+
+
+@pytest.mark.parametrize(
+    "solver", [Static(), Threshold(), PairwiseEnvelope(), FittedQ(folds=2)], ids=name_of
+)
+def test_what_needs_no_joint_table_runs_on_33_models(solver):
+    replay = wide()
+    problem = problem_of(replay)
+    assert not problem.has_table
+    (policy,) = solver.solve_frontier(problem, [0.5], replay)
+    assert np.isfinite(returns(evaluate(policy, replay), problem)).all()
+
+
+@pytest.mark.parametrize(
+    "solver", [Exact(), QMDP(), CascadeRouting(), AutoMixPOMDP(), PointBased()], ids=name_of
+)
+def test_what_needs_the_joint_table_says_in_one_line_what_to_do(solver):
+    replay = wide()
+    with pytest.raises(ValueError, match=r"33 models.*rollouts\.models") as error:
+        solver.solve_frontier(problem_of(replay), [0.5], replay)
+    assert "\n" not in str(error.value)
+
+
+def test_rules_that_need_the_joint_table_are_refused_at_once():
+    with pytest.raises(ValueError, match=r"2\^33 score vectors"):
+        problem_of(wide(), Rules(33, answer="best"))
+
+
+@pytest.mark.parametrize("queries", [1, 2, 4])
+def test_a_log_of_a_few_queries_says_that_it_cannot_be_split(queries):
+    log = log_of(queries, split=(1, 0, 0))
+    settings = OmegaConf.create(
+        {"split_seed": 0, "train_seed": None, "resplit": True, "test": 0.01, "validation": 0.01,
+         "train_size": None}
+    )  # fmt: skip
+    word = "1 query is" if queries == 1 else f"{queries} queries are"
+    with pytest.raises(ValueError, match=f"{word} too few to split, none is left for"):
+        split_log(log, settings)
