@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from envs import CostModel, Replay, Rollouts, RoutingPOMDP, Rules, sources
 from evaluation.build import build, plain
+from evaluation.model_fit import Data, Model
 from verifiers import fitted, make_replay, paid, seen_before
 
 
@@ -80,12 +81,16 @@ def prepare(
         )
     env = plain(config.env)
     levels = env.pop("levels")
-    problem = RoutingPOMDP.fit(
-        train_set,
-        build(config.observation, "observation"),
-        costs,
-        Rules(len(rollouts.models), pre_query=seen is not None, **env),
-        levels=levels,
-        pre=seen,
+    model: Model = build(config.model, "model")
+    problem = model.fit(
+        Data(
+            train_set,
+            build(config.observation, "observation"),
+            costs,
+            Rules(len(rollouts.models), pre_query=seen is not None, **env),
+            list(config.evaluation.prices),
+            levels=levels,
+            pre=seen,
+        )
     )
     return problem, train_set, validation, test

@@ -88,6 +88,7 @@ def train(config: DictConfig, choices: dict[str, str]) -> Run:
         "costs": ratio,
         "verifier": choices["verifier"],
         "observation": choices["observation"],
+        "model": choices["model"],
         "env": choices["env"],
         "pre_query": choices["pre_query"],
         "seed": config.seed,
