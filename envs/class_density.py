@@ -67,7 +67,7 @@ class ClassDensity:
         accept = ratio / ratio.max(axis=1, keepdims=True)
         signal = self.of.sample(model, self.vector[vector], uniform)
         # What is drawn again, and kept, follows from the given shares: the same draw every time.
-        rng = np.random.default_rng(uniform.view(np.uint64).ravel())
+        rng = np.random.default_rng(np.bitwise_xor.reduce(uniform.view(np.uint64), axis=None))
         open_rows = np.arange(len(vector))
         for _ in range(_ROUNDS):
             symbol = self.of.symbols(model, signal[open_rows])

@@ -31,10 +31,10 @@ IntArray = NDArray[np.int64]
 _log = logging.getLogger(__name__)
 
 _QUIET = 3.0  # seconds before a progress bar shows
-_MOST_WORK = 2**28  # histories solved in a cross-validation: seconds
-_PRICES = 9  # of the frontier, at most, that candidates are compared at
+_MOST_WORK = 2**27  # histories solved in a cross-validation: some ten seconds
 
 Criterion = Literal["return", "likelihood"]
+_HeldOut = Callable[[RoutingPOMDP, Replay], FloatArray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +124,7 @@ class LatentClasses:
     cost_strength: float = 8.0
     prior_strength: float = 4.0
     criterion: Criterion = "return"
-    margin: float = 0.5
+    margin: float = 1.0
     folds: int = 5
     starts: int = 3
     seed: int = 0
@@ -156,58 +156,80 @@ class LatentClasses:
         return Basis.of(problem, data.replay, data.levels).fit(chosen, self.starts, self.seed)
 
     def choose(self, data: Data) -> Settings | None:
-        """The best candidate by cross-validation; None for `Joint`."""
-        candidates = self._candidates(len(data.replay))
-        if len(candidates) < 2:
-            return candidates[0]
-        folds = min(self.folds, len(data.replay))
-        fold = np.random.default_rng(self.seed).permutation(len(data.replay)) % folds
-        # Beyond what the exact solver takes on there are no exact policies to compare.
-        solvable = _n_histories(data) <= Exact().max_histories
-        held_out: Callable[[RoutingPOMDP, Replay], FloatArray] = log_likelihood
-        if self.criterion == "return" and solvable:
-            held_out = _ReturnOf(data)
-        got = np.empty((len(candidates), len(data.replay)))
-        parts = tqdm(range(folds), "fitting the model", delay=_QUIET, leave=False, unit="fold")
-        for part in parts:
-            rows = np.flatnonzero(fold == part)
-            fitted_on = data.take(np.flatnonzero(fold != part))
-            for i, problem in enumerate(self._fitted(fitted_on, candidates)):
-                got[i, rows] = held_out(problem, data.replay.take(rows))
-        ahead = got - got[0]
-        error = ahead.std(axis=1) / np.sqrt(ahead.shape[1])
-        best = int((ahead.mean(axis=1) - self.margin * error).argmax())
-        _log.info(
-            "model: %s, ahead of %s by %.2g ± %.1g in cross-validated %s",
-            _named(candidates[best]),
-            _named(candidates[0]),
-            ahead[best].mean(),
-            error[best],
-            "log-likelihood" if held_out is log_likelihood else "mean return",
-        )
-        return candidates[best]
+        """The best candidate by cross-validation; None for `Joint`.
 
-    def _candidates(self, n: int) -> list[Settings | None]:
-        """`Joint` first, where it is one; no more classes than queries."""
-        found: list[Settings | None] = [None] if min(self.classes) == 1 or n < 2 else []
-        for classes in self.classes:
-            if 1 < classes <= n:
-                found += [
-                    Settings(classes, self.level_strength, symbols, self.cost_strength)
-                    for symbols in self.symbol_strength
-                ]
-        return found or [None]
+        First the number of classes, at the middle strength; then the strength.
+        """
+        first, others = self._candidates(len(data.replay))
+        if len(first) + len(others) < 2:
+            return first[0]
+        held_out = self._criterion(data, len(first))
+        got = self._held_out(data, first, held_out)
+        best, ahead = self._best(got, got[0])
+        chosen = first[best]
+        if chosen is not None and others:
+            again = [replace(chosen, symbol_strength=strength) for strength in others]
+            more = np.concatenate([got[[best]], self._held_out(data, again, held_out)])
+            best, ahead = self._best(more, got[0])
+            chosen = [chosen, *again][best]
+        _log.info("model: %s, ahead of %s by %s", _named(chosen), _named(first[0]), ahead)
+        return chosen
+
+    def _best(self, got: FloatArray, base: FloatArray) -> tuple[int, str]:
+        """Which of the candidates ``(c, n)`` is the farthest ahead of the first one, less the
+        margin; and by how much, in words."""
+        ahead = got - base
+        mean, error = ahead.mean(axis=1), ahead.std(axis=1) / np.sqrt(ahead.shape[1])
+        best = int((mean - self.margin * error).argmax())
+        return best, f"{mean[best]:.2g} ± {error[best]:.1g}"
+
+    def _criterion(self, data: Data, candidates: int) -> _HeldOut:
+        # Beyond what the exact solver takes on there are no exact policies to compare.
+        n_histories = (data.observation.n_symbols + 1 + data.rules.verify) ** (
+            data.rules.n_models - 1
+        )
+        if self.criterion == "likelihood" or n_histories > Exact().max_histories:
+            return log_likelihood
+        prices = _MOST_WORK // (n_histories * self.folds * candidates)
+        return _ReturnOf(data.prices, int(np.clip(prices, 3, 9)))
+
+    def _held_out(
+        self, data: Data, candidates: Sequence[Settings | None], held_out: _HeldOut
+    ) -> FloatArray:
+        """``(c, n)`` what each candidate gets on each query that it was not fitted to."""
+        n = len(data.replay)
+        folds = min(self.folds, n)
+        fold = np.random.default_rng(self.seed).permutation(n) % folds
+        got = np.empty((len(candidates), n))
+        total = folds * len(candidates)
+        with tqdm(total=total, desc="fitting the model", delay=_QUIET, leave=False) as bar:
+            for part in range(folds):
+                rows = np.flatnonzero(fold == part)
+                fitted_on = data.take(np.flatnonzero(fold != part))
+                for i, problem in enumerate(self._fitted(fitted_on, candidates)):
+                    got[i, rows] = held_out(problem, data.replay.take(rows))
+                    bar.update()
+        return got
+
+    def _candidates(self, n: int) -> tuple[list[Settings | None], list[float]]:
+        """Numbers of classes at the middle strength, `Joint` first where it is one of them; and
+        the other strengths. There are never more classes than queries."""
+        strengths = sorted(self.symbol_strength)
+        middle = strengths.pop(len(strengths) // 2)
+        found = [
+            Settings(classes, self.level_strength, middle, self.cost_strength)
+            for classes in self.classes
+            if 1 < classes <= n
+        ]
+        if n < 2 or not found:
+            return [None], []
+        return ([None] if 1 in self.classes else []) + found, strengths
 
     def _fitted(self, data: Data, candidates: Sequence[Settings | None]) -> Iterator[RoutingPOMDP]:
         joint = data.joint(self.prior_strength)
         basis = Basis.of(joint, data.replay, data.levels)
         for one in candidates:
             yield joint if one is None else basis.fit(one, starts=1, seed=self.seed)
-
-
-def _n_histories(data: Data) -> int:
-    n_symbols = data.observation.n_symbols
-    return (n_symbols + 1 + data.rules.verify) ** (data.rules.n_models - 1)
 
 
 def _named(settings: Settings | None) -> str:
@@ -217,20 +239,19 @@ def _named(settings: Settings | None) -> str:
 
 
 class _ReturnOf:
-    """Mean return over prices of the exact policies of a problem."""
+    """Mean return over some prices of the exact policies of a problem."""
 
-    def __init__(self, data: Data) -> None:
-        prices = sorted(price for price in data.prices if price > 0) or [0.0]
-        some = np.linspace(0, len(prices) - 1, min(_PRICES, len(prices))).round().astype(int)
-        self._prices = [prices[i] for i in some]
+    def __init__(self, prices: Sequence[float], most: int) -> None:
+        above = sorted(price for price in prices if price > 0) or [0.0]
+        some = np.linspace(0, len(above) - 1, min(most, len(above))).round().astype(int)
+        self._prices = [above[i] for i in some]
 
     def __call__(self, problem: RoutingPOMDP, replay: Replay) -> FloatArray:
         """``(n,)`` on the queries of ``replay``."""
         policies = BySymbol(Exact()).solve_frontier(problem, self._prices, replay)
-        got = [
-            returns(evaluate(policy, replay), problem.at(price))
-            for policy, price in zip(policies, self._prices, strict=True)
-        ]
+        got = []
+        for policy, price in zip(policies, self._prices, strict=True):
+            got.append(returns(evaluate(policy, replay), problem.at(price)))
         return np.mean(got, axis=0)
 
 
