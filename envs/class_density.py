@@ -13,7 +13,7 @@ from envs.observation import Observation
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-_ROUNDS = 200  # of rejected draws: far more than the ratio of any two likelihoods needs
+_AT_ONCE, _ROUNDS = 32, 8  # draws: far more than the ratio of any two likelihoods needs
 
 
 class DensityModel(Observation, Protocol):
@@ -68,16 +68,31 @@ class ClassDensity:
         signal = self.of.sample(model, self.vector[vector], uniform)
         # What is drawn again, and kept, follows from the given shares: the same draw every time.
         rng = np.random.default_rng(np.bitwise_xor.reduce(uniform.view(np.uint64), axis=None))
-        open_rows = np.arange(len(vector))
+        refused = np.flatnonzero(~self._kept(model, signal, vector, accept, rng))
         for _ in range(_ROUNDS):
-            symbol = self.of.symbols(model, signal[open_rows])
-            kept = rng.random(len(open_rows)) < accept[vector[open_rows], symbol]
-            open_rows = open_rows[~kept]
-            if not len(open_rows):
+            if not len(refused):
                 break
-            again = rng.random((len(open_rows), uniform.shape[1]))
-            signal[open_rows] = self.of.sample(model, self.vector[vector[open_rows]], again)
+            # Many at once: over a thousand signals a model may take as long as over one.
+            states = np.repeat(vector[refused], _AT_ONCE)
+            again = self.of.sample(
+                model, self.vector[states], rng.random((len(states), uniform.shape[1]))
+            )
+            kept = self._kept(model, again, states, accept, rng).reshape(-1, _AT_ONCE)
+            first = kept.argmax(axis=1) + _AT_ONCE * np.arange(len(refused))
+            signal[refused] = again[first]
+            refused = refused[~kept.any(axis=1)]
         return signal
+
+    def _kept(
+        self,
+        model: int,
+        signal: FloatArray,
+        state: IntArray,
+        accept: FloatArray,
+        rng: np.random.Generator,
+    ) -> NDArray[np.bool_]:
+        """Which of the signals drawn for hidden states ``(n,)`` are kept."""
+        return rng.random(len(state)) < accept[state, self.of.symbols(model, signal)]
 
     def _ratio(self, model: int) -> FloatArray:
         """``(S, K)`` how much likelier each symbol is in a hidden state than without classes."""

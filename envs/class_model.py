@@ -86,8 +86,8 @@ class Basis:
         pre = pre_share = None
         if problem.pre is not None:
             pre = problem.pre.symbols(replay.require_pre_signal())
-            pre_share = np.bincount(pre, minlength=problem.pre.n_symbols) + 0.5
-            pre_share = (pre_share / pre_share.sum()).astype(np.float64)
+            counts = np.bincount(pre, minlength=problem.pre.n_symbols) + 0.5
+            pre_share = np.divide(counts, counts.sum(), dtype=np.float64)
         cells = Cells(
             level,
             np.stack(symbol, axis=1),

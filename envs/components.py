@@ -51,7 +51,8 @@ class Components:
         """The components of a problem.
 
         Args:
-            member: ``(S,)`` the component of each hidden state; None for one each.
+            member: ``(S,)`` the class of each hidden state: the component, if its models are
+                independent. If they are not, or for None, every state is a component.
             prior: ``(S,)``.
             score: ``(S, N)``.
             likelihood: ``(N - 1, S, K)``.
@@ -59,11 +60,11 @@ class Components:
             digits: the radix of history codes.
         """
         n_verified, n_states, n_symbols = likelihood.shape
-        if member is None:
-            member = np.arange(n_states)
-            weight = prior
-        else:
+        weight = prior
+        if member is not None:
             weight = np.bincount(member, prior).astype(np.float64)
+        if member is None or not _independent(member, weight, prior, score, likelihood, costs):
+            member, weight = np.arange(n_states), prior
         mean = _Means(member, prior, weight)
         factor = np.ones((n_verified, digits, len(weight)))
         scored = np.empty((n_verified + 1, digits, len(weight)))
@@ -149,6 +150,34 @@ class Components:
         )
         weight = self.weight if value is None else self.weight * value
         return ((left * weight) @ right.T).reshape([len(factor) for factor in factors])
+
+
+def _independent(
+    member: IntArray,
+    weight: FloatArray,
+    prior: FloatArray,
+    score: FloatArray,
+    likelihood: FloatArray,
+    costs: Costs,
+) -> bool:
+    """Whether models are independent within each class: scores are, and what is seen and paid of a
+    model depends on its own score alone."""
+    product = weight[member].copy()
+    for model, own in enumerate(score.T):
+        # States of one class in which the model's score is the same.
+        level = np.unique(own, return_inverse=True)[1].ravel()
+        _, first, cell = np.unique(
+            member * (level.max() + 1) + level, return_index=True, return_inverse=True
+        )
+        cell = cell.ravel()
+        mass = np.bincount(cell, prior)[cell]
+        product *= np.divide(mass, weight[member], out=np.zeros(len(mass)), where=mass > 0)
+        same = [table[:, model] for table in (costs.call_in, costs.verify_in) if table is not None]
+        if model < len(likelihood):
+            same.append(likelihood[model])
+        if any((table != table[first][cell])[prior > 0].any() for table in same):
+            return False
+    return bool(np.allclose(product, prior, rtol=1e-9, atol=1e-15))
 
 
 class _Means:

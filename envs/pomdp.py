@@ -55,9 +55,9 @@ class RoutingPOMDP:
         observation: how raw signals become symbols; None if signals are the symbols themselves.
         shown: ``(N - 1, K)`` which symbols the training queries showed; None if there were none.
         pre: the pre-query signal that the rules buy, if they do.
-        member: ``(S,)`` the query class of each hidden state, within which the models' scores and
-            symbols are independent; None where states have no such classes. It changes no value,
-            only how fast what a history says of scores and costs is found (`Components`).
+        member: ``(S,)`` the query class of each hidden state, None where states have none. It
+            changes no value: where models are independent within classes, what a history says of
+            scores and costs is found faster (`Components`).
 
     Raises:
         ValueError: shapes that do not fit together, probabilities that do not sum to one,
@@ -187,7 +187,10 @@ class RoutingPOMDP:
 
     def at(self, price: float) -> Self:
         """The same problem at another price."""
-        return replace(self, price=price)
+        other = replace(self, price=price)
+        if "components" in self.__dict__:  # found already, and the same at every price
+            other.__dict__["components"] = self.components
+        return other
 
     # -- before the first call ----------------------------------------------------------------
 
@@ -209,13 +212,7 @@ class RoutingPOMDP:
         assert self.pre is not None
         rules = replace(self.rules, pre_query=False)
         posteriors = self.pre.posteriors(self.prior)
-        # Only what says the same of all states of a class leaves their scores independent.
-        member, likelihood = self.member, self.pre.likelihood
-        if member is not None and (likelihood != likelihood[_first(member)]).any():
-            member = None
-        return [
-            replace(self, prior=prior, rules=rules, pre=None, member=member) for prior in posteriors
-        ]
+        return [replace(self, prior=prior, rules=rules, pre=None) for prior in posteriors]
 
     @property
     def pre_price(self) -> float:
@@ -479,9 +476,3 @@ class RoutingPOMDP:
             return replay
         pre_signal = self.pre.sample(vector, rng)
         return replace(replay, pre_signal=pre_signal, pre_cost=np.full(n, self.pre.cost))
-
-
-def _first(member: IntArray) -> IntArray:
-    """``(S,)`` the first state of each state's class."""
-    _, first, which = np.unique(member, return_index=True, return_inverse=True)
-    return first[which.ravel()]

@@ -10,7 +10,7 @@ little data leads back to it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, get_args
@@ -21,8 +21,7 @@ from tqdm import tqdm
 
 from envs import Costs, Observation, Replay, RoutingPOMDP, Rules
 from envs.class_model import Basis, Settings
-from evaluation.evaluate import evaluate, returns
-from solvers.by_symbol import BySymbol
+from evaluation.model_criteria import AIQ, Judge, Likelihood, Return, some_prices
 from solvers.exact import Exact
 
 FloatArray = NDArray[np.float64]
@@ -33,8 +32,7 @@ _log = logging.getLogger(__name__)
 _QUIET = 3.0  # seconds before a progress bar shows
 _MOST_WORK = 2**27  # histories solved in a cross-validation: some ten seconds
 
-Criterion = Literal["return", "likelihood"]
-_HeldOut = Callable[[RoutingPOMDP, Replay], FloatArray]
+Criterion = Literal["aiq", "return", "likelihood"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +108,9 @@ class LatentClasses:
         level_strength: the same for the shares of score levels in each class.
         cost_strength: the same for mean costs.
         prior_strength: of `Joint`.
-        criterion: what candidates are compared by: mean "return" over prices of their exact
-            policies, or "likelihood", both of queries that they were not fitted to.
+        criterion: what candidates are compared by, on queries that they were not fitted to: the
+            "aiq" of their exact policies' frontier, these policies' mean "return" over prices, or
+            the "likelihood" of the queries.
         margin: standard errors that a candidate must be ahead of `Joint` by.
         folds: of the cross-validation.
         starts: of the final EM.
@@ -123,7 +122,7 @@ class LatentClasses:
     level_strength: float = 4.0
     cost_strength: float = 8.0
     prior_strength: float = 4.0
-    criterion: Criterion = "return"
+    criterion: Criterion = "aiq"
     margin: float = 1.0
     folds: int = 5
     starts: int = 3
@@ -163,53 +162,57 @@ class LatentClasses:
         first, others = self._candidates(len(data.replay))
         if len(first) + len(others) < 2:
             return first[0]
-        held_out = self._criterion(data, len(first))
-        got = self._held_out(data, first, held_out)
-        best, ahead = self._best(got, got[0])
+        judge = self._judge(data, len(first))
+        got = self._held_out(data, first, judge)
+        best, ahead = self._best(judge, got, got[0])
         chosen = first[best]
         if chosen is not None and others:
             again = [replace(chosen, symbol_strength=strength) for strength in others]
-            more = np.concatenate([got[[best]], self._held_out(data, again, held_out)])
-            best, ahead = self._best(more, got[0])
+            more = np.concatenate([got[[best]], self._held_out(data, again, judge)])
+            best, ahead = self._best(judge, more, got[0])
             chosen = [chosen, *again][best]
         _log.info("model: %s, ahead of %s by %s", _named(chosen), _named(first[0]), ahead)
         return chosen
 
-    def _best(self, got: FloatArray, base: FloatArray) -> tuple[int, str]:
-        """Which of the candidates ``(c, n)`` is the farthest ahead of the first one, less the
+    def _best(self, judge: Judge, got: FloatArray, base: FloatArray) -> tuple[int, str]:
+        """Which of the candidates ``(c, n, q)`` is the farthest ahead of the first one, less the
         margin; and by how much, in words."""
-        ahead = got - base
-        mean, error = ahead.mean(axis=1), ahead.std(axis=1) / np.sqrt(ahead.shape[1])
-        best = int((mean - self.margin * error).argmax())
-        return best, f"{mean[best]:.2g} ± {error[best]:.1g}"
+        ahead, error = judge.ahead(got, base)
+        best = int((ahead - self.margin * error).argmax())
+        return best, f"{ahead[best]:.2g} ± {error[best]:.1g} in {type(judge).__name__}"
 
-    def _criterion(self, data: Data, candidates: int) -> _HeldOut:
+    def _judge(self, data: Data, candidates: int) -> Judge:
         # Beyond what the exact solver takes on there are no exact policies to compare.
         n_histories = (data.observation.n_symbols + 1 + data.rules.verify) ** (
             data.rules.n_models - 1
         )
         if self.criterion == "likelihood" or n_histories > Exact().max_histories:
-            return log_likelihood
-        prices = _MOST_WORK // (n_histories * self.folds * candidates)
-        return _ReturnOf(data.prices, int(np.clip(prices, 3, 9)))
+            return Likelihood()
+        most = _MOST_WORK // (n_histories * self.folds * candidates)
+        prices = some_prices(data.prices, int(np.clip(most, 4, 9)))
+        mean = data.replay.call_cost.mean(axis=0)
+        if self.criterion == "aiq" and mean[0] < mean[-1]:
+            return AIQ(prices, data.replay, self.seed)
+        return Return(prices)
 
     def _held_out(
-        self, data: Data, candidates: Sequence[Settings | None], held_out: _HeldOut
+        self, data: Data, candidates: Sequence[Settings | None], judge: Judge
     ) -> FloatArray:
-        """``(c, n)`` what each candidate gets on each query that it was not fitted to."""
+        """``(c, n, q)`` what each candidate gets on each query that it was not fitted to."""
         n = len(data.replay)
         folds = min(self.folds, n)
         fold = np.random.default_rng(self.seed).permutation(n) % folds
-        got = np.empty((len(candidates), n))
+        got: list[list[FloatArray]] = [[] for _ in candidates]
         total = folds * len(candidates)
         with tqdm(total=total, desc="fitting the model", delay=_QUIET, leave=False) as bar:
             for part in range(folds):
-                rows = np.flatnonzero(fold == part)
+                held_out = data.replay.take(np.flatnonzero(fold == part))
                 fitted_on = data.take(np.flatnonzero(fold != part))
                 for i, problem in enumerate(self._fitted(fitted_on, candidates)):
-                    got[i, rows] = held_out(problem, data.replay.take(rows))
+                    got[i].append(judge.held_out(problem, held_out))
                     bar.update()
-        return got
+        order = np.argsort(fold, kind="stable")
+        return np.stack([np.concatenate(parts) for parts in got])[:, np.argsort(order)]
 
     def _candidates(self, n: int) -> tuple[list[Settings | None], list[float]]:
         """Numbers of classes at the middle strength, `Joint` first where it is one of them; and
@@ -236,39 +239,6 @@ def _named(settings: Settings | None) -> str:
     if settings is None:
         return "no classes"
     return f"{settings.classes} classes of strength {settings.symbol_strength:g}"
-
-
-class _ReturnOf:
-    """Mean return over some prices of the exact policies of a problem."""
-
-    def __init__(self, prices: Sequence[float], most: int) -> None:
-        above = sorted(price for price in prices if price > 0) or [0.0]
-        some = np.linspace(0, len(above) - 1, min(most, len(above))).round().astype(int)
-        self._prices = [above[i] for i in some]
-
-    def __call__(self, problem: RoutingPOMDP, replay: Replay) -> FloatArray:
-        """``(n,)`` on the queries of ``replay``."""
-        policies = BySymbol(Exact()).solve_frontier(problem, self._prices, replay)
-        got = []
-        for policy, price in zip(policies, self._prices, strict=True):
-            got.append(returns(evaluate(policy, replay), problem.at(price)))
-        return np.mean(got, axis=0)
-
-
-def log_likelihood(problem: RoutingPOMDP, replay: Replay) -> FloatArray:
-    """``(n,)`` of the scores and signals of queries; a score counts as the nearest that the problem
-    has, its level's mean."""
-    vectors, of_state = np.unique(problem.score, axis=0, return_inverse=True)
-    nearest = np.abs(replay.score[:, None] - vectors[None]).sum(axis=2).argmin(axis=1)
-    symbol = [problem.symbols(m, replay.signal[:, m]) for m in range(problem.n_models - 1)]
-    found = np.empty(len(replay))
-    for vector in np.unique(nearest):
-        rows, states = nearest == vector, np.flatnonzero(of_state.ravel() == vector)
-        joint = np.tile(problem.prior[states], (int(rows.sum()), 1))
-        for likelihood, seen in zip(problem.likelihood, symbol, strict=True):
-            joint *= likelihood[states][:, seen[rows]].T
-        found[rows] = np.log(np.maximum(joint.sum(axis=1), np.finfo(float).tiny))
-    return found
 
 
 def _check_positive(model: Joint | LatentClasses, *names: str) -> None:

@@ -139,11 +139,7 @@ def posterior_draws(
         behind = np.bincount(group.ravel(), count, minlength=len(distinct)) + strength
         drawn = _dirichlet(distinct * behind[:, None], n, rng)
         likelihood[:, model] = drawn[:, group.ravel()]
-    # A drawn prior leaves the scores of a class no longer independent.
-    return [
-        replace(problem, prior=p, likelihood=z, member=None)
-        for p, z in zip(prior, likelihood, strict=True)
-    ]
+    return [replace(problem, prior=p, likelihood=z) for p, z in zip(prior, likelihood, strict=True)]
 
 
 def _behind(problem: RoutingPOMDP, train: Replay) -> FloatArray:

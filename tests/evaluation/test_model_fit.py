@@ -5,7 +5,8 @@ import pytest
 
 from envs import Costs, RoutingPOMDP, Rules
 from envs.class_model import Settings
-from evaluation.model_fit import Data, Joint, LatentClasses, log_likelihood
+from evaluation.model_criteria import log_likelihood
+from evaluation.model_fit import Data, Joint, LatentClasses
 from tests.envs.test_class_model import two_kinds
 from tests.problems import random_problem, with_bands
 from verifiers import Histogram
@@ -20,7 +21,9 @@ def data(replay, rules=FULL) -> Data:
 
 
 def test_classes_are_found_where_queries_have_them():
-    chosen = LatentClasses().choose(data(two_kinds(1500, np.random.default_rng(0))))
+    chosen = LatentClasses(classes=[1, 2, 3], folds=2).choose(
+        data(two_kinds(1000, np.random.default_rng(0)))
+    )
     assert chosen is not None
     assert chosen.classes >= 2
 
@@ -46,7 +49,8 @@ def test_the_joint_model_is_the_plain_fit():
 
 def test_the_choice_repeats():
     one = data(two_kinds(200, np.random.default_rng(4)))
-    assert LatentClasses().choose(one) == LatentClasses().choose(one)
+    model = LatentClasses(classes=[1, 2, 3], folds=2)
+    assert model.choose(one) == model.choose(one)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7])
@@ -71,9 +75,11 @@ def test_the_likelihood_is_that_of_scores_and_signals():
         assert found[query] == pytest.approx(np.log(total))
 
 
-def test_held_out_likelihood_can_decide_instead():
-    replay = two_kinds(1500, np.random.default_rng(7))
-    chosen = LatentClasses(criterion="likelihood").choose(data(replay))
+@pytest.mark.parametrize("criterion", ["likelihood", "return"])
+def test_likelihood_or_return_can_decide_instead(criterion):
+    replay = two_kinds(1000, np.random.default_rng(7))
+    model = LatentClasses(classes=[1, 2, 3], folds=2, criterion=criterion)
+    chosen = model.choose(data(replay))
     assert isinstance(chosen, Settings)
     assert chosen.classes >= 2
 
