@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from envs.class_density import ClassDensity, DensityModel
 from envs.costs import Costs
 from envs.latent_classes import Cells, ClassTables, Strength, fit_classes
+from envs.latent_factor import fit_factor
 from envs.levels import score_levels
 from envs.pomdp import RoutingPOMDP
 from envs.pre_signal import PreSignal
@@ -37,12 +38,15 @@ class Settings:
             class.
         symbol_strength: the same for the symbols, in each class and at each level.
         cost_strength: the same for a model's mean cost.
+        factor: where given, the classes are points of one factor, and this the precision of its
+            slopes: see `fit_factor`.
     """
 
     classes: int = 4
     level_strength: float = 4.0
     symbol_strength: float = 16.0
     cost_strength: float = 8.0
+    factor: float | None = None
 
     @property
     def strength(self) -> Strength:
@@ -112,7 +116,10 @@ class Basis:
                 f"models make {n_states:,} hidden states, too many for memory: use fewer "
                 "rollouts.models or env.levels, or model=joint"
             )
-        tables = fit_classes(self.cells, settings.classes, settings.strength, starts, seed)
+        if settings.factor is not None:
+            tables = fit_factor(self.cells, settings.classes, settings.factor)
+        else:
+            tables = fit_classes(self.cells, settings.classes, settings.strength, starts, seed)
         return self.problem_of(tables, settings.cost_strength)
 
     def problem_of(self, tables: ClassTables, cost_strength: float) -> RoutingPOMDP:

@@ -116,15 +116,15 @@ class ClassTables:
 
     def log_joint(self, cells: Cells) -> FloatArray:
         """``(..., n, C)`` logarithms of P(class, levels and symbols of each query)."""
-        return _log_joint(self, cells.indicators)
+        return log_joint(self, cells.indicators)
 
     def log_likelihood(self, cells: Cells) -> FloatArray:
         """``(..., n)`` of each query."""
-        return _log_sum(self.log_joint(cells))[0]
+        return log_sum(self.log_joint(cells))[0]
 
     def responsibilities(self, cells: Cells) -> FloatArray:
         """``(..., n, C)`` what each query's levels and symbols say of its class."""
-        return _log_sum(self.log_joint(cells))[1]
+        return log_sum(self.log_joint(cells))[1]
 
 
 def fit_classes(
@@ -166,7 +166,7 @@ def ascents(
     before = np.full(starts, -np.inf)
     for _ in range(_ITERATIONS if n_classes > 1 else 1):
         tables = _tables(transposed, weight, cells, strength)
-        likelihood, weight = _log_sum(_log_joint(tables, indicators))
+        likelihood, weight = log_sum(log_joint(tables, indicators))
         objective = likelihood.sum(axis=-1) + _log_prior(tables, cells, strength)
         yield objective, tables
         if (objective - before < tolerance * len(cells)).all():
@@ -218,7 +218,8 @@ def _log(share: FloatArray) -> FloatArray:
     return np.log(np.maximum(share, 1e-300))
 
 
-def _log_joint(tables: ClassTables, indicators: csr_array) -> FloatArray:
+def log_joint(tables: ClassTables, indicators: csr_array) -> FloatArray:
+    """As of `ClassTables`, from the queries' `Cells.indicators`."""
     lead = tables.share.shape
     seen = _log(tables.symbol) + _log(tables.level[..., :-1, :, None])
     logs = [seen.reshape(*lead, -1), _log(tables.level[..., -1, :]), _log(tables.pre)]
@@ -227,7 +228,7 @@ def _log_joint(tables: ClassTables, indicators: csr_array) -> FloatArray:
     return np.moveaxis(found, 0, -2) + _log(tables.share)[..., None, :]
 
 
-def _log_sum(log_joint: FloatArray) -> tuple[FloatArray, FloatArray]:
+def log_sum(log_joint: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Log-likelihoods ``(..., n)`` and responsibilities ``(..., n, C)``."""
     most = log_joint.max(axis=-1, keepdims=True)
     joint = np.exp(log_joint - most)

@@ -1,10 +1,10 @@
 """Which model of the queries a problem is fitted with: conf/model.
 
 `Joint` holds one distribution of score vectors, in which signals are independent given scores.
-`LatentClasses` adds a hidden class of each query. How many classes, and how closely each keeps to
-the class-free tables, is decided by cross-validation: by what the exact policies of the candidates
-get on training queries that they were not fitted to. `Joint` is one of the candidates, so that
-little data leads back to it.
+`LatentClasses` adds a hidden class of each query, free or on the points of one factor. Which, how
+many classes, and how closely they keep to the class-free tables, is decided by cross-validation: by
+what the exact policies of the candidates get on training queries that they were not fitted to.
+`Joint` is one of the candidates, so that little data leads back to it.
 """
 
 from __future__ import annotations
@@ -105,6 +105,8 @@ class LatentClasses:
         classes: numbers of classes to choose from; 1 is `Joint`.
         symbol_strength: to choose from: how many queries the class-free shares of symbols count
             as, in each class and at each level of the score.
+        factor_strength: precisions of the slopes of one factor, another kind of candidate.
+        factor_points: that the factor stands on.
         level_strength: the same for the shares of score levels in each class.
         cost_strength: the same for mean costs.
         prior_strength: of `Joint`.
@@ -119,11 +121,13 @@ class LatentClasses:
 
     classes: Sequence[int] = (1, 2, 3, 4, 6, 8)
     symbol_strength: Sequence[float] = (4.0, 16.0, 64.0)
+    factor_strength: Sequence[float] = (1.0, 4.0)
+    factor_points: int = 7
     level_strength: float = 4.0
     cost_strength: float = 8.0
     prior_strength: float = 4.0
     criterion: Criterion = "aiq"
-    margin: float = 1.0
+    margin: float = 0.5
     folds: int = 5
     starts: int = 3
     seed: int = 0
@@ -136,6 +140,12 @@ class LatentClasses:
             raise ValueError(
                 f"model.symbol_strength is {list(self.symbol_strength)}: expected numbers > 0"
             )
+        if self.factor_strength and not min(self.factor_strength) > 0:
+            raise ValueError(
+                f"model.factor_strength is {list(self.factor_strength)}: expected numbers > 0"
+            )
+        if self.factor_points < 2:
+            raise ValueError(f"model.factor_points is {self.factor_points}: expected at least 2")
         if self.criterion not in get_args(Criterion):
             raise ValueError(
                 f"model.criterion is {self.criterion!r}: expected one of {get_args(Criterion)}"
@@ -166,7 +176,7 @@ class LatentClasses:
         got = self._held_out(data, first, judge)
         best, ahead = self._best(judge, got, got[0])
         chosen = first[best]
-        if chosen is not None and others:
+        if chosen is not None and chosen.factor is None and others:
             again = [replace(chosen, symbol_strength=strength) for strength in others]
             more = np.concatenate([got[[best]], self._held_out(data, again, judge)])
             best, ahead = self._best(judge, more, got[0])
@@ -224,6 +234,17 @@ class LatentClasses:
             for classes in self.classes
             if 1 < classes <= n
         ]
+        if n >= self.factor_points:
+            found += [
+                Settings(
+                    self.factor_points,
+                    self.level_strength,
+                    middle,
+                    self.cost_strength,
+                    factor=strength,
+                )
+                for strength in self.factor_strength
+            ]
         if n < 2 or not found:
             return [None], []
         return ([None] if 1 in self.classes else []) + found, strengths
@@ -238,6 +259,8 @@ class LatentClasses:
 def _named(settings: Settings | None) -> str:
     if settings is None:
         return "no classes"
+    if settings.factor is not None:
+        return f"a factor on {settings.classes} points of strength {settings.factor:g}"
     return f"{settings.classes} classes of strength {settings.symbol_strength:g}"
 
 

@@ -44,7 +44,9 @@ def test_the_joint_model_is_the_plain_fit():
     one = data(replay)
     plain = RoutingPOMDP.fit(replay, Histogram(bins=3), one.costs, FULL)
     np.testing.assert_array_equal(Joint().fit(one).prior, plain.prior)
-    np.testing.assert_array_equal(LatentClasses(classes=[1]).fit(one).prior, plain.prior)
+    np.testing.assert_array_equal(
+        LatentClasses(classes=[1], factor_strength=[]).fit(one).prior, plain.prior
+    )
 
 
 def test_the_choice_repeats():
@@ -62,7 +64,9 @@ def test_fewer_queries_than_classes_are_fitted_all_the_same(n):
 
 def test_the_likelihood_is_that_of_scores_and_signals():
     replay = two_kinds(50, np.random.default_rng(6))
-    problem = LatentClasses(classes=[3], symbol_strength=[16.0]).fit(data(replay))
+    problem = LatentClasses(classes=[3], symbol_strength=[16.0], factor_strength=[]).fit(
+        data(replay)
+    )
     found = log_likelihood(problem, replay)
     symbol = [problem.symbols(m, replay.signal[:, m]) for m in range(2)]
     for query in range(50):
@@ -90,6 +94,8 @@ def test_likelihood_or_return_can_decide_instead(criterion):
         ("classes", []),
         ("classes", [0]),
         ("symbol_strength", [0.0]),
+        ("factor_strength", [-1.0]),
+        ("factor_points", 1),
         ("level_strength", -1.0),
         ("criterion", "luck"),
         ("folds", 1),
