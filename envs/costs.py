@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from envs.ranges import Range
 from envs.rollouts import Rollouts
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,12 +21,38 @@ class Costs:
     """Mean costs, the ``c`` and ``v`` of the decision problem.
 
     Attributes:
-        call: ``(N,)`` cost of an answer of each model.
-        verify: ``(N,)`` cost of verifying it.
+        call: ``(N,)`` mean cost of an answer of each model.
+        verify: ``(N,)`` mean cost of verifying it.
+        call_in: ``(S, N)`` expected cost of an answer in each hidden state of the problem; None
+            where it is ``call`` in all of them.
+        verify_in: ``(S, N)`` the same for ``verify``.
     """
 
     call: FloatArray
     verify: FloatArray
+    call_in: FloatArray | None = None
+    verify_in: FloatArray | None = None
+
+    @property
+    def vary(self) -> bool:
+        """Whether they depend on the hidden state."""
+        return self.call_in is not None or self.verify_in is not None
+
+    def in_states(self, state: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Costs of calls and of verifications ``(n, N)`` in hidden states ``(n,)``."""
+        shape = len(state), len(self.call)
+        call = self.call if self.call_in is None else self.call_in[state]
+        verify = self.verify if self.verify_in is None else self.verify_in[state]
+        return np.broadcast_to(call, shape), np.broadcast_to(verify, shape)
+
+    def with_verify(self, factor: FloatArray | float) -> Self:
+        """The same costs with those of each model's verification multiplied: by 0 it is free."""
+        verify_in = None if self.verify_in is None else self.verify_in * factor
+        return replace(self, verify=self.verify * factor, verify_in=verify_in)
+
+    def averaged(self) -> Self:
+        """The mean costs in every state."""
+        return replace(self, call_in=None, verify_in=None)
 
     @property
     def unit(self) -> float:

@@ -222,19 +222,23 @@ def _choices(
 ) -> Iterator[Choice]:
     rules, n, stage = problem.rules, problem.n_models, node.stage
 
-    def ends(action: int, answer: int, paid: float) -> Choice:
-        if merged:  # in the proportions of the prior
-            score = node.belief((problem.prior * problem.score[:, answer])[None])[0] / node.prior
-        else:
-            score = problem.score[:, answer]
-        return Choice(action, score - paid, answer)
+    call, verify = problem.prices_in
 
-    def goes_on(action: int, key: Key, paid: float, seen: int | None) -> Choice:
+    def mean(value: FloatArray) -> FloatArray:
+        """``(C,)`` of the states of each class, ``(S,)``, in the proportions of the prior."""
+        if not merged:
+            return value
+        return np.asarray(node.belief((problem.prior * value)[None])[0] / node.prior)
+
+    def ends(action: int, answer: int, paid: FloatArray | float = 0.0) -> Choice:
+        return Choice(action, mean(problem.score[:, answer] - paid), answer)
+
+    def goes_on(action: int, key: Key, paid: FloatArray, seen: int | None) -> Choice:
         after = nodes[place[key]]
         one = after.first
         return Choice(
             action,
-            np.full(len(node.prior), -paid),
+            -mean(paid),
             following=place[key],
             parent=node.members[one],
             share=after.prior / node.prior[node.members[one]] if merged else np.ones(len(one)),
@@ -242,22 +246,21 @@ def _choices(
         )
 
     for answer in node.called:
-        yield ends(STAY, answer, 0.0)
+        yield ends(STAY, answer)
     for action in range(ESCALATE, ESCALATE + rules.reach(stage)):
         target = stage + action
         kept = node.called if rules.answer == "best" else ()
-        paid = float(problem.call_price[target])
+        paid = call[:, target]
         if target == n - 1:
             for answer in (*kept, target):
                 yield ends(action, answer, paid)
         elif rules.verify:
             yield goes_on(action, ((*kept, target), False), paid, None)
         else:
-            paid += float(problem.verify_price[target])
+            paid = paid + verify[:, target]
             yield goes_on(action, ((*kept, target), True), paid, target)
     if rules.verify and node.called and not node.verified:
-        paid = float(problem.verify_price[stage])
-        yield goes_on(rules.verify_action, (node.called, True), paid, stage)
+        yield goes_on(rules.verify_action, (node.called, True), verify[:, stage], stage)
 
 
 def flatten(problem: RoutingPOMDP, discount: float = 1.0) -> FinitePOMDP:

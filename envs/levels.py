@@ -9,6 +9,13 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
+def score_levels(score: FloatArray, levels: int | None) -> tuple[IntArray, FloatArray]:
+    """`discretise` to so many levels; None for 2 if all scores are 0 or 1, else 5."""
+    if levels is None:
+        levels = 2 if np.isin(score, (0, 1)).all() else 5
+    return discretise(score, levels)
+
+
 def discretise(score: FloatArray, levels: int) -> tuple[IntArray, FloatArray]:
     """Levels ``(n, N)`` of scores and the value ``(N, L)`` of each level for each model."""
     if levels < 2:

@@ -1,8 +1,9 @@
 """`RoutingPOMDP`: the finite decision problem of DESIGN §1, and its exact Bayes filter.
 
-State: which models were called (observed) and the score vector ``y`` (hidden, constant in an
-episode). What was observed fits into one integer, the **history code**: a number in mixed radix
-with one digit a model that a decision can follow (all but the last),
+State: which models were called (observed), and the **hidden state**, constant in an episode: a
+score vector ``y``, or a query class ``z`` with one. What was observed fits into one integer, the
+**history code**: a number in mixed radix with one digit a model that a decision can follow (all but
+the last),
 
 - ``0``: not called,
 - ``1 + k``: called, verified, symbol ``k``,
@@ -24,9 +25,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.components import Components
 from envs.costs import Costs
 from envs.history import History
-from envs.levels import discretise, smoothed_prior
+from envs.levels import score_levels, smoothed_prior
 from envs.observation import Observation, draw_symbols
 from envs.pre_signal import PreSignal
 from envs.replay import Replay
@@ -44,15 +46,19 @@ class RoutingPOMDP:
     """A finite routing problem with its costs, price and rules.
 
     Attributes:
-        score: ``(S, N)`` the score vectors.
+        score: ``(S, N)`` the score vector of each hidden state.
         prior: ``(S,)`` their probabilities.
         likelihood: ``(N - 1, S, K)`` observation likelihoods; the last model is never verified.
-        costs: mean costs of calls and verifications.
+        costs: of calls and verifications: their means, and expected in each hidden state where
+            they depend on it.
         price: ``λ >= 0``, the score that one dearest-model call is worth.
         rules: the decisions on offer.
         observation: how raw signals become symbols; None if signals are the symbols themselves.
         shown: ``(N - 1, K)`` which symbols the training queries showed; None if there were none.
         pre: the pre-query signal that the rules buy, if they do.
+        member: ``(S,)`` the query class of each hidden state, None where states have none. It
+            changes no value: where models are independent within classes, what a history says of
+            scores and costs is found faster (`Components`).
 
     Raises:
         ValueError: shapes that do not fit together, probabilities that do not sum to one,
@@ -68,6 +74,7 @@ class RoutingPOMDP:
     observation: Observation | None = None
     shown: NDArray[np.bool_] | None = None
     pre: PreSignal | None = None
+    member: IntArray | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.score, Unbuilt):
@@ -94,12 +101,22 @@ class RoutingPOMDP:
             if not (np.all(rows >= 0) and np.allclose(rows.sum(-1), 1, rtol=0, atol=1e-9)):
                 raise ValueError(f"{name} must be non-negative and sum to one along its last axis")
         self._check_costs()
+        for name, by_state in (("call", self.costs.call_in), ("verify", self.costs.verify_in)):
+            if by_state is not None and not (
+                by_state.shape == self.score.shape and np.all((by_state >= 0) & (by_state < np.inf))
+            ):
+                raise ValueError(
+                    f"costs.{name}_in must have a finite number >= 0 for each of {n_vectors} "
+                    f"states and {n_models} models; its shape is {by_state.shape}"
+                )
+        if self.member is not None and self.member.shape != (n_vectors,):
+            raise ValueError(f"member has shape {self.member.shape}, expected ({n_vectors},)")
         if self.pre is None and self.rules.pre_query:
             raise ValueError("the rules buy a pre-query signal, but no likelihood of it is given")
         if self.pre is not None and len(self.pre.likelihood) != n_vectors:
             raise ValueError(
-                f"the pre-query signal has likelihoods of {len(self.pre.likelihood)} score "
-                f"vectors, expected {n_vectors}"
+                f"the pre-query signal has likelihoods of {len(self.pre.likelihood)} hidden "
+                f"states, expected {n_vectors}"
             )
 
     def _check_costs(self) -> None:
@@ -151,13 +168,13 @@ class RoutingPOMDP:
             raise ValueError("cannot fit a problem to no queries")
         if np.isnan(score).any():
             raise ValueError("cannot fit a problem to missing scores: select complete models")
-        if levels is None:
-            levels = 2 if np.isin(score, (0, 1)).all() else 5
-        level, values = discretise(score, levels)
+        level, values = score_levels(score, levels)
         n, n_models = score.shape
-        if too_large(n_models, levels, observation.n_symbols):
-            return cls._without_table(n_models, levels, observation.n_symbols, costs, price, rules)
-        vectors, prior = smoothed_prior(level, levels, prior_strength)
+        if too_large(n_models, values.shape[1], observation.n_symbols):
+            return cls._without_table(
+                n_models, values.shape[1], observation.n_symbols, costs, price, rules
+            )
+        vectors, prior = smoothed_prior(level, values.shape[1], prior_strength)
         fitted = observation.fit(replay.signal[:, :-1], level, vectors)
         shown = np.zeros((n_models - 1, fitted.n_symbols), dtype=bool)
         for model in range(n_models - 1):
@@ -213,7 +230,10 @@ class RoutingPOMDP:
 
     def at(self, price: float) -> Self:
         """The same problem at another price."""
-        return replace(self, price=price)
+        other = replace(self, price=price)
+        if "components" in self.__dict__:  # found already, and the same at every price
+            other.__dict__["components"] = self.components
+        return other
 
     # -- before the first call ----------------------------------------------------------------
 
@@ -305,13 +325,22 @@ class RoutingPOMDP:
 
     @property
     def call_price(self) -> FloatArray:
-        """``(N,)`` what a call of each model takes from the return, ``λ c_i / c_{N-1}``."""
+        """``(N,)`` what a call of each model takes from the return on average, ``λ c_i /
+        c_{N-1}``."""
         return self.price * self.costs.call / self.costs.unit
 
     @property
     def verify_price(self) -> FloatArray:
-        """``(N,)`` what a verification takes from the return, ``λ v_i / c_{N-1}``."""
+        """``(N,)`` what a verification takes from the return on average, ``λ v_i / c_{N-1}``."""
         return self.price * self.costs.verify / self.costs.unit
+
+    @cached_property
+    def prices_in(self) -> tuple[FloatArray, FloatArray]:
+        """What calls and verifications take from the return in each hidden state, two
+        ``(S, N)``."""
+        call, verify = self.costs.in_states(np.arange(len(self.prior)))
+        rate = self.price / self.costs.unit
+        return rate * call, rate * verify
 
     # -- histories and their codes ------------------------------------------------------------
 
@@ -364,7 +393,7 @@ class RoutingPOMDP:
     # -- the Bayes filter ---------------------------------------------------------------------
 
     def belief(self, code: IntArray) -> FloatArray:
-        """Exact posteriors ``(n, S)`` of the score vector, ``b(y) ∝ p(y) Π_j Z_j(o_j | y)``.
+        """Exact posteriors ``(n, S)`` of the hidden state, ``b(y) ∝ p(y) Π_j Z_j(o_j | y)``.
 
         A history that the model holds impossible (only a hand-made model has likelihoods of
         exactly 0) gets the prior: the signals then say that the model is wrong, not what is right.
@@ -372,6 +401,33 @@ class RoutingPOMDP:
         joint = self.joint(code)
         mass = joint.sum(1, keepdims=True)
         return np.where(mass > 0, joint / np.where(mass > 0, mass, 1.0), self.prior)
+
+    def mass(self, code: IntArray) -> FloatArray:
+        """``(n,)`` the probabilities of the symbols in histories with these codes."""
+        return np.asarray(self.components.joint(self.digits_of(code)).sum(axis=1))
+
+    def expected_scores(self, code: IntArray) -> FloatArray:
+        """``(n, N)`` every model's expected score after histories with these codes; the prior mean
+        where the model holds them impossible, as `belief`."""
+        mass, scores = self.mass(code)[:, None], self.components.scores(self.digits_of(code))
+        possible = mass > 0
+        return np.where(possible, scores / np.where(possible, mass, 1.0), self.prior @ self.score)
+
+    def expected_prices(self, code: IntArray) -> tuple[FloatArray, FloatArray]:
+        """What calling, and verifying, each model is expected to take from the return after
+        histories with these codes, two ``(n, N)``; of models that were not called, or not verified,
+        yet. The mean where the model holds them impossible."""
+        components, rate = self.components, self.price / self.costs.unit
+        call, verify = components.paid(components.posterior(self.digits_of(code)))
+        return rate * call, rate * verify
+
+    @cached_property
+    def components(self) -> Components:
+        """What makes the models independent: the query classes, or every hidden state."""
+        self.require_seen()
+        return Components.of(
+            self.member, self.prior, self.score, self.likelihood, self.costs, self.digits
+        )
 
     @cached_property
     def has_gaps(self) -> bool:
@@ -395,18 +451,19 @@ class RoutingPOMDP:
         excluding, unshown = self._excluding[model, digit], self._unshown[model, digit]
         impossible = np.asarray(excluding.any(axis=1))
         rows = np.flatnonzero(impossible)
-        impossible[rows] = self.joint(code[rows]).sum(axis=1) == 0
+        impossible[rows] = self.mass(code[rows]) == 0
         return impossible, np.asarray(unshown.any(axis=1))
 
     @cached_property
     def _excluding(self) -> NDArray[np.bool_]:
-        """``(N - 1, digits)`` digits that prove some score vector impossible."""
-        return (self.factors[:, :, self.prior > 0] == 0).any(axis=2)
+        """``(N - 1, digits)`` digits that prove some component impossible."""
+        components = self.components
+        return (components.factor[:, :, components.weight > 0] == 0).any(axis=2)
 
     @cached_property
     def _unshown(self) -> NDArray[np.bool_]:
         """``(N - 1, digits)`` digits of symbols that no training query showed."""
-        unshown = np.zeros(self.factors.shape[:2], dtype=bool)
+        unshown = np.zeros((self.n_models - 1, self.digits), dtype=bool)
         if self.shown is not None:
             unshown[:, 1 : 1 + self.n_symbols] = ~self.shown
         return unshown
@@ -443,7 +500,7 @@ class RoutingPOMDP:
     def dearest_best(self, code: IntArray, called: NDArray[np.bool_]) -> IntArray:
         """The model of the highest posterior mean, ``(n,)``, among those ``called`` ``(n, N)``,
         after histories with these codes."""
-        mean = np.where(called, self.belief(code) @ self.score, -np.inf)
+        mean = np.where(called, self.expected_scores(code), -np.inf)
         # A product of matrices rounds differently by the size of the batch: what ties but for
         # rounding must not be answered differently one at a time.
         tied = mean >= mean.max(axis=1, keepdims=True) - _TIE
@@ -458,13 +515,8 @@ class RoutingPOMDP:
         for model in range(self.n_models - 1):
             symbol = draw_symbols(self.likelihood[model], vector, rng)
             signal[:, model] = self.representative[model, symbol]
-        score = self.score[vector]
-        replay = Replay(
-            score=score,
-            call_cost=np.broadcast_to(self.costs.call, score.shape),
-            verify_cost=np.broadcast_to(self.costs.verify, score.shape),
-            signal=signal,
-        )
+        call_cost, verify_cost = self.costs.in_states(vector)
+        replay = Replay(self.score[vector], call_cost, verify_cost, signal)
         if self.pre is None or not self.rules.pre_query:
             return replay
         pre_signal = self.pre.sample(vector, rng)

@@ -29,6 +29,8 @@ class Tape:
         self.columns = Columns(setting.n_models, setting.n_signals)
         self._setting, self._num_envs = setting, num_envs
         self._shared = isinstance(setting.source, Replay) and not setting.tolls.ladder
+        # What a query costs: of its own, unless a ladder replaces it.
+        self._costs_dealt = not setting.tolls.ladder
         self._hidden = np.empty((0, 0))
         if isinstance(setting.source, Replay):
             self._hidden = self._laid_out(setting.source)
@@ -36,10 +38,6 @@ class Tape:
             self._rows = self._hidden
         else:
             self._rows = np.zeros((num_envs, self.columns.width))
-            if not setting.tolls.ladder:
-                assert setting.problem is not None
-                costs = setting.problem.costs
-                self._rows[:, self.columns.call :] = np.concatenate([costs.call, costs.verify])
         self.first: IntArray = np.arange(num_envs) * self.columns.width
         self.query: IntArray = np.zeros(num_envs, dtype=np.int64)
         self._order, self._next = np.empty(0, dtype=np.int64), 0
@@ -80,7 +78,7 @@ class Tape:
         if self._shared:
             self.first[rows] = query * self.columns.width
         else:
-            self._rows[rows, : self.columns.call] = self._hidden.take(query, axis=0)
+            self._rows[rows, : self._hidden.shape[1]] = self._hidden.take(query, axis=0)
 
     def charge(self, rows: IntArray, terms: Terms) -> None:
         """Sets the costs of the ladder, where there is one."""
@@ -93,9 +91,9 @@ class Tape:
         return self.cells.take(self.first[rows][:, None] + np.arange(self.columns.n_models))
 
     def _laid_out(self, replay: Replay) -> FloatArray:
-        """A row a query; without the costs where they stand in the environments' own rows."""
+        """A row a query; without the costs where a ladder replaces them."""
         n, shown = len(replay), self._setting.shown.show(replay.signal)
         parts = [replay.score, np.zeros((n, self.columns.n_signals)), shown.reshape(n, -1)]
-        if self._shared:
+        if self._costs_dealt:
             parts += [replay.call_cost, replay.verify_cost]
         return np.concatenate(parts, axis=1, dtype=np.float64)

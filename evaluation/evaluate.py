@@ -95,7 +95,6 @@ def model_value(policy: Policy, problem: RoutingPOMDP | None = None) -> float:
             problem.pre_price
         )
     rules, answers = policy.problem.rules, policy.problem.best_answer
-    call, verify = problem.call_price, problem.verify_price
     weight, symbols = problem.weights, np.arange(1, 1 + problem.n_symbols)
     last, total = problem.n_models - 1, 0.0
 
@@ -103,43 +102,48 @@ def model_value(policy: Policy, problem: RoutingPOMDP | None = None) -> float:
         """The histories that can follow once ``model``'s digit turns from ``digit`` to a symbol."""
         return (code[:, None] + weight[model][:, None] * (symbols - digit)).ravel()
 
-    def climb(code: IntArray, joint: FloatArray, model: IntArray, history: History) -> IntArray:
+    def paid(code: IntArray, model: IntArray, bought: int) -> float:
+        """What calls (0) or verifications (1) of ``model`` take after the histories ``code``."""
+        price = problem.expected_prices(code)[bought]
+        return float(problem.mass(code) @ price[np.arange(len(code)), model])
+
+    def earned(code: IntArray, answer: IntArray) -> float:
+        scores = problem.components.scores(problem.digits_of(code))
+        return float(scores[np.arange(len(code)), answer].sum())
+
+    def climb(code: IntArray, model: IntArray, history: History) -> IntArray:
         """Pays for the calls of ``model`` after ``code``, adds what ends, returns what follows."""
         nonlocal total
-        mass = joint.sum(axis=1)
-        total -= call[model] @ mass
+        total -= paid(code, model, 0)
         final = model == last
         if final.any():
             ended = history.take(np.flatnonzero(final))
             ended.called[:, last] = True
             ended.stage[:] = last
-            answer = answers(ended)
-            total += (joint[final] * problem.score[:, answer].T).sum()
-        code, model, mass = code[~final], model[~final], mass[~final]
+            total += earned(code[final], answers(ended))
+        code, model = code[~final], model[~final]
         if rules.verify:
             return code + weight[model] * problem.unverified
-        total -= verify[model] @ mass
+        total -= paid(code, model, 1)
         return verified(code, model, 0)
 
     code = np.zeros(1, dtype=np.int64)
     if not rules.free_start:
-        code = climb(code, problem.joint(code), np.zeros(1, dtype=np.int64), problem.decode(code))
+        code = climb(code, np.zeros(1, dtype=np.int64), problem.decode(code))
     while len(code):
         following = []
         for chunk in np.array_split(code, -(-len(code) // _CHUNK)):
-            history, joint = problem.decode(chunk), problem.joint(chunk)
+            history = problem.decode(chunk)
             action = policy.act(history)
             stays, verifies = action == STAY, action == rules.verify_action
             climbs = ~stays & ~verifies
-            answer = answers(history.take(np.flatnonzero(stays)))
-            total += (joint[stays] * problem.score[:, answer].T).sum()
+            total += earned(chunk[stays], answers(history.take(np.flatnonzero(stays))))
             stage = history.stage
-            total -= verify[stage[verifies]] @ joint[verifies].sum(axis=1)
+            total -= paid(chunk[verifies], stage[verifies], 1)
             following.append(verified(chunk[verifies], stage[verifies], problem.unverified))
             following.append(
                 climb(
                     chunk[climbs],
-                    joint[climbs],
                     stage[climbs] + action[climbs],
                     history.take(np.flatnonzero(climbs)),
                 )

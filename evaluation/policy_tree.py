@@ -68,7 +68,7 @@ class _Tree:
     problem: RoutingPOMDP
 
     def mass(self, code: IntArray) -> float:
-        return float(self.problem.joint(code).sum())
+        return float(self.problem.mass(code).sum())
 
     def decision(self, policy: Policy, code: IntArray) -> _Branch:
         """The branch at one history."""

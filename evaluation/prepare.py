@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from envs import CostModel, Replay, Rollouts, RoutingPOMDP, Rules, sources
 from evaluation.build import build, plain
+from evaluation.model_fit import Data, Model
 from verifiers import fitted, make_replay, paid, seen_before
 from verifiers.histogram import count_on_missing
 
@@ -96,12 +97,16 @@ def prepare(
         count_on_missing(seen)
     env = plain(config.env)
     levels = env.pop("levels")
-    problem = RoutingPOMDP.fit(
-        train_set,
-        observation,
-        costs,
-        Rules(len(rollouts.models), pre_query=seen is not None, **env),
-        levels=levels,
-        pre=seen,
+    model = build(config.model, "model", Model)
+    problem = model.fit(
+        Data(
+            train_set,
+            observation,
+            costs,
+            Rules(len(rollouts.models), pre_query=seen is not None, **env),
+            list(config.evaluation.prices),
+            levels=levels,
+            pre=seen,
+        )
     )
     return problem, train_set, validation, test

@@ -30,6 +30,7 @@ from envs.ranges import (
 )
 from envs.rules import Answer
 from evaluation.build import fault_of_target, plain
+from evaluation.model_fit import Model
 from evaluation.tracker import Tracker
 from solvers import Solver
 from verifiers import Verifier
@@ -118,6 +119,7 @@ class Judged(Group):
 
 
 class Train(Judged):
+    model: Model
     pre_query: PreQuery
     solver: Solver
     force: bool

@@ -72,6 +72,7 @@ def run(config: DictConfig, choices: Mapping[str, str]) -> Run:
                 "costs": ratio,
                 "verifier": choices["verifier"],
                 "observation": choices["observation"],
+                "model": choices["model"],
                 "env": choices["env"],
                 "pre_query": choices["pre_query"],
                 "seed": config.seed,

@@ -24,7 +24,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from envs import Costs, Replay, RoutingPOMDP
+from envs import Replay, RoutingPOMDP
 from envs.pomdp import Observation
 from evaluation.bootstrap import weight_blocks
 from evaluation.evaluate import evaluate, returns
@@ -102,7 +102,7 @@ def without_verifier(problem: RoutingPOMDP) -> RoutingPOMDP:
         problem,
         likelihood=np.ones((n - 1, vectors, 1)),
         shown=None,
-        costs=Costs(problem.costs.call, np.zeros(n)),
+        costs=problem.costs.with_verify(0.0),
         rules=replace(problem.rules, verify=False),
         observation=None,
     )
@@ -110,20 +110,20 @@ def without_verifier(problem: RoutingPOMDP) -> RoutingPOMDP:
 
 def with_verifier(problem: RoutingPOMDP, bought: Bought, only: int | None = None) -> RoutingPOMDP:
     """The same problem with verification bought so, of one model's answers ``only`` if given."""
-    likelihood, cost = problem.likelihood, problem.costs.verify
+    likelihood, costs = problem.likelihood, problem.costs
     if bought == "free":
-        cost = np.zeros_like(cost)
+        costs = costs.with_verify(0.0)
     if only is not None:
         others = np.arange(problem.n_models) != only
         likelihood = likelihood.copy()
         likelihood[others[:-1]] = np.eye(problem.n_symbols)[0]
         if bought == "always":
             # By choice what says nothing is left alone at any cost; this would pay for it.
-            cost = np.where(others, 0.0, cost)
+            costs = costs.with_verify(~others)
     return replace(
         problem,
         likelihood=likelihood,
-        costs=Costs(problem.costs.call, cost),
+        costs=costs,
         rules=replace(problem.rules, verify=bought == "choice"),
     )
 
@@ -152,9 +152,9 @@ class _Family:
     def spent(self, policy: TablePolicy) -> float:
         """What a policy pays for verification, in score: its value were that free, minus its
         value."""
-        costs = self.problem.costs
-        free = replace(policy.problem, costs=Costs(costs.call, np.zeros(len(costs.call))))
-        value = backward_induction(free, self.tables, follow=policy.actions).value
+        free = replace(policy.problem, costs=policy.problem.costs.with_verify(0.0))
+        tables = replace(self.tables, verify=None)
+        value = backward_induction(free, tables, follow=policy.actions).value
         return value - policy.value
 
 

@@ -270,8 +270,8 @@ class SetPolicy:
         action[rows[~verified]] = self.problem.rules.verify_action
         judged = rows[verified]
         if len(judged):
-            belief = self.problem.belief(self.problem.encode(history.take(judged)))
-            mean = (belief @ self.problem.score)[np.arange(len(judged)), stage[judged]]
+            scores = self.problem.expected_scores(self.problem.encode(history.take(judged)))
+            mean = scores[np.arange(len(judged)), stage[judged]]
             action[judged[mean >= self.satisfied]] = STAY
         return action
 

@@ -44,7 +44,7 @@ class FittedBelief:
     def belief(self, history: History) -> FloatArray:
         """``(n, N)`` posterior means of every model's score."""
         if not self.problem.rules.pre_query:
-            return self.problem.belief(self.problem.encode(history)) @ self.problem.score
+            return self.problem.expected_scores(self.problem.encode(history))
         symbol = self.problem.pre_symbols(history)
         belief = np.empty((len(history), self.problem.n_models))
         for k in np.unique(symbol):

@@ -84,7 +84,7 @@ class BeliefDQN(Solver):
         """
         course = Course.of("belief_dqn", self, problem, prices)
         warn_if_unjudged(self.training, self.patience)
-        return course.finish(self._trained(BeliefMDP(problem, course.device), course))
+        return course.finish(self._trained(course.mdp(), course))
 
     @classmethod
     def restored(
@@ -242,7 +242,9 @@ def _outcomes(
     stage, symbols = problem.decode(codes).stage, np.arange(1, 1 + problem.n_symbols)
     verifies = action == problem.rules.verify_action
     target = np.where(verifies, stage, stage + action)
-    chance = np.einsum("ns,nsk->nk", problem.belief(codes), problem.likelihood[target])
+    components = problem.components
+    seen = components.factor[target, 1 : 1 + problem.n_symbols]  # (n, K, M)
+    chance = np.einsum("nm,nkm->nk", components.posterior(problem.digits_of(codes)), seen)
     digit = np.tile(symbols, (len(codes), 1))
     if problem.rules.verify:
         digit[verifies] -= problem.unverified

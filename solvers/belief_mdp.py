@@ -1,6 +1,6 @@
 """The belief MDP of a routing problem (Kaelbling et al., 1998), as networks see it.
 
-Its state is the exact posterior over score vectors with what was called. What returning an answer
+Its state is the exact posterior over hidden states with what was called. What returning an answer
 earns there is a posterior mean, so that only the value of going on is unknown; and whatever the
 tolls (price and costs, `solvers.tolls`), what action ``a`` leads to is worth, before its toll,
 
@@ -36,12 +36,15 @@ class Positions:
     """``n`` histories as a network sees them.
 
     Attributes:
-        features: ``(n, F)`` belief, posterior means, stage, whether the answer is verified; under
-            the answer rule ``best`` also what was called and the mean of the best of it.
+        features: ``(n, F)`` belief over the components, posterior means, stage, whether the answer
+            is verified; under the answer rule ``best`` also what was called and the mean of the
+            best of it.
         low: ``(n, n_actions)`` lower bounds on what each action leads to, before its toll.
         high: ``(n, n_actions)`` upper bounds; the same where the action ends the episode.
         legal: ``(n, n_actions)``.
         place: ``(n,)`` the stage + 1.
+        dear: ``(n, 2N)`` what each call and verification is expected to cost here, relative to its
+            mean.
     """
 
     features: Tensor
@@ -49,14 +52,13 @@ class Positions:
     high: Tensor
     legal: Tensor
     place: Tensor
+    dear: Tensor
 
     def __len__(self) -> int:
         return len(self.place)
 
     def take(self, rows: Tensor) -> Positions:
-        return Positions(
-            self.features[rows], self.low[rows], self.high[rows], self.legal[rows], self.place[rows]
-        )
+        return Positions(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     @classmethod
     def joined(cls, parts: Sequence[Positions]) -> Positions:
@@ -84,7 +86,7 @@ class BeliefMDP:
         self.problem, self.device, self.dtype = problem, device, dtype
         self._best = problem.rules.answer == "best"
         self.n_actions = problem.rules.n_actions
-        self.n_features = len(problem.prior) + 2 * problem.n_models + 2
+        self.n_features = len(problem.components.weight) + 2 * problem.n_models + 2
         self.n_features += self._best * (problem.n_models + 1)
         self.n_inputs = self.n_features + 4 * problem.n_models + 2 * self.n_actions
         self._pays = self.tensor(toll_matrix(problem.rules))
@@ -96,10 +98,11 @@ class BeliefMDP:
         """The positions of history codes ``(n,)``."""
         problem = self.problem
         history, belief = problem.decode(codes), problem.belief(codes)
-        mean = belief @ problem.score
+        mean = problem.expected_scores(codes)
+        posterior = problem.components.posterior(problem.digits_of(codes))
         place, verified = history.stage + 1, history.last_verified
         stage = np.eye(problem.n_models + 1)[place]
-        features = [belief, mean, stage, verified[:, None]]
+        features = [posterior, mean, stage, verified[:, None]]
         if self._best:
             # Of a model that was called but not verified the belief says nothing.
             hand = np.where(history.called, mean, 0.0).max(axis=1)
@@ -112,11 +115,12 @@ class BeliefMDP:
             self.tensor(high),
             torch.as_tensor(legal, device=self.device),
             torch.as_tensor(place, device=self.device),
+            self.tensor(_relative_costs(problem, posterior)),
         )
 
     def paid(self, positions: Positions, tolls: Tensor) -> Tensor:
         """What each action takes from the return, ``(n, n_actions)``, at tolls ``(n, 2N)``."""
-        return (self._pays[positions.place] * tolls[:, None]).sum(dim=-1)
+        return (self._pays[positions.place] * (tolls * positions.dear)[:, None]).sum(dim=-1)
 
 
 def within(positions: Positions, paid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -132,7 +136,8 @@ def inputs(positions: Positions, tolls: Tensor, paid: Tensor) -> Tensor:
     low, high, sure = within(positions, paid)
     # Beyond one score either way an action is as good as taken, or as ruled out.
     bounds = torch.cat([low - sure, high - sure], dim=1).clamp(-1, 1)
-    return torch.cat([positions.features, toll_features(tolls), 3 * bounds], dim=1)
+    expected = toll_features(tolls * positions.dear)
+    return torch.cat([positions.features, expected, 3 * bounds], dim=1)
 
 
 class Scores(Protocol):
@@ -193,6 +198,15 @@ def onward(problem: RoutingPOMDP, history: History) -> NDArray[np.bool_]:
     going: NDArray[np.bool_] = legal & (_target(problem, history) < problem.n_models - 1)
     going[:, STAY] = False
     return going
+
+
+def _relative_costs(problem: RoutingPOMDP, posterior: FloatArray) -> FloatArray:
+    """``(n, 2N)`` expected costs of calls and verifications over their means; 1 for what is
+    free."""
+    costs = problem.costs
+    mean = np.concatenate([costs.call, costs.verify])
+    expected = np.concatenate(problem.components.paid(posterior), axis=1)
+    return np.where(mean > 0, expected / np.where(mean > 0, mean, 1.0), 1.0)
 
 
 def _target(problem: RoutingPOMDP, history: History) -> IntArray:

@@ -97,7 +97,7 @@ class BeliefPPO(Solver):
         """
         course = Course.of("belief_ppo", self, problem, prices)
         warn_if_unjudged(self.training, self.patience)
-        return course.finish(self._trained(BeliefMDP(problem, course.device), course))
+        return course.finish(self._trained(course.mdp(), course))
 
     @classmethod
     def restored(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,13 @@ class Course:
         }
         said = about(name, settings, problem, solver.training) | {"terms": packed(terms)}
         return cls(problem, prices, terms, device_of(solver.device), said, solver.training)
+
+    def mdp(self) -> BeliefMDP:
+        """The belief MDP to train in. A ladder's costs are the same on every query."""
+        costs = self.problem.costs
+        if self.terms.ratios is not None:
+            costs = costs.averaged()
+        return BeliefMDP(replace(self.problem, costs=costs), self.device)
 
     def judge(self, loop: Loop, network: nn.Module, patience: int | None) -> dict[str, float]:
         """The mean return on the validation queries as a row of the curve; with ``patience`` it

@@ -101,13 +101,8 @@ class ContinuousPOMDP(RoutingPOMDP):
         signal = np.full((n, self.n_models, width), np.nan)
         for model in range(self.n_models - 1):
             signal[:, model] = self.densities.sample(model, vector, rng.random((n, width)))
-        score = self.score[vector]
-        return Replay(
-            score=score,
-            call_cost=np.broadcast_to(self.costs.call, score.shape),
-            verify_cost=np.broadcast_to(self.costs.verify, score.shape),
-            signal=signal,
-        )
+        call_cost, verify_cost = self.costs.in_states(vector)
+        return Replay(self.score[vector], call_cost, verify_cost, signal)
 
 
 def expected(weight: FloatArray, value: FloatArray) -> FloatArray:

@@ -8,7 +8,7 @@ sum over an axis and nothing is ever divided. With the core actions this is DESI
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,38 +65,45 @@ class Tables:
         mass: ``P(h)``.
         stay: ``P(h) E[score of the returned answer | h]``; 0 before the first call.
         final: the same once the last model has been called after ``h``.
+        call: ``P(h) E[cost of calling model i | h]`` for each model ``i`` and the histories of the
+            models before it, ``(digits,) * i``; None where costs are the same in every state.
+        verify: the same of verifying its answer.
     """
 
     mass: FloatArray
     stay: FloatArray
     final: FloatArray
+    call: Sequence[FloatArray] | None = None
+    verify: Sequence[FloatArray] | None = None
 
     @classmethod
     def of(cls, problem: RoutingPOMDP) -> Tables:
-        n, digits = problem.n_models, problem.digits
-        shape = (digits,) * (n - 1)
-        # P(h, y) factorises over models, so each table is one matrix product of two halves.
-        half = (n - 1) // 2
-        left, right = _products(problem.factors[:half]), _products(problem.factors[half:])
-
-        def expectation(y: FloatArray) -> FloatArray:
-            return ((left * (problem.prior * y)) @ right.T).reshape(shape)
-
-        final = expectation(problem.score[:, -1])
+        n, shape = problem.n_models, (problem.digits,) * (problem.n_models - 1)
+        table = problem.components.table
+        final = table(n - 1, value=problem.components.score[-1, 0])
         stay = np.zeros(shape)
         if problem.rules.answer == "last":
             for model in range(n - 1):
-                at = _last_called(model, n)
-                stay[at] = expectation(problem.score[:, model])[at]
+                stay[_last_called(model, n)] = table(model + 1, scored=model, called=True)
         else:
             best = np.full(shape, -np.inf)
             for model in range(n - 1):
                 called: Index = (slice(None),) * model + (slice(1, None),)
-                np.maximum(
-                    best[called], expectation(problem.score[:, model])[called], out=best[called]
-                )
+                found = table(n - 1, scored=model, called=True)
+                np.maximum(best[called], found, out=best[called])
             stay, final = np.where(np.isfinite(best), best, 0.0), np.maximum(best, final)
-        return cls(expectation(np.ones(len(problem.prior))), stay, final)
+        return cls(table(n - 1), stay, final, *cls._paid(problem))
+
+    @staticmethod
+    def _paid(problem: RoutingPOMDP) -> Iterator[list[FloatArray] | None]:
+        costs, table = problem.components.costs, problem.components.table
+        for by_component in (costs.call_in, costs.verify_in):
+            if by_component is None:
+                yield None
+            else:
+                yield [
+                    table(model, value=by_component[:, model]) for model in range(len(costs.call))
+                ]
 
 
 def backward_induction(
@@ -110,7 +117,18 @@ def backward_induction(
         follow: ``(n_histories,)`` the actions of a policy to be evaluated instead.
     """
     n, symbols, rules = problem.n_models, problem.n_symbols, problem.rules
-    call, verify = problem.call_price, problem.verify_price
+    rate = problem.price / problem.costs.unit
+
+    def paid(model: int, here: Index, verified: bool = False) -> FloatArray:
+        """What a call or a verification takes from the return after the histories ``here``, in
+        which the models from ``model`` on are not called, or it alone and not verified."""
+        tables_of = tables.verify if verified else tables.call
+        if tables_of is not None:
+            return rate * tables_of[model][here[:model]]
+        costs = problem.costs.verify if verified else problem.costs.call
+        before = here[:model] + (0,) * (n - 1 - model)
+        return rate * costs[model] * tables.mass[before]
+
     value = np.empty_like(tables.mass)
     action = np.zeros(value.shape, dtype=np.int8)
     given = None if follow is None else np.reshape(follow, value.shape)
@@ -123,20 +141,20 @@ def backward_induction(
         choice = np.full(np.shape(mass), STAY, dtype=np.int8)
         for rungs in range(ESCALATE, ESCALATE + rules.reach(stage)):
             target = stage + rungs
-            q = -call[target] * mass
+            q = -paid(target, here)
             if target == n - 1:
                 q = q + tables.final[here]
             elif rules.verify:
                 q = q + value[_then(here, target, problem.unverified)]
             else:
                 after = value[_then(here, target, slice(1, 1 + symbols))]
-                q = q - verify[target] * mass + after.sum(axis=-1)
+                q = q - paid(target, here, verified=True) + after.sum(axis=-1)
             taken = q > best if given is None or forced else given[here] == rungs
             choice = np.where(taken, np.int8(rungs), choice)
             best = np.where(taken, q, best)
         if rules.verify and stage >= 0:
             # The last axis of `here` is this model's digit: K verified ones, then unverified.
-            q = -verify[stage] * mass[..., -1] + best[..., :-1].sum(axis=-1)
+            q = -paid(stage, here, verified=True) + best[..., :-1].sum(axis=-1)
             taken = q > best[..., -1]
             if given is not None:
                 taken = given[here][..., -1] == rules.verify_action
@@ -158,11 +176,3 @@ def _last_called(stage: int, n_models: int) -> Index:
 def _then(here: Index, model: int, digit: slice | int) -> Index:
     """The index of the histories that follow ``here`` when ``model`` is called next."""
     return (*here[:model], digit, *here[model + 1 :])
-
-
-def _products(factors: FloatArray) -> FloatArray:
-    """``(digits ** m, S)`` products over ``m`` models of one factor each; one row if none."""
-    product = np.ones((1, factors.shape[2]))
-    for factor in factors:
-        product = (product[:, None] * factor).reshape(-1, factors.shape[2])
-    return product

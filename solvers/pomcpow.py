@@ -166,6 +166,7 @@ class Search:
         visited: ``(B, M)`` whether anything was.
         count: ``(B, M, C)`` visits of each choice, and those that its bound counts for.
         mean: ``(B, M, C)`` of the returns; -inf for a choice that is left out.
+        paid: ``(B, M, C)`` what each choice is expected to take from the return.
         ahead: ``(B, M, C)`` the mean of `guess` over the nodes that can follow it.
         children: ``(B, M, C)`` how many do so far.
         turn: ``(B, M, C)`` the one of them that was met last.
@@ -190,7 +191,7 @@ class Search:
         self.visited = np.zeros((n, nodes), dtype=bool)
         self.count = np.full((n, nodes, choices), self.solver.prior_visits, dtype=np.int64)
         self.mean = np.full((n, nodes, choices), -np.inf)
-        self.ahead = np.zeros((n, nodes, choices))
+        self.paid, self.ahead = np.zeros((2, n, nodes, choices))
         self.children, self.turn = np.zeros((2, n, nodes, choices), dtype=np.int64)
         # Looked up, not computed: a vectorised logarithm may round by its place in the batch.
         visits = np.arange(1 + nodes + choices * self.solver.prior_visits)
@@ -206,6 +207,7 @@ class Search:
         self.size[rows] += 1
         given = None if self.vector is None else self.vector[rows]
         high, floor = self.tables.bounds(place, weight, given)
+        self.paid[rows, node] = self.tables.expected_paid(place, weight, given)
         self.place[rows, node], self.weight[rows, node] = place, weight
         self.guess[rows, node] = (floor + high.max(axis=1)) / 2
         self.mean[rows, node] = high
@@ -239,7 +241,7 @@ class Search:
         for rows, node, choice, on, following in reversed(path):
             below = rows[on]
             value[below] += self.ahead[below, node[on], choice[on]] - self.guess[below, following]
-            value[rows] -= tables.paid[self.place[rows, node], choice]
+            value[rows] -= self.paid[rows, node, choice]
             self.count[rows, node, choice] += 1
             gain = (value[rows] - self.mean[rows, node, choice]) / self.count[rows, node, choice]
             self.mean[rows, node, choice] += gain
@@ -301,9 +303,7 @@ class Search:
             place, children = self.place[:, node], self.children[:, node]
             # Where the episode goes on, the best follows at every node that was reached.
             onward = (
-                self.ahead[:, node]
-                - self.tables.paid[place]
-                + total[:, node] / np.maximum(children, 1)
+                self.ahead[:, node] - self.paid[:, node] + total[:, node] / np.maximum(children, 1)
             )
             going = np.where(children > 0, onward, -np.inf)
             worth = np.where(self.tables.following[place] < 0, self.mean[:, node], going)

@@ -65,7 +65,8 @@ class SearchTables:
         action: ``(nodes, C)`` of each choice.
         following: ``(nodes, C)`` the node that it leads to; -1 at an end, and where there is none.
         seen: ``(nodes, C)`` the model whose signal is seen on the way; -1 for none.
-        paid: ``(nodes, C)`` what it takes from the return, where the episode goes on.
+        paid: ``(nodes, C, S)`` what it takes from the return given each hidden state, where the
+            episode goes on.
         high: ``(nodes, C, S)`` what it is worth at most given each score vector: the fast informed
             bound, exact at an end; very low where there is none.
         low: ``(nodes, m, S)`` what plans that look at nothing are worth there.
@@ -86,7 +87,7 @@ class SearchTables:
         nodes, n_vectors = graph.nodes, len(problem.prior)
         shape = len(nodes), max(len(node.choices) for node in nodes)
         action, following = np.zeros(shape, dtype=np.int64), np.full(shape, -1)
-        seen, paid = np.full(shape, -1), np.zeros(shape)
+        seen, paid = np.full(shape, -1), np.zeros((*shape, n_vectors))
         high = np.full((*shape, n_vectors), _NONE)
         low = np.full((shape[0], max(len(v.vectors) for v in lower.values()), n_vectors), _NONE)
         for i, node in enumerate(nodes):
@@ -95,7 +96,7 @@ class SearchTables:
                 action[i, c], following[i, c] = choice.action, choice.following
                 high[i, c] = _whole(node, _worth(choice, upper))
                 if choice.following >= 0:
-                    paid[i, c] = -choice.reward[0]
+                    paid[i, c] = _whole(node, -choice.reward)
                     if choice.symbol is not None:
                         seen[i, c] = nodes[choice.following].stage
         return cls(graph, action, following, seen, paid, high, low)
@@ -120,6 +121,18 @@ class SearchTables:
             high[part] = _mean(self.high[node[part]], weight[part], given)
             floor[part] = _mean(self.low[node[part]], weight[part], given).max(axis=1)
         return np.where(high >= floor[:, None] - 1e-9, high, -np.inf), floor
+
+    def expected_paid(
+        self, node: IntArray, weight: FloatArray, vector: IntArray | None
+    ) -> FloatArray:
+        """``(n, C)`` what the choices at nodes ``(n,)`` are expected to take; as `bounds`."""
+        found = np.empty((len(node), self.paid.shape[1]))
+        size = max(1, _NUMBERS // self.paid[0].size)
+        for begin in range(0, len(node), size):
+            part = slice(begin, begin + size)
+            given = None if vector is None else vector[part]
+            found[part] = _mean(self.paid[node[part]], weight[part], given)
+        return found
 
     def lookahead(
         self, node: IntArray, model: IntArray, weight: FloatArray, vector: IntArray | None

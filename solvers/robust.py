@@ -125,9 +125,7 @@ def posterior_draws(
         strength: pseudo-counts behind each distribution, besides the queries.
         rng: to draw with.
     """
-    # Each query's score vector is the nearest one: levels are means of the scores they stand for.
-    apart = np.abs(train.score[:, None] - problem.score[None]).sum(axis=2)
-    count = np.bincount(apart.argmin(axis=1), minlength=len(problem.prior))
+    count = _behind(problem, train)
     prior = _dirichlet(problem.prior * (len(train) + strength), n, rng)
     likelihood = np.empty((n, *problem.likelihood.shape))
     for model, rows in enumerate(problem.likelihood):
@@ -138,13 +136,51 @@ def posterior_draws(
     return [replace(problem, prior=p, likelihood=z) for p, z in zip(prior, likelihood, strict=True)]
 
 
+def _behind(problem: RoutingPOMDP, train: Replay) -> FloatArray:
+    """``(S,)`` how many training queries are behind each hidden state: each query counts for those
+    of the nearest score vector, levels being means of the scores they stand for, in the
+    proportions that its signals leave them."""
+    vectors, of_state = np.unique(problem.score, axis=0, return_inverse=True)
+    nearest = np.abs(train.score[:, None] - vectors[None]).sum(axis=2).argmin(axis=1)
+    signals = [train.signal[:, model] for model in range(problem.n_models - 1)]
+    symbol = [problem.symbols(model, signal) for model, signal in enumerate(signals)]
+    count = np.zeros(len(problem.prior))
+    for vector in np.unique(nearest):
+        rows, states = nearest == vector, np.flatnonzero(of_state.ravel() == vector)
+        weight = np.tile(problem.prior[states], (int(rows.sum()), 1))
+        for likelihood, seen in zip(problem.likelihood, symbol, strict=True):
+            weight *= likelihood[states][:, seen[rows]].T
+        mass = weight.sum(axis=1, keepdims=True)
+        weight = np.where(mass > 0, weight / np.where(mass > 0, mass, 1.0), 1 / len(states))
+        count[states] = weight.sum(axis=0)
+    return count
+
+
 def mixture(models: Sequence[RoutingPOMDP]) -> RoutingPOMDP:
     """The problem of not knowing which of several equally likely models is true."""
+
+    def joined(parts: list[FloatArray | None]) -> FloatArray | None:
+        there = [part for part in parts if part is not None]
+        return np.concatenate(there) if there else None
+
+    member = None
+    if all(model.member is not None for model in models):
+        sizes = [0, *(1 + int(model.member.max()) for model in models if model.member is not None)]
+        begin = np.cumsum(sizes)
+        member = np.concatenate(
+            [b + m.member for b, m in zip(begin, models, strict=False) if m.member is not None]
+        )
     return replace(
         models[0],
         score=np.concatenate([model.score for model in models]),
         prior=np.concatenate([model.prior for model in models]) / len(models),
         likelihood=np.concatenate([model.likelihood for model in models], axis=1),
+        costs=replace(
+            models[0].costs,
+            call_in=joined([model.costs.call_in for model in models]),
+            verify_in=joined([model.costs.verify_in for model in models]),
+        ),
+        member=member,
     )
 
 

@@ -37,20 +37,60 @@ def random_problem(
     levels: int = 2,
     price: float = 0.3,
     sparse: bool = False,
+    classes: int = 0,
+    vary: bool = False,
 ) -> RoutingPOMDP:
     """A problem with random probabilities, level values and costs; a ``sparse`` one holds many
-    score vectors and symbols for impossible."""
+    score vectors and symbols for impossible; one with ``classes`` has states of a class and a score
+    vector; where costs ``vary`` they depend on the state."""
     n = rules.n_models
     score = score_vectors(np.sort(rng.random((n, levels)), axis=1))
-    prior = rng.dirichlet(np.ones(len(score)))
-    likelihood = rng.dirichlet(np.ones(symbols), size=(n - 1, len(score)))
-    if sparse:
-        prior = _thinned(prior, rng)
-        likelihood = _thinned(likelihood, rng)
+    member = None
+    if classes:
+        vectors = np.array(list(product(range(levels), repeat=n)))
+        share, level = rng.dirichlet(np.ones(classes)), rng.dirichlet(np.ones(levels), (classes, n))
+        symbol = rng.dirichlet(np.ones(symbols), (n - 1, classes, levels))
+        if sparse:
+            share, level, symbol = (_thinned(rows, rng) for rows in (share, level, symbol))
+        prior = np.concatenate(
+            [share[z] * level[z, np.arange(n), vectors].prod(axis=1) for z in range(classes)]
+        )
+        likelihood = np.stack(
+            [np.concatenate([table[z, vectors[:, m]] for z in range(classes)])
+             for m, table in enumerate(symbol)]
+        )  # fmt: skip
+        score, member = np.tile(score, (classes, 1)), np.repeat(np.arange(classes), len(vectors))
+    else:
+        prior = rng.dirichlet(np.ones(len(score)))
+        likelihood = rng.dirichlet(np.ones(symbols), size=(n - 1, len(score)))
+        if sparse:
+            prior = _thinned(prior, rng)
+            likelihood = _thinned(likelihood, rng)
     call = np.sort(rng.random(n)) + 1e-3
-    return RoutingPOMDP(
-        score, prior, likelihood, Costs(call, call * rng.uniform(0, 1.5, n)), price, rules
-    )
+    costs = Costs(call, call * rng.uniform(0, 1.5, n))
+    if vary:
+        costs = varied(costs, prior, rng, None if member is None else (member, levels))
+    return RoutingPOMDP(score, prior, likelihood, costs, price, rules, member=member)
+
+
+def varied(
+    costs: Costs,
+    prior: np.ndarray,
+    rng: np.random.Generator,
+    classes: tuple[np.ndarray, int] | None = None,
+) -> Costs:
+    """Costs that depend on the state and have the same means under the ``prior``; with the
+    ``classes`` of states, and the number of levels, on the class and the model's own level."""
+    n, states = len(costs.call), len(prior)
+    factor = rng.uniform(0, 2, (2, states, n))
+    if classes is not None:
+        member, levels = classes
+        vectors = np.array(list(product(range(levels), repeat=n)))
+        own = np.tile(vectors, (states // len(vectors), 1))
+        table = rng.uniform(0, 2, (2, int(member.max()) + 1, levels, n))
+        factor = table[:, member[:, None], own, np.arange(n)]
+    factor = factor / (prior @ factor)[:, None]
+    return Costs(costs.call, costs.verify, costs.call * factor[0], costs.verify * factor[1])
 
 
 def _thinned(probability: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -71,6 +111,8 @@ def problems(draw: st.DrawFn, rules: Rules | None = None, max_models: int = 4) -
         levels=draw(st.integers(2, 3)),
         price=draw(st.sampled_from((0.0, 0.1, 0.3, 1.0)) | st.floats(0, 2)),
         sparse=draw(st.booleans()),
+        classes=draw(st.integers(0, 2)),
+        vary=draw(st.booleans()),
     )
 
 

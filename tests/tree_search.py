@@ -21,7 +21,11 @@ def tree_value(problem: RoutingPOMDP, choose: Choose | None = None) -> float:
     """The expected return of the best policy, or of one that plays ``choose(seen)``."""
     rules, n = problem.rules, problem.n_models
     rate = problem.price / float(problem.costs.call[n - 1])
-    call_cost, verify_cost = problem.costs.call.tolist(), problem.costs.verify.tolist()
+    costs = problem.costs
+    call_cost, verify_cost = (
+        (np.tile(mean, (len(problem.prior), 1)) if given is None else given).T.tolist()
+        for mean, given in ((costs.call, costs.call_in), (costs.verify, costs.verify_in))
+    )
     score, Z = problem.score.tolist(), problem.likelihood.tolist()
     vectors = range(len(score))
 
@@ -31,7 +35,7 @@ def tree_value(problem: RoutingPOMDP, choose: Choose | None = None) -> float:
 
     def call(seen: Seen, weights: list[float], model: int) -> float:
         seen = seen | {model: None}
-        paid = rate * call_cost[model] * sum(weights)
+        paid = rate * sum(weights[s] * call_cost[model][s] for s in vectors)
         if model == n - 1:
             return answered(seen, weights) - paid
         if rules.verify:
@@ -39,7 +43,7 @@ def tree_value(problem: RoutingPOMDP, choose: Choose | None = None) -> float:
         return verify(seen, weights, model) - paid
 
     def verify(seen: Seen, weights: list[float], model: int) -> float:
-        total = -rate * verify_cost[model] * sum(weights)
+        total = -rate * sum(weights[s] * verify_cost[model][s] for s in vectors)
         for symbol in range(len(Z[model][0])):
             likely = [weights[s] * Z[model][s][symbol] for s in vectors]
             total += decide(seen | {model: symbol}, likely)

@@ -240,10 +240,11 @@ def test_signals_of_a_sample_are_independent_given_the_scores():
 def test_a_sample_is_a_replay_of_the_model(problem, seed):
     replay = problem.sample(50, np.random.default_rng(seed))
     assert len(replay) == 50
-    possible = (replay.score[:, None] == problem.score[problem.prior > 0]).all(axis=2)
-    assert possible.any(axis=1).all()
-    np.testing.assert_array_equal(replay.call_cost, np.tile(problem.costs.call, (50, 1)))
-    np.testing.assert_array_equal(replay.verify_cost, np.tile(problem.costs.verify, (50, 1)))
+    # Every query is some possible state's: its scores and its costs are those of one state.
+    call, verify = problem.costs.in_states(np.arange(len(problem.prior)))
+    states = np.concatenate([problem.score, call, verify], axis=1)[problem.prior > 0]
+    drawn = np.concatenate([replay.score, replay.call_cost, replay.verify_cost], axis=1)
+    assert (drawn[:, None] == states).all(axis=2).any(axis=1).all()
     assert np.isnan(replay.signal[:, -1]).all()
     again = problem.sample(50, np.random.default_rng(seed))
     np.testing.assert_array_equal(again.score, replay.score)

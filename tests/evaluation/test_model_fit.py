@@ -1,0 +1,108 @@
+"""Which model a problem is fitted with, and what cross-validation chooses."""
+
+import numpy as np
+import pytest
+
+from envs import Costs, RoutingPOMDP, Rules
+from envs.class_model import Settings
+from evaluation.model_criteria import log_likelihood
+from evaluation.model_fit import Data, Joint, LatentClasses
+from tests.envs.test_class_model import two_kinds
+from tests.problems import random_problem, with_bands
+from verifiers import Histogram
+
+FULL = Rules(3, skip=True, free_start=True, verify=True)
+PRICES = [0.0, 0.05, 0.2, 0.5]
+
+
+def data(replay, rules=FULL) -> Data:
+    costs = Costs(replay.call_cost.mean(axis=0), replay.verify_cost.mean(axis=0))
+    return Data(replay, Histogram(bins=3), costs, rules, PRICES)
+
+
+def test_classes_are_found_where_queries_have_them():
+    chosen = LatentClasses(classes=[1, 2, 3], folds=2).choose(
+        data(two_kinds(1000, np.random.default_rng(0)))
+    )
+    assert chosen is not None
+    assert chosen.classes >= 2
+
+
+def test_little_data_without_classes_leads_back_to_the_joint_model():
+    # Signals say nothing beyond their own model's score, which depend by no class in particular.
+    truth = with_bands(random_problem(FULL, np.random.default_rng(1), symbols=3))
+    replay = truth.sample(60, np.random.default_rng(2))
+    problem = LatentClasses().fit(data(replay))
+    joint = Joint().fit(data(replay))
+    assert problem.member is None
+    np.testing.assert_array_equal(problem.prior, joint.prior)
+    np.testing.assert_array_equal(problem.likelihood, joint.likelihood)
+
+
+def test_the_joint_model_is_the_plain_fit():
+    replay = two_kinds(100, np.random.default_rng(3))
+    one = data(replay)
+    plain = RoutingPOMDP.fit(replay, Histogram(bins=3), one.costs, FULL)
+    np.testing.assert_array_equal(Joint().fit(one).prior, plain.prior)
+    np.testing.assert_array_equal(
+        LatentClasses(classes=[1], factor_strength=[]).fit(one).prior, plain.prior
+    )
+
+
+def test_the_choice_repeats():
+    one = data(two_kinds(200, np.random.default_rng(4)))
+    model = LatentClasses(classes=[1, 2, 3], folds=2)
+    assert model.choose(one) == model.choose(one)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+def test_fewer_queries_than_classes_are_fitted_all_the_same(n):
+    replay = two_kinds(n, np.random.default_rng(5))
+    problem = LatentClasses(classes=[4, 8]).fit(data(replay))
+    assert problem.member is None or problem.member.max() < n
+
+
+def test_the_likelihood_is_that_of_scores_and_signals():
+    replay = two_kinds(50, np.random.default_rng(6))
+    problem = LatentClasses(classes=[3], symbol_strength=[16.0], factor_strength=[]).fit(
+        data(replay)
+    )
+    found = log_likelihood(problem, replay)
+    symbol = [problem.symbols(m, replay.signal[:, m]) for m in range(2)]
+    for query in range(50):
+        total = 0.0
+        for state, p in enumerate(problem.prior):
+            if (problem.score[state] == replay.score[query]).all():
+                for model in range(2):
+                    p = p * problem.likelihood[model, state, symbol[model][query]]
+                total += p
+        assert found[query] == pytest.approx(np.log(total))
+
+
+@pytest.mark.parametrize("criterion", ["likelihood", "return"])
+def test_likelihood_or_return_can_decide_instead(criterion):
+    replay = two_kinds(1000, np.random.default_rng(7))
+    model = LatentClasses(classes=[1, 2, 3], folds=2, criterion=criterion)
+    chosen = model.choose(data(replay))
+    assert isinstance(chosen, Settings)
+    assert chosen.classes >= 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("classes", []),
+        ("classes", [0]),
+        ("symbol_strength", [0.0]),
+        ("factor_strength", [-1.0]),
+        ("factor_points", 1),
+        ("level_strength", -1.0),
+        ("criterion", "luck"),
+        ("folds", 1),
+        ("starts", 0),
+        ("margin", -1.0),
+    ],
+)
+def test_a_setting_out_of_range_is_named(key, value):
+    with pytest.raises(ValueError, match=rf"model\.{key} is"):
+        LatentClasses(**{key: value})
