@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
+from envs.secrets import masked
+
 Mode = Literal["online", "offline", "disabled"]
 
 # W&B writes its log every 15 s by default; a run that is killed would lose that much.
@@ -30,12 +32,6 @@ _FINISH_SECONDS = 60.0
 _NO_NAME = re.compile(r"[^\w.-]+", re.ASCII)
 _LONGEST_NAME = 128
 
-_MASK = "***"
-_SECRET = re.compile(
-    r"pass(word|wd|phrase)|secret|credential|(api|access|private)_?key|authorization|bearer"
-)
-# Ambiguous alone: a token may be a secret or a unit of text, whose counts and prices are numbers.
-_SECRET_IF_TEXT = re.compile(r"(^|_)(key|token|auth|pwd)s?$")
 
 
 class TrackedRun(Protocol):
@@ -299,28 +295,3 @@ def _everything_below(folder: Path) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def masked(config: Any) -> Any:
-    """A copy of a config in which whatever stands under a name like ``api_key`` is ``"***"``.
-
-    Args:
-        config: nested mappings, lists and plain values.
-    """
-    if isinstance(config, Mapping):
-        return {
-            key: _MASK if _is_secret(str(key), value) else masked(value)
-            for key, value in config.items()
-        }
-    if isinstance(config, list | tuple):
-        return [masked(value) for value in config]
-    return config
-
-
-def _is_secret(name: str, value: Any) -> bool:
-    if value is None:
-        return False
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "_", name).lower()
-    if _SECRET.search(words):
-        return True
-    return _SECRET_IF_TEXT.search(words) is not None and not isinstance(value, int | float)

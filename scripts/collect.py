@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
+    from envs.secrets import Secrets
     from verifiers import Verifier
     from verifiers.collection import Collected, Plan
 
@@ -23,12 +25,15 @@ _ELSEWHERE = ("out", "progress", "at_once")
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="collect")
 def main(config: DictConfig) -> None:
+    from envs.secrets import Secrets
     from verifiers.collection import collect
 
+    secrets = Secrets()
+    secrets.guard_output()
     for chatty in ("httpx", "httpx2"):  # a line a request
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
-        plan = make_plan(config, dict(HydraConfig.get().runtime.choices))
+        plan = make_plan(config, dict(HydraConfig.get().runtime.choices), secrets)
         collected = collect(plan, Path(config.out), bool(config.progress))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
@@ -36,25 +41,37 @@ def main(config: DictConfig) -> None:
     sys.exit(status(collected))
 
 
-def make_plan(config: DictConfig, choices: dict[str, str]) -> Plan:
+def make_plan(config: DictConfig, choices: dict[str, str], secrets: Secrets | None = None) -> Plan:
     """What a configuration asks to be collected.
+
+    Args:
+        config: of this script.
+        choices: the option of each group.
+        secrets: learns those of the models.
 
     Raises:
         ValueError: a bad configuration, or file that it names.
     """
     from evaluation.build import build, plain
-    from evaluation.tracker import masked
+    from envs.secrets import masked
     from verifiers import live_parts
     from verifiers.collection import AnswerPrompt, Plan, load_models, load_prices, load_questions
+    from verifiers.collection.files import check_outputs
 
     for key in ("questions", "models"):
         if OmegaConf.is_missing(config, key):
             raise ValueError(f"{key} is not set: give {key}=FILE")
+    inputs = list(_files(plain(config)))
+    check_outputs(Path(config.out), config.table, inputs)
     limit = _number(config.limit, "limit", 1)
     for key in ("verify_last", "only_complete", "progress"):
         if not isinstance(config[key], bool):
             raise ValueError(f"{key} is {config[key]!r}: expected true or false")
     prices = load_prices(config.prices)
+    models = load_models(config.models, prices)
+    judges = load_models(config.judges, prices) if config.judges else ()
+    if secrets:
+        secrets.add(value for spec in (*models, *judges) for value in spec.secrets())
     scoring = config.scoring
     if callable(_found(scoring)) and not isinstance(_found(scoring), type):
         # A function is itself the scoring; building it would call it.
@@ -67,8 +84,8 @@ def make_plan(config: DictConfig, choices: dict[str, str]) -> Plan:
     settings = {str(key): value for key, value in plain(config).items() if key not in _ELSEWHERE}
     return Plan(
         questions=load_questions(config.questions, limit),
-        models=load_models(config.models, prices),
-        judges=load_models(config.judges, prices) if config.judges else (),
+        models=models,
+        judges=judges,
         verifiers=tuple(live),
         offline={name: verifier for name, verifier in named.items() if _judges_logs(verifier)},
         scoring=build(scoring, "scoring"),
@@ -83,7 +100,19 @@ def make_plan(config: DictConfig, choices: dict[str, str]) -> Plan:
         only_complete=config.only_complete,
         seed=config.seed,
         about={"config": masked(settings)},
+        inputs=inputs,
     )
+
+
+def _files(value: Any) -> Iterator[Path]:
+    """The files that a configuration names, whatever for."""
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _files(each)
+    elif isinstance(value, str) and 0 < len(value) < 4096 and "\0" not in value:
+        with contextlib.suppress(OSError):  # a name that is too long is no file's
+            if Path(value).is_file():
+                yield Path(value)
 
 
 def _number(value: Any, key: str, low: int, whole: bool = True) -> Any:
@@ -124,6 +153,11 @@ def report(collected: Collected, out: Path) -> Iterator[str]:
     outcome, ledger = collected.outcome, collected.ledger
     if collected.torn:
         yield f"the log's last line was torn: set aside as {collected.torn}, its call made again"
+    if collected.cut_off:
+        yield (
+            f"{collected.cut_off:,} calls were under way when the run before was killed: they "
+            "count as paid for, and are made again"
+        )
     found = f", {ledger.found:,} found in the log" if ledger.found else ""
     yield (
         f"{outcome.cells:,} answers to {collected.queries:,} queries; {ledger.made:,} calls made"
@@ -156,6 +190,8 @@ def report(collected: Collected, out: Path) -> Iterator[str]:
 _FLAGS = {
     "usage_estimated": "the endpoint gave no usage, tokens were estimated",
     "no_logprobs": "the endpoint gave no log-probabilities",
+    "secret_repeated": "the endpoint repeated a key, which was taken out",
+    "impossible_usage": "the endpoint counted more tokens than the request allows",
 }
 
 

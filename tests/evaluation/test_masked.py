@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from evaluation.tracker import masked
+from envs.secrets import masked
 
 
 @pytest.mark.parametrize(

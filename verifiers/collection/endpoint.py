@@ -15,9 +15,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from verifiers.collection.models import ConfigError, ModelSpec
+from verifiers.collection.requests import hint
 from verifiers.collection.responses import MalformedResponseError, Reply, parse
 from verifiers.collection.stops import AttemptError, CallError, EndpointRefusedError
 from verifiers.live import Message
+from envs.secrets import Secrets
 
 # Seconds: the first pause is up to _FIRST, later ones up to twice as long each, up to _LONGEST.
 _FIRST, _LONGEST = 0.5, 30.0
@@ -66,7 +68,7 @@ class Endpoint:
         self._openai = openai
         self._random = random.Random(f"{seed}:{spec.name}")
         key = spec.key()
-        self._secrets = [key] if key else []
+        self._secrets = Secrets(spec.secrets())
         self._client = openai.AsyncOpenAI(
             base_url=spec.base_url,
             # Given even where none is needed: the client would take OPENAI_API_KEY, which is not
@@ -92,7 +94,7 @@ class Endpoint:
         try:
             async with asyncio.timeout(self.spec.timeout):
                 body = await self._client.post("/chat/completions", body=request, cast_to=str)
-            return parse(body, messages)
+            return parse(body, messages, self._secrets.plain)
         except self._openai.APIStatusError as error:
             asked = self._refusal(error)
             raise AttemptError(f"status {error.status_code}: {self._said(error)}", asked) from None
@@ -125,9 +127,7 @@ class Endpoint:
 
     def redacted(self, text: str) -> str:
         """A text without the key, which servers may repeat in their errors."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+        return self._secrets.text(text)
 
     def _refusal(self, error: Any) -> float | None:
         """How long a refused request should wait, if waiting helps.
@@ -146,7 +146,7 @@ class Endpoint:
         raise self._stop(status, said)
 
     def _stop(self, status: int, said: str) -> EndpointRefusedError:
-        what = _WHAT_TO_DO.get(status, "the endpoint does not take such requests: see omit")
+        what = _WHAT_TO_DO.get(status, hint(self.spec, said))
         variable = self.spec.api_key_env or "api_key_env, which names no variable"
         return EndpointRefusedError(
             f"{self._named()} refused: status {status}: {said}; {what.format(variable=variable)}"

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 import yaml
 
+from envs.secrets import is_secret, masked, secret_values, shown
+
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Words of letters, and perhaps a number; a pasted key may be a name of a variable, too.
+_PLAIN_NAME = re.compile(r"[A-Za-z]{1,15}\d{0,2}(_[A-Za-z]{1,15}\d{0,2}|_\d{1,2})*")
+# Fields that a collection itself decides, or could not read the answer of.
+_OURS = ("messages", "stream")
 
 
 class ConfigError(ValueError):
@@ -77,10 +85,30 @@ class ModelSpec:
             return None
         if key := os.environ.get(self.api_key_env, "").strip():
             return key
+        name = self.api_key_env
+        if not _PLAIN_NAME.fullmatch(name) or re.match("(sk|pk|hf|gsk|xai)_", name):
+            name = "that api_key_env names (not shown: it may be a key)"
         raise ConfigError(
-            f"model {self.name!r}: the environment variable {self.api_key_env} is not set; it "
-            f"holds the key of {self.shown_url} (api_key_env: null where none is needed)"
+            f"model {self.name!r}: the environment variable {name} is not set; it holds the key "
+            f"of {self.shown_url} (api_key_env: null where none is needed)"
         )
+
+    def secrets(self) -> list[str]:
+        """What may be neither written nor shown: the key, and secrets among the settings."""
+        parts = urlsplit(self.base_url)
+        found = [os.environ.get(self.api_key_env or "", "").strip()]
+        if parts.password:
+            user, password = unquote(parts.username or ""), unquote(parts.password)
+            basic = base64.b64encode(f"{user}:{password}".encode()).decode()
+            found += [parts.password, password, basic]
+        found += secret_values(parse_qs(parts.query))
+        for name, value in asdict(self).items():
+            if isinstance(value, Mapping) and name != "price":
+                found += secret_values(value)
+                if name != "extra_body":  # there $NAME is a variable of the environment
+                    names = re.findall(r"\$\{?(\w+)", " ".join(map(str, value.values())))
+                    found += [os.environ.get(each, "").strip() for each in names]
+        return found
 
     @property
     def shown_url(self) -> str:
@@ -90,9 +118,9 @@ class ModelSpec:
         return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
     def decides(self) -> dict[str, Any]:
-        """The settings that decide what is answered: a collection keeps them as they are."""
+        """The settings that decide what is answered, without secrets: a collection keeps them."""
         names = ("model", "max_tokens", "temperature", "system", "extra_body", "omit")
-        return {name: plain for name, plain in asdict(self).items() if name in names}
+        return {name: masked(plain) for name, plain in asdict(self).items() if name in names}
 
 
 def load_models(
@@ -147,10 +175,43 @@ def check_priced(models: Sequence[ModelSpec], in_usd: bool) -> None:
 
 
 def read_yaml(path: Path) -> Any:
+    """The content of a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read; the message names the line, and shows nothing of it.
+    """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
+        return yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        # Texts in quotation marks are the file's.
+        problem = re.sub(r"'[^']*'|\"[^\"]*\"", "…", str(getattr(error, "problem", "") or ""))
+        raise ConfigError(
+            f"{path} cannot be read as YAML: {where}{problem or 'a character is not allowed'} "
+            "(the line is not shown: it may hold a key)"
+        ) from None
+    except RecursionError:
+        raise ConfigError(f"{path} cannot be read: it is nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no UTF-8 text (byte {error.start})") from None
+    except (OSError, ValueError) as error:  # also dates and numbers that there are none of
+        reason = error.strerror if isinstance(error, OSError) else "a value is not allowed"
+        raise ConfigError(f"{path} cannot be read: {reason}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice: the first value would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for i, key in enumerate(keys):
+            if isinstance(key, str) and key in keys[:i]:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key {shown(key)[1:-1]} is there twice",
+                    problem_mark=node.value[i][0].start_mark,
+                )
+        return super().construct_mapping(node, deep)
 
 
 def _model(entry: Any, where: str, prices: Mapping[str, Price | None]) -> ModelSpec:
@@ -158,20 +219,21 @@ def _model(entry: Any, where: str, prices: Mapping[str, Price | None]) -> ModelS
         raise ConfigError(f"{where} is no mapping: expected name, base_url, …")
     known = {spec.name: spec for spec in fields(ModelSpec)}
     for key in entry:
-        if "key" in str(key).lower() and key != "api_key_env":
+        if key in known:
+            continue
+        if is_secret(str(key)) or "key" in str(key).lower():
             # The value is not shown: it may be a key.
             raise ConfigError(
-                f"{where}.{key}: keys do not belong into files; put it into an environment "
+                f"{where}.{_plain(key)}: keys do not belong into files; put it into an environment "
                 "variable and give its name as api_key_env"
             )
-        if key not in known:
-            raise ConfigError(f"{where} has the key {key!r}: expected some of {sorted(known)}")
+        raise ConfigError(f"{where} has the key {shown(key)}: expected some of {sorted(known)}")
     values = dict(entry)
     for key in ("name", "base_url"):
         if not isinstance(values.get(key), str) or not values[key]:
-            raise ConfigError(f"{where}.{key} is {values.get(key)!r}: expected a text")
+            raise ConfigError(f"{where}.{key} is {shown(values.get(key))}: expected a text")
     values["model"] = values.get("model") or values["name"]
-    if urlsplit(values["base_url"]).scheme not in ("http", "https"):
+    if not _is_address(values["base_url"]):
         raise ConfigError(f"{where}.base_url is no http:// or https:// address")
     variable = values.get("api_key_env")
     if variable is not None and not _ENVIRONMENT_NAME.fullmatch(str(variable)):
@@ -188,16 +250,22 @@ def _model(entry: Any, where: str, prices: Mapping[str, Price | None]) -> ModelS
         whole = isinstance(value, int) and not isinstance(value, bool)
         if not (whole or (kind is float and isinstance(value, float))) or not value >= low:
             number = "a whole number" if kind is int else "a number"
-            raise ConfigError(f"{where}.{key} is {value!r}: expected {number} >= {low:g}")
-    if not isinstance(values.get("extra_body", {}), dict):
-        raise ConfigError(f"{where}.extra_body is {values['extra_body']!r}: expected a mapping")
+            raise ConfigError(f"{where}.{key} is {shown(value)}: expected {number} >= {low:g}")
+    extra = values.get("extra_body", {})
+    if not isinstance(extra, dict):
+        raise ConfigError(f"{where}.extra_body is {shown(extra)}: expected a mapping")
+    if (fault := _not_json(extra)) is not None:
+        raise ConfigError(f"{where}.extra_body holds {fault}: expected what JSON can hold")
     omit = values.get("omit", [])
     if not isinstance(omit, list) or not all(isinstance(name, str) for name in omit):
-        raise ConfigError(f"{where}.omit is {omit!r}: expected a list of fields")
+        raise ConfigError(f"{where}.omit is {shown(omit)}: expected a list of fields")
     values["omit"] = tuple(omit)
+    for name in _OURS:
+        if extra.get(name) or (name in omit and name == "messages"):
+            raise ConfigError(f"{where}: the field {name} is the collection's own: leave it out")
     for key in ("model", "system", "max_tokens_field"):
         if not isinstance(values.get(key, ""), str):
-            raise ConfigError(f"{where}.{key} is {values[key]!r}: expected a text")
+            raise ConfigError(f"{where}.{key} is {shown(values[key])}: expected a text")
     return ModelSpec(**values)
 
 
@@ -214,8 +282,37 @@ def _price(value: Any, where: str) -> Price | None:
     if value is None:
         return None
     if not isinstance(value, dict) or set(value) != {"in", "out"}:
-        raise ConfigError(f"{where} is {value!r}: expected {{in: USD, out: USD}}, or null")
+        raise ConfigError(f"{where} is {shown(value)}: expected {{in: USD, out: USD}}, or null")
     for key, usd in value.items():
         if isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 <= usd < 1e9:
-            raise ConfigError(f"{where}.{key} is {usd!r}: expected USD per million tokens, >= 0")
+            raise ConfigError(
+                f"{where}.{key} is {shown(usd)}: expected USD per million tokens, >= 0"
+            )
     return Price(float(value["in"]), float(value["out"]))
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _plain(name: Any) -> str:
+    return str(name) if _PLAIN_NAME.fullmatch(str(name)) else "(a name that is not shown)"
+
+
+def _not_json(value: Any) -> str | None:
+    """What of a value JSON cannot hold; YAML knows dates and infinite numbers, too."""
+    if isinstance(value, dict):
+        if not all(isinstance(name, str) for name in value):
+            return "a name that is no text"
+        return next(filter(None, map(_not_json, value.values())), None)
+    if isinstance(value, list):
+        return next(filter(None, map(_not_json, value)), None)
+    if value is None or isinstance(value, str | bool | int):
+        return None
+    if isinstance(value, float):
+        return None if math.isfinite(value) else repr(value)
+    return f"a {type(value).__name__}"

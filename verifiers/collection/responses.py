@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,12 +40,15 @@ class Reply:
     estimated: bool
 
 
-def parse(body: str, messages: Sequence[Message]) -> Reply:
+def parse(
+    body: str, messages: Sequence[Message], gate: Callable[[Any], Any] = lambda read: read
+) -> Reply:
     """The first choice of a response.
 
     Args:
         body: of the response.
         messages: what was sent.
+        gate: takes secrets out of what was read, before anything of it is used or cut.
 
     Raises:
         MalformedResponseError: no JSON, an error in place of a completion, or no choices.
@@ -54,6 +57,7 @@ def parse(body: str, messages: Sequence[Message]) -> Reply:
         read = json.loads(body)
     except ValueError as error:
         raise MalformedResponseError(f"the response is no JSON: {error}") from None
+    read = gate(read)
     if not isinstance(read, dict):
         raise MalformedResponseError(f"the response is {str(read)[:80]!r}")
     choices = read.get("choices")
@@ -79,11 +83,6 @@ def parse(body: str, messages: Sequence[Message]) -> Reply:
         tokens_out = _guess(text) if tokens is None else len(tokens)
     finish = str(choice.get("finish_reason") or "")
     return Reply(text, tokens_in, tokens_out, tokens, finish, estimated)
-
-
-def most_tokens(messages: Sequence[Message]) -> int:
-    """More tokens than a prompt has: one a byte, and some a message for the chat's template."""
-    return 16 + sum(16 + len(message["content"].encode()) for message in messages)
 
 
 def _count(value: Any) -> int | None:
