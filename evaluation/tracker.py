@@ -33,7 +33,6 @@ _NO_NAME = re.compile(r"[^\w.-]+", re.ASCII)
 _LONGEST_NAME = 128
 
 
-
 class TrackedRun(Protocol):
     """A run under way."""
 

@@ -52,8 +52,8 @@ def make_plan(config: DictConfig, choices: dict[str, str], secrets: Secrets | No
     Raises:
         ValueError: a bad configuration, or file that it names.
     """
-    from evaluation.build import build, plain
     from envs.secrets import masked
+    from evaluation.build import build, plain
     from verifiers import live_parts
     from verifiers.collection import AnswerPrompt, Plan, load_models, load_prices, load_questions
     from verifiers.collection.files import check_outputs

@@ -36,6 +36,7 @@ class Seen:
     delivered: int = 0
     lost: int = 0
     tokens: int = 0  # of all completions made, the lost ones too
+    charged: Counter = field(default_factory=Counter)  # (model, "in" or "out") -> the same tokens
     concurrent: int = 0
     most_concurrent: int = 0
     faults: Counter = field(default_factory=Counter)
@@ -58,6 +59,7 @@ class Loopback:
         refuse: model -> (status, error object) that all its requests get.
         limit: characters of a prompt above which the context is too long.
         seed: of the faults and verdicts.
+        shape: (completion, request, head) -> the completion that is sent, and charged as it counts.
     """
 
     def __init__(
@@ -71,12 +73,14 @@ class Loopback:
         limit=10**9,
         seed=0,
         port=0,
+        shape=None,
     ):
         self.faults, self.script = dict(faults or {}), list(script)
         self.retry_after, self.latency, self.hang = retry_after, latency, hang
         self.refuse, self.limit, self.port = dict(refuse or {}), limit, port
         self.seen = Seen()
         self.random = random.Random(seed)
+        self.shape = shape or (lambda completion, request, head: completion)
         self.record = True
         self._ready = threading.Event()
 
@@ -189,8 +193,13 @@ class _Connection(asyncio.Protocol):
                 "code": "context_length_exceeded",
             }
             return self.reply(400, {"error": error})
-        completion = complete(request, server.random, fault)
-        seen.tokens += sum(tokens_of(request))
+        completion = server.shape(complete(request, server.random, fault), request, head)
+        counted = completion["usage"]
+        for kind, name in zip(("in", "out"), _USAGE, strict=True):
+            seen.tokens += counted[name]
+            seen.charged[request["model"], kind] += counted[name]
+        if fault == "no_usage":
+            del completion["usage"]
         if fault in LOST:
             seen.lost += 1
         if fault == "hang":
@@ -233,6 +242,9 @@ class _Connection(asyncio.Protocol):
         self.transport.write(_head(status, len(content), headers) + content)
 
 
+_USAGE = ("prompt_tokens", "completion_tokens")
+
+
 def _head(status, size, headers=""):
     return (
         f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n"
@@ -260,7 +272,7 @@ def complete(request, rng, fault=""):
         top = [(text.split()[-1], sure), ("No" if "Yes" in text else "Yes", 1 - sure)]
         entries = [{"token": token, "logprob": math.log(max(p, 1e-9))} for token, p in top]
         choice["logprobs"] = {"content": [entries[0] | {"top_logprobs": entries[:k]}]}
-    completion = {
+    return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 0,
@@ -272,9 +284,6 @@ def complete(request, rng, fault=""):
             "total_tokens": prompt + made,
         },
     }
-    if fault == "no_usage":
-        del completion["usage"]
-    return completion
 
 
 def say(request, rng):

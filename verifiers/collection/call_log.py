@@ -78,9 +78,7 @@ class CallLog:
         self._places: dict[bytes, int] = {}
         self._waiting: list[asyncio.Future[None]] = []
         self._syncing: asyncio.Task[None] | None = None
-        self._file = os.open(
-            self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600
-        )
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         try:
             os.fchmod(self._file, 0o600)
             self._recover()
@@ -182,11 +180,13 @@ class CallLog:
     async def _sync(self) -> None:
         while self._waiting:
             waiting, self._waiting = self._waiting, []
-            failure: LogError | None = None
+            failure: BaseException | None = None
             try:
                 await asyncio.to_thread(os.fsync, self._file)
             except OSError as error:
                 failure = LogError(f"{self.path}: a call could not be kept: {error}")
+            except BaseException as error:  # nobody waits for ever, whatever it is
+                failure = error
             for synced in waiting:
                 if not synced.done():
                     synced.set_exception(failure) if failure else synced.set_result(None)
@@ -265,6 +265,10 @@ def _locked(folder: Path) -> int:
             f"{folder} is being collected into by another process{f' ({holder})' * bool(holder)}: "
             "wait for it, or give another out="
         ) from None
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"process {os.getpid()}".encode(), 0)
+    try:
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"process {os.getpid()}".encode(), 0)
+    except BaseException:
+        os.close(lock)
+        raise
     return lock

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
+from envs.secrets import MASK, Secrets, without_secrets
 from verifiers.collection.budget import Amount, Budget, amount
 from verifiers.collection.call_log import CallLog
 from verifiers.collection.endpoint import Endpoint
@@ -26,7 +27,6 @@ from verifiers.collection.stops import (
     StoppedError,
 )
 from verifiers.live import Completion, Message, Token
-from envs.secrets import MASK, Secrets, without_secrets
 
 # So many calls in a row that failed for good, and the endpoint is taken for dead.
 _DEAD = 20
@@ -343,8 +343,7 @@ class BoundClient:
             CallKey(self._query, self.model, self._purpose, first + i, mark) for i in range(samples)
         ]
         calls = [
-            self._client.call(key, request, messages, top_logprobs is not None)
-            for key in keys
+            self._client.call(key, request, messages, top_logprobs is not None) for key in keys
         ]
         # All of them end, also where one fails: what is under way is paid for.
         done = await asyncio.gather(*calls, return_exceptions=True)

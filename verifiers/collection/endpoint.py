@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from envs.secrets import Secrets
 from verifiers.collection.models import ConfigError, ModelSpec
 from verifiers.collection.requests import hint
 from verifiers.collection.responses import MalformedResponseError, Reply, parse
 from verifiers.collection.stops import AttemptError, CallError, EndpointRefusedError
 from verifiers.live import Message
-from envs.secrets import Secrets
 
 # Seconds: the first pause is up to _FIRST, later ones up to twice as long each, up to _LONGEST.
 _FIRST, _LONGEST = 0.5, 30.0

@@ -10,9 +10,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from envs.secrets import Secrets, masked
 from verifiers.collection.files import MANIFEST, part_of, private_file, replace_file
 from verifiers.collection.models import ConfigError, ModelSpec, Price
-from envs.secrets import Secrets, masked
 
 _PACKAGES = ("openai", "httpx", "httpx2", "pydantic", "numpy", "pyarrow", "hydra-core")
 
@@ -101,7 +101,7 @@ class Manifest:
             if not whole:
                 raise ValueError
             answers["models"] = {name: masked(each) for name, each in answers["models"].items()}
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"{self._path} is no manifest of a collection ({type(error).__name__}): move it "
                 "away, the calls in the log are kept"

@@ -110,11 +110,8 @@ class Record:
             raise TornError(f"it is no JSON: {error}") from None
         if not isinstance(record, dict):
             raise RecordError(f"it is {_short(record)}, expected a JSON object")
-        key = CallKey(
-            *(_text(record, name) for name in ("query", "model", "purpose")),
-            sample=_count(record, "sample"),
-            request=_text(record, "request"),
-        )
+        query, model, purpose = (_text(record, name) for name in ("query", "model", "purpose"))
+        key = CallKey(query, model, purpose, _count(record, "sample"), _text(record, "request"))
         tokens_in = _count(record, "tokens_in")
         for kind in _KINDS:
             if record.get(kind):
@@ -152,9 +149,9 @@ def _count(record: Mapping[str, Any], name: str) -> int:
 
 def _number(record: Mapping[str, Any], name: str) -> float:
     value = record.get(name)
-    if not _is_number(value) or value < 0:
+    if value is None or not _is_number(value) or value < 0:
         raise _wrong(record, name, "a number >= 0")
-    return value
+    return float(value)
 
 
 def _is_number(value: Any) -> bool:

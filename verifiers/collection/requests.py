@@ -94,14 +94,13 @@ def hint(spec: ModelSpec, said: str) -> str:
     return "the endpoint does not take such requests: see omit"
 
 
-def most_of(
-    request: Mapping[str, Any], limit_field: str = "max_tokens", hidden: int = 0
-) -> Most:
+def most_of(request: Mapping[str, Any], limit_field: str = "max_tokens", hidden: int = 0) -> Most:
     """Bounds of a request as it is sent.
 
     A token is at least one byte, so that a prompt has no more of them than all that may be part of
-    it has bytes: messages, tools, formats, and whatever else is no number. Limits of generated tokens that stand side
-    by side count by the largest, further allowances on top, and all of it once a copy.
+    it has bytes: messages, tools, formats, and whatever else is no number. Limits of generated
+    tokens that stand side by side count by the largest, further allowances on top, and all of it
+    once a copy.
 
     Args:
         request: the body.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from envs.secrets import Secrets
 from envs.table_files import file_format
 from verifiers.collection.answers import AnswerPrompt
 from verifiers.collection.budget import Amount, Budget, amount
@@ -30,7 +31,6 @@ from verifiers.collection.rows import RowFile, write_collected
 from verifiers.collection.scoring import NormalisedMatch, Scoring
 from verifiers.collection.stops import InterruptedCollectionError, StoppedError
 from verifiers.live import LiveVerifier
-from envs.secrets import Secrets
 from verifiers.verifier import Verifier
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")

@@ -75,7 +75,7 @@ def test_what_cannot_be_bounded_is_refused_under_a_budget_before_anything_is_sen
 ):
     with Loopback() as server:
         models = specs(server.url, **options)
-        with pytest.raises(ConfigError, match="'small'.*no budget can be kept.*max_tokens_field"):
+        with pytest.raises(ConfigError, match=r"'small'.*no budget can be kept.*max_tokens_field"):
             run(tmp_path / "out", models, 2, **budget)
         assert server.seen.requests == 0
         assert not (tmp_path / "out").exists()
