@@ -93,19 +93,22 @@ def test_after_kill_nine_none_of_the_logged_calls_is_repeated(tmp_path):
             process = subprocess.Popen(command(*given), env=environment())
             deadline = time.monotonic() + 60
             while time.monotonic() < deadline and process.poll() is None:
-                if (out / "log.jsonl").exists() and len(lines(out)) > calls:
+                log = out / "log.jsonl"
+                if log.exists() and log.read_bytes().count(b'"text":') > calls:
                     break
                 time.sleep(0.005)
             process.send_signal(signal.SIGKILL)
             process.wait()
-        with (out / "log.jsonl").open("a") as log:
-            log.write('{"query":"q1","model":"sm')  # as a power cut may leave it
+        with (out / "log.jsonl").open("a") as file:
+            file.write('{"query":"q1","model":"sm')  # as a power cut may leave it
         kept, before = lines_before_torn(out), stats(url)
         assert 200 < len(kept) < 480
         # What the server delivered and the log lacks was under way when the process was killed.
         assert 0 <= before["delivered"] - len(kept) <= 2 * 32
         done = run(*given)
         after = stats(url)
+    assert before["delivered"] - len(kept) <= len(lines(out, "lost")) <= 2 * 32
+    assert re.search(r"\d+ calls were under way when the run before was killed", done.stdout)
     assert "log's last line was torn" in done.stdout
     assert f"{480 - len(kept):,} calls made, {len(kept):,} found in the log" in done.stdout
     assert after["delivered"] - before["delivered"] == 480 - len(kept)
@@ -119,8 +122,8 @@ def test_after_kill_nine_none_of_the_logged_calls_is_repeated(tmp_path):
 
 
 def lines_before_torn(folder):
-    text = (folder / "log.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in text[:-1]]
+    records = map(json.loads, (folder / "log.jsonl").read_text().splitlines()[:-1])
+    return [record for record in records if "text" in record]
 
 
 def test_a_key_is_sent_and_stands_nowhere(tmp_path, monkeypatch):
@@ -214,6 +217,30 @@ def test_a_verifier_made_of_others_is_collected_in_parts(tmp_path):
     with Loopback() as server:
         here(*files(tmp_path, server.url, 2), both, out=tmp_path / "out")
     assert set(read_calls(tmp_path / "out" / "calls.parquet").signals) == {"votes"}
+
+
+@pytest.mark.parametrize("table", ["log.jsonl", "../x.csv", "questions.jsonl"])
+def test_outputs_that_would_overwrite_something_are_refused_before_anything_is_read(
+    table, tmp_path
+):
+    given = files(tmp_path, "http://127.0.0.1:9/v1", 2)
+    (tmp_path / "questions.jsonl").write_text("no questions")  # it is not even read
+    with pytest.raises(ValueError, match="table|would be overwritten"):
+        here(*given, f"out={tmp_path}", f"table={table}", out=tmp_path)
+    assert (tmp_path / "questions.jsonl").read_text() == "no questions"
+
+
+def test_every_file_that_the_configuration_names_is_an_input(tmp_path):
+    given = files(tmp_path, "http://127.0.0.1:9/v1", 2)
+    for name in ("prompt", "prices"):
+        path = tmp_path / f"{name}.csv"
+        path.write_text("$question")
+        with pytest.raises(ValueError, match=rf"{name}\.csv would be overwritten"):
+            here(*given, f"{name}={path}", f"table={name}.csv", f"out={tmp_path}", out=tmp_path)
+    (tmp_path / "mine.csv").write_text("rows of a plug-in")
+    mine = f"+verifiers.x={{_target_: nonesuch.X, path: {tmp_path}/mine.csv}}"
+    with pytest.raises(ValueError, match=r"mine\.csv would be overwritten"):
+        here(*given, mine, "table=mine.csv", f"out={tmp_path}", out=tmp_path)
 
 
 @pytest.mark.slow
