@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TextIO, cast
 
 MASK = "***"
@@ -27,15 +27,20 @@ def masked(config: Any) -> Any:
     Args:
         config: nested mappings, lists and plain values.
     """
-    return _walked(config, lambda name, value: is_secret(name) or _may_be_secret(name, value))
+    return _walked(config, is_secret)
 
 
 def without_secrets(config: Any) -> Any:
     """The same, but for names that only may be one of a secret, such as ``stop_token``."""
-    return _walked(config, lambda name, _: is_secret(name))
+    return _walked(config, lambda name, _: names_secret(name))
 
 
-def is_secret(name: str) -> bool:
+def is_secret(name: str, value: Any) -> bool:
+    """Whether a value under such a name may be a key, a password or the like."""
+    return value is not None and (names_secret(name) or _may_be_secret(name, value))
+
+
+def names_secret(name: str) -> bool:
     """Whether a field of this name holds a secret, whatever its value is."""
     return _SECRET.search(_words(name)) is not None
 
@@ -44,7 +49,7 @@ def secret_values(config: Any) -> Iterator[str]:
     """The texts in nested mappings and lists that stand under names of secrets."""
     if isinstance(config, Mapping):
         for name, value in config.items():
-            if is_secret(str(name)):
+            if names_secret(str(name)):
                 yield from _texts(value)
             elif _may_be_secret(str(name), value):
                 yield from (text for text in _texts(value) if _CREDENTIAL.fullmatch(text))
@@ -146,7 +151,7 @@ class _Guarded:
         return getattr(self._stream, name)
 
 
-def _walked(config: Any, hides: Any) -> Any:
+def _walked(config: Any, hides: Callable[[str, Any], bool]) -> Any:
     if isinstance(config, Mapping):
         return {
             key: MASK if value is not None and hides(str(key), value) else _walked(value, hides)

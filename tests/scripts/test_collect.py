@@ -225,7 +225,7 @@ def test_outputs_that_would_overwrite_something_are_refused_before_anything_is_r
 ):
     given = files(tmp_path, "http://127.0.0.1:9/v1", 2)
     (tmp_path / "questions.jsonl").write_text("no questions")  # it is not even read
-    with pytest.raises(ValueError, match="table|would be overwritten"):
+    with pytest.raises(ValueError, match=r"table|would be overwritten"):
         here(*given, f"out={tmp_path}", f"table={table}", out=tmp_path)
     assert (tmp_path / "questions.jsonl").read_text() == "no questions"
 

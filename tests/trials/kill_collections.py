@@ -2,11 +2,11 @@
 
     python -m tests.trials.kill_collections --kills 30
 
-A collection by ``scripts/collect.py`` with a budget that it cannot keep to runs against the loopback
-server, which lives on and counts for itself. It is killed (``kill -9``) at random moments and given
-again, until it was killed so often; then it runs until its budget is spent, and with a larger one to
-its end. The exit status is 0 if nothing that was finished was repeated, nothing that was paid for was
-lost, and no budget was exceeded.
+A collection by ``scripts/collect.py`` with a budget that it cannot keep to runs against the
+loopback server, which lives on and counts for itself. It is killed (``kill -9``) at random moments
+and given again, until it was killed so often; then it runs until its budget is spent, and with a
+larger one to its end. The exit status is 0 if nothing that was finished was repeated, nothing that
+was paid for was lost, and no budget was exceeded.
 """
 
 from __future__ import annotations

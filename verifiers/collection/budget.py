@@ -71,7 +71,8 @@ class Budget:
             if not self._under_way:
                 self.exhausted = True
                 raise BudgetExhaustedError(
-                    f"the budget does not allow another call: spent {self.shown()}"
+                    f"the budget does not allow another call, which may take {most.tokens:,} "
+                    f"tokens: spent {self.shown()}"
                 )
             freed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._freed.append(freed)

@@ -248,7 +248,7 @@ class ModelClient:
         flags = ["usage_estimated"] * reply.estimated
         flags += ["no_logprobs"] * (wants_logprobs and reply.tokens is None)
         flags += ["impossible_usage"] * impossible
-        flags += ["secret_repeated"] * (made.text != reply.text or made.tokens != reply.tokens)
+        flags += ["secret_repeated"] * (reply.redacted or made.tokens != reply.tokens)
         return Record(key, self._priced(made), tuple(flags))
 
     def _priced(self, completion: Completion) -> Completion:

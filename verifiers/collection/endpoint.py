@@ -27,6 +27,8 @@ _FIRST, _LONGEST = 0.5, 30.0
 _LONGEST_ASKED = 120.0
 
 _ALWAYS_RETRIED = (408, 409, 429)
+# A gateway's word for a response that did not come: the endpoint may have made it.
+_LOST_ON_THE_WAY = (408, 502, 504, 524)
 _TOO_LONG = re.compile(
     r"context.?(length|window|size)|too (long|many tokens)|maximum.{0,20}(token|length)"
     r"|exceed\w*.{0,40}(context|token)|content.?(filter|policy|management)",
@@ -97,7 +99,9 @@ class Endpoint:
             return parse(body, messages, self._secrets.plain)
         except self._openai.APIStatusError as error:
             asked = self._refusal(error)
-            raise AttemptError(f"status {error.status_code}: {self._said(error)}", asked) from None
+            lost = error.status_code in _LOST_ON_THE_WAY
+            said = f"status {error.status_code}: {self._said(error)}"
+            raise AttemptError(said, asked, lost) from None
         except (TimeoutError, self._openai.APITimeoutError) as error:
             reason = f"no response in {self.spec.timeout:g} s"
             raise AttemptError(reason, lost=_was_sent(error)) from None

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 import yaml
 
-from envs.secrets import is_secret, masked, secret_values, shown
+from envs.secrets import masked, names_secret, secret_values, shown
 
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Words of letters, and perhaps a number; a pasted key may be a name of a variable, too.
@@ -221,7 +221,7 @@ def _model(entry: Any, where: str, prices: Mapping[str, Price | None]) -> ModelS
     for key in entry:
         if key in known:
             continue
-        if is_secret(str(key)) or "key" in str(key).lower():
+        if names_secret(str(key)) or "key" in str(key).lower():
             # The value is not shown: it may be a key.
             raise ConfigError(
                 f"{where}.{_plain(key)}: keys do not belong into files; put it into an environment "

@@ -30,6 +30,7 @@ class Reply:
         finish_reason: as the endpoint says.
         estimated: whether the endpoint gave no usage, and tokens are counted as one for every four
             bytes (generated ones by their log-probabilities, where there are any).
+        redacted: whether it held a secret.
     """
 
     text: str
@@ -38,6 +39,7 @@ class Reply:
     tokens: tuple[Token, ...] | None
     finish_reason: str
     estimated: bool
+    redacted: bool = False
 
 
 def parse(
@@ -57,7 +59,7 @@ def parse(
         read = json.loads(body)
     except ValueError as error:
         raise MalformedResponseError(f"the response is no JSON: {error}") from None
-    read = gate(read)
+    read, sent = gate(read), read
     if not isinstance(read, dict):
         raise MalformedResponseError(f"the response is {str(read)[:80]!r}")
     choices = read.get("choices")
@@ -81,8 +83,11 @@ def parse(
         tokens_in = _guess("".join(message["content"] for message in messages))
     if tokens_out is None:
         tokens_out = _guess(text) if tokens is None else len(tokens)
+    total = _count(usage.get("total_tokens"))
+    if total is not None and not estimated:  # some count thoughts there alone
+        tokens_out = max(tokens_out, total - tokens_in)
     finish = str(choice.get("finish_reason") or "")
-    return Reply(text, tokens_in, tokens_out, tokens, finish, estimated)
+    return Reply(text, tokens_in, tokens_out, tokens, finish, estimated, read != sent)
 
 
 def _count(value: Any) -> int | None:

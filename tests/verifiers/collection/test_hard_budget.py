@@ -145,3 +145,21 @@ def test_the_intent_is_on_the_disk_before_a_request_leaves(tmp_path):
         run(tmp_path, server, 6)
     assert len(early) == 12
     assert all(early)
+
+
+@pytest.mark.parametrize("status", [408, 502, 504, 524])
+def test_what_a_gateway_lost_counts_as_perhaps_paid_for(status, tmp_path):
+    with Loopback(refuse={"small": (status, {"message": "upstream"})}) as server:
+        done = run(tmp_path, specs(server.url, attempts=2), 1)
+    assert len(lines(tmp_path, "lost")) == 2
+    assert done.ledger.budget.lost.tokens > 0
+
+
+def test_thoughts_that_only_the_total_counts_are_charged(tmp_path):
+    def thoughts(completion, request, head):
+        return counting(completion, total_tokens=completion["usage"]["total_tokens"] + 100)
+
+    with Loopback(shape=thoughts) as server:
+        run(tmp_path, specs(server.url, max_tokens=4000), 2)
+    for record in lines(tmp_path):
+        assert record["tokens_out"] == 3 + 100

@@ -305,3 +305,10 @@ def test_whatever_is_printed_or_logged_passes_the_gate(monkeypatch):
     assert out.getvalue() == "printed ***\n"
     assert KEY not in err.getvalue()
     assert err.getvalue().count("***") == 3
+
+
+def test_the_report_counts_calls_in_which_a_key_was_repeated(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOOPBACK_KEY", KEY)
+    with Loopback(shape=lambda c, request, head: c | {"id": head}) as server:
+        done = run(tmp_path, specs(server.url, api_key_env="LOOPBACK_KEY"), 2)
+    assert done.ledger.flags == {"secret_repeated": 4}
