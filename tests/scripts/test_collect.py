@@ -28,6 +28,7 @@ from verifiers.collection import ModelSpec, Price, collect, load_models, load_qu
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
 KEY = "sk-loopback-0123456789abcdef"
+OTHER_KEY = "body-key-9876543210"
 VOTES = ["++verifiers.votes._target_=tests.collecting.Votes", "++verifiers.votes.samples=2"]
 NUMBERS = ["scoring=number", "progress=false"]
 
@@ -130,7 +131,8 @@ def test_a_key_is_sent_and_stands_nowhere(tmp_path, monkeypatch):
     """Not in a file, nor in what is printed, nor in errors that repeat it."""
     out = tmp_path / "out"
     with Loopback(latency=0.01) as server:
-        given = [*files(tmp_path, server.url, 4, api_key_env="LOOPBACK_KEY"), *VOTES, *NUMBERS]
+        options = {"api_key_env": "LOOPBACK_KEY", "extra_body": {"api_key": OTHER_KEY}}
+        given = [*files(tmp_path, server.url, 4, **options), *VOTES, *NUMBERS]
         shown = [run(*given, f"out={out}", LOOPBACK_KEY=KEY, OPENAI_LOG="debug")]
         assert server.seen.authorizations == {f"Bearer {KEY}"}
         server.refuse["large"] = (401, {"message": f"the key {KEY} is unknown"})
@@ -146,12 +148,15 @@ def test_a_key_is_sent_and_stands_nowhere(tmp_path, monkeypatch):
         assert server.seen.authorizations == {f"Bearer {KEY}", "Bearer none"}
         with pytest.raises(ValueError, match="environment variable LOOPBACK_KEY is not set"):
             here(*files(tmp_path, server.url, 1, api_key_env="LOOPBACK_KEY"), out=tmp_path / "o")
+    said = shown[0].stdout + shown[0].stderr
+    assert "Sending HTTP Request" in said  # the client's own log was there
+    (tmp_path / "models.yaml").unlink()  # the user's own
     for done in shown:
-        assert KEY not in done.stdout + done.stderr
+        assert not any(key in done.stdout + done.stderr for key in (KEY, OTHER_KEY))
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"log.jsonl", "manifest.json", "calls.parquet"} <= {path.name for path in written}
     for path in written:
-        assert KEY.encode() not in path.read_bytes(), path
+        assert not any(key.encode() in path.read_bytes() for key in (KEY, OTHER_KEY)), path
 
 
 def here(*arguments, out):

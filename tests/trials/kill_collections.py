@@ -66,16 +66,17 @@ class Trial:
         self.given += [f"out={self.out}", "progress=false", "++verifiers.votes.samples=2"]
         self.given += ["++verifiers.votes._target_=tests.collecting.Votes"]
         self.calls = questions * (len(MODELS) + 2 * (len(MODELS) - 1))
-        self.overspent = 0.0
+        self.overspent, self.exhausted = 0.0, ""
 
     def run(self, kills: int) -> int:
         self.kills = kills
-        budget = 0.5 * self.whole_cost()
+        budget = 0.3 * self.whole_cost()
         killed = torn = under_way = repeated = 0
         while killed < kills:
             before = self.finished()
             delivered = self.server.seen.delivered
             if not self.start_and_kill(budget):
+                self.exhausted = f"${self.charged():.4f} of ${budget:.4f}"
                 budget *= 1.25  # it ended by itself: the budget was spent
                 continue
             killed += 1
@@ -86,6 +87,8 @@ class Trial:
             print(f"kill {killed}: {len(after):,} of {self.calls:,} calls finished", flush=True)
         for further in (1.0, 10.0):
             status = self.finish(budget := budget * further)
+            if status == 3:
+                self.exhausted = f"${self.charged():.4f} of ${budget:.4f}"
         found = Counter(map(key, lines(self.out)))
         repeated += sum(found.values()) - len(found)
         lost = len(lines(self.out, "lost"))
@@ -102,11 +105,12 @@ class Trial:
             "paid calls that nothing knows of": f"{paid_and_lost:,}",
             "charged by the server's own count": f"${self.charged():.4f}",
             "spent or perhaps spent, as the collection has it": f"${self.known():.4f}",
+            "charged when the budget did not allow more": self.exhausted or "never",
             "budget at the end": f"${budget:.4f}",
             "most by which a budget was exceeded": f"${max(0.0, self.overspent):.4f}",
         }
         width = max(map(len, rows))
-        print("\n".join(f"{name:{width}}  {value:>16}" for name, value in rows.items()))
+        print("\n".join(f"{name:{width}}  {value:>20}" for name, value in rows.items()))
         return 0 if complete and not repeated and not paid_and_lost and self.overspent <= 0 else 1
 
     def start_and_kill(self, budget: float) -> bool:

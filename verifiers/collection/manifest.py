@@ -101,7 +101,7 @@ class Manifest:
             if not whole:
                 raise ValueError
             answers["models"] = {name: masked(each) for name, each in answers["models"].items()}
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
             raise ConfigError(
                 f"{self._path} is no manifest of a collection ({type(error).__name__}): move it "
                 "away, the calls in the log are kept"

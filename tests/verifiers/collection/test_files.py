@@ -1,5 +1,6 @@
 """Outputs are never an input, a file of the collection or elsewhere; and nobody else reads them."""
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -137,3 +138,28 @@ def test_a_folder_that_was_there_stays_as_it_is(tmp_path):
     with Loopback() as server:
         run(tmp_path, server, 1)
     assert stat.S_IMODE(Path(tmp_path).stat().st_mode) == 0o755
+
+
+MANIFEST = {
+    "answers": {"models": {"small": {"model": "small"}}, "prompt": "x", "top_logprobs": None},
+    "prices": {"small": {"in": 1, "out": 2}},
+    "runs": [{"started": "x"}],
+}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *([], 3, None, {"answers": 3}, {"runs": 3}, {"runs": [3]}, {"prices": []}),
+        *({"answers": {"models": []}}, {"answers": {"models": {"a": 1}}}, {"prices": {"a": 3}}),
+        *({"prices": {"a": {"in": "1"}}}, {"answers": {"models": {}}}, "deep", "half"),
+    ],
+    ids=str,
+)
+def test_a_manifest_of_another_shape_is_refused_by_name(wrong, tmp_path):
+    text = json.dumps(MANIFEST | wrong if isinstance(wrong, dict) else wrong)
+    text = {"deep": "[" * 100_000, "half": text[: len(text) // 2]}.get(str(wrong), text)
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"manifest\.json is no manifest of a collection"):
+        run(tmp_path, specs("http://127.0.0.1:9/v1"), 1)
+    assert (tmp_path / "manifest.json").read_text() == text
