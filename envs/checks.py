@@ -91,7 +91,7 @@ def fault(value: Any, kind: Any, key: str, other: Other = lambda *_: None) -> st
     if kind is Any:
         return None
     plain, constraints = _taken_apart(kind)
-    wrong = f"{key} is {shown(value, key)}: expected {expected(kind)}"
+    wrong = f"{key} is {shown(value, _of_text(kind, key))}: expected {expected(kind)}"
     origin = get_origin(plain)
     if origin in (Union, types.UnionType):
         return _fault_of_union(value, kind, key, other)
@@ -153,9 +153,17 @@ def _fault_of_union(value: Any, kind: Any, key: str, other: Other) -> str | None
     ]
     if len(meant) == 1 and isinstance(value, Mapping | list | tuple):
         return meant[0]
-    return f"{key} is {shown(value, key)}: expected {expected(kind)}" + next(
+    return f"{key} is {shown(value, _of_text(kind, key))}: expected {expected(kind)}" + next(
         (said[said.index(" (did you") :] for said in faults if said and " (did you" in said), ""
     )
+
+
+def _of_text(kind: Any, key: str) -> str:
+    """The key if its value may be a text, and so a secret; nothing where numbers are declared."""
+    plain = _taken_apart(kind)[0]
+    if get_origin(plain) in (Union, types.UnionType):
+        return key if any(_of_text(option, key) for option in get_args(plain)) else ""
+    return "" if plain in (bool, int, float, type(None)) else key
 
 
 def _is_meant(value: Any, option: Any) -> bool:

@@ -11,7 +11,8 @@ import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -22,13 +23,19 @@ from typing import Any
 _ROOT = Path(__file__).resolve().parents[1]
 _OURS = tuple(
     str(_ROOT / folder) + os.sep
-    for folder in ("envs", "solvers", "verifiers", "evaluation", "scripts")
+    for folder in ("envs", "solvers", "verifiers", "evaluation", "scripts", "tests")
 )
 _INSTALLED = tuple({os.path.realpath(path) + os.sep for path in sysconfig.get_paths().values()})
 
 # Set by a user, it asks for tracebacks; set by us, it keeps Hydra from printing its own.
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 _wants_tracebacks = os.environ.get(_FULL_ERROR) == "1"
+
+
+def choices_of(job: Any) -> Mapping[str, str]:
+    """The option chosen in each group of Hydra's config of a job; "custom" where it was none, but
+    a list of options, or keys of its own."""
+    return defaultdict(lambda: "custom", job.runtime.choices)
 
 
 class FailedRun(str):
@@ -111,6 +118,8 @@ def _text(error: BaseException) -> str:
         file = error.filename or _file_of(error)
         return f"{error.strerror}: {file}" if file else error.strerror
     text = " ".join(str(error).split())
+    if text.startswith("Config group override must be"):  # Hydra says no more than its type
+        return f"a group was given no option ({text}): expected GROUP=OPTION"
     name = type(error).__name__
     if isinstance(error, ValueError | OSError | ImportError) or _is_of_yaml(error):
         return text or name
@@ -143,8 +152,6 @@ def _of_hydra(error: Any) -> str:
         return f"{missing[1]} is no setting{close}; to add one, write +{missing[1]}=VALUE"
     if there := re.match(r"Could not append to config. An item is already at '(.*?)'", shown):
         return f"{there[1]} is set already: write {there[1]}=VALUE, without +"
-    if "group override must be" in shown:
-        return f"{shown}: expected GROUP=OPTION"
     return shown
 
 
@@ -154,9 +161,9 @@ def _file_of(error: BaseException) -> str | None:
         for value in frame.f_locals.values():
             if isinstance(value, io.IOBase) and isinstance(getattr(value, "name", None), str):
                 return str(getattr(value, "name"))  # noqa: B009 (IOBase declares no name)
-        for name, value in frame.f_locals.items():
-            if isinstance(value, Path) and name != "self":
-                return str(value)
+        paths = [value for value in frame.f_locals.values() if isinstance(value, Path)]
+        if paths:  # the file rather than its folder, the last that was named
+            return str(max(reversed(paths), key=lambda path: not path.is_dir()))
     return None
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from envs import CostModel, Rollouts
 from envs.checks import fault, nearest
@@ -169,8 +169,10 @@ def faults(
     config: DictConfig | Mapping[str, Any], schema: type[Group]
 ) -> Iterator[tuple[str, str]]:
     """Every top-level key that holds what it must not, with what is wrong."""
-    container = plain(config) if isinstance(config, DictConfig) else config
-    values = {str(key): value for key, value in container.items() if key != "hydra"}
+    if isinstance(config, DictConfig):
+        # Hydra's own node refers to jobs that have not begun.
+        config = plain(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]))
+    values = {str(key): value for key, value in config.items()}
     yield from _faults(values, schema, "")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from evaluation.command_line import reported
+from evaluation.command_line import choices_of, reported
 
 if TYPE_CHECKING:
     from envs.secrets import Secrets
@@ -37,14 +37,16 @@ def main(config: DictConfig) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     job = HydraConfig.get()
     with reported(Path(config.out) / f"{job.job.name}.log", secrets.text):
-        plan = make_plan(config, dict(job.runtime.choices), secrets)
+        plan = make_plan(config, choices_of(job), secrets)
         print(*notes(plan), sep="", end="")
         collected = collect(plan, Path(config.out), config.progress)
     print("\n".join(report(collected, Path(config.out))))
     sys.exit(status(collected))
 
 
-def make_plan(config: DictConfig, choices: dict[str, str], secrets: Secrets | None = None) -> Plan:
+def make_plan(
+    config: DictConfig, choices: Mapping[str, str], secrets: Secrets | None = None
+) -> Plan:
     """What a configuration asks to be collected.
 
     Args:

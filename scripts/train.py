@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from evaluation.command_line import failed_run, reported
+from evaluation.command_line import choices_of, failed_run, reported
 
 if TYPE_CHECKING:
     from evaluation.runs import Run
@@ -26,12 +27,12 @@ def main(config: DictConfig) -> str:
     started = datetime.now(UTC).isoformat()
     if multirun:  # the sweep goes on, whatever a run raises
         try:
-            run = train(config, dict(job.runtime.choices))
+            run = train(config, choices_of(job))
         except Exception as error:
             return failed_run(error, log, " ".join(job.overrides.task))
     else:
         with reported(log):
-            run = train(config, dict(job.runtime.choices))
+            run = train(config, choices_of(job))
             from evaluation.comparison import run_table
 
             print(run_table(run))
@@ -41,7 +42,7 @@ def main(config: DictConfig) -> str:
     return one_line(run) + "  finished earlier" * earlier
 
 
-def train(config: DictConfig, choices: dict[str, str]) -> Run:
+def train(config: DictConfig, choices: Mapping[str, str]) -> Run:
     """Runs a configuration, unless it is finished already; what is missing of it is made up.
 
     Args:

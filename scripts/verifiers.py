@@ -26,12 +26,12 @@ def judge(config: DictConfig) -> None:
     job = HydraConfig.get()
     if job.mode == RunMode.MULTIRUN:
         sys.exit("error: no sweeps here: give a list, such as rollouts.dataset=[gsm8k,mmlu]")
-    from evaluation.command_line import reported
+    from evaluation.command_line import choices_of, reported
 
     with reported(Path(job.runtime.output_dir) / f"{job.job.name}.log"):
         from evaluation.verifier_run import run
 
-        run(config, job.runtime.choices["verifier"])
+        run(config, choices_of(job)["verifier"])
 
 
 # Python looks for modules first in the folder of the script that runs. So whichever script here

@@ -320,7 +320,7 @@ def test_three_commands_lead_from_questions_to_a_routed_frontier(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["questions=???"], "questions is not set: give questions=FILE"),
+        (["questions=???"], "questions is not set: give questions=VALUE"),
         (["questions=none.jsonl"], "none.jsonl"),
         (["scoring=number", "scoring.tolerance=x"], "scoring.tolerance is 'x'"),
         (["policy=ask_below"], "policy.signal is not set"),
@@ -340,7 +340,7 @@ def test_bad_input_is_named(arguments, message, tmp_path):
 
 def test_bad_input_gets_one_line(tmp_path):
     done = run(f"models={tmp_path}/m.yaml", f"out={tmp_path}/out", code=1)
-    assert done.stderr.strip() == "error: questions is not set: give questions=FILE"
+    assert done.stderr.strip() == "error: questions is not set: give questions=VALUE"
 
 
 def test_the_documented_files_are_read(tmp_path):
