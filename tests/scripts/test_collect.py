@@ -289,7 +289,7 @@ def test_every_file_that_the_configuration_names_is_an_input(tmp_path):
         with pytest.raises(ValueError, match=rf"{name}\.csv would be overwritten"):
             here(*given, f"{name}={path}", f"table={name}.csv", f"out={tmp_path}", out=tmp_path)
     (tmp_path / "mine.csv").write_text("rows of a plug-in")
-    mine = f"+verifiers.x={{_target_: verifiers.LoggedColumn, column: {tmp_path}/mine.csv}}"
+    mine = f"+verifiers.x={{_target_: tests.collecting.Length, name: {tmp_path}/mine.csv}}"
     with pytest.raises(ValueError, match=r"mine\.csv would be overwritten"):
         here(*given, mine, "table=mine.csv", f"out={tmp_path}", out=tmp_path)
 

@@ -13,7 +13,7 @@ from verifiers.live import Completion, Token
 Kind = Literal["sent", "lost", "free"]
 _KINDS: tuple[Kind, ...] = ("sent", "lost", "free")
 # Of any number in the log; larger ones come from damage.
-_LARGEST = 1e15
+LARGEST = 1e15
 
 
 class RecordError(ValueError):
@@ -142,7 +142,7 @@ def _text(record: Mapping[str, Any], name: str) -> str:
 
 def _count(record: Mapping[str, Any], name: str) -> int:
     value = record.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _LARGEST:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < LARGEST:
         raise _wrong(record, name, "a whole number >= 0")
     return value
 
@@ -156,7 +156,7 @@ def _number(record: Mapping[str, Any], name: str) -> float:
 
 def _is_number(value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and -_LARGEST < value < _LARGEST
+    return number and -LARGEST < value < LARGEST
 
 
 def _tokens(value: Any) -> tuple[Token, ...] | None:

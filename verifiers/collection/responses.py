@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from verifiers.collection.records import LARGEST
 from verifiers.live import Completion, Message, Token
 from verifiers.normalise import extract_answer, marked_answer
 
@@ -160,7 +161,8 @@ def answered(completion: Completion) -> bool:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and value >= 0 else None
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if whole and 0 <= value < LARGEST else None
 
 
 def _guess(text: str) -> int:

@@ -147,12 +147,48 @@ def test_the_intent_is_on_the_disk_before_a_request_leaves(tmp_path):
     assert all(early)
 
 
-@pytest.mark.parametrize("status", [408, 502, 504, 524])
+@pytest.mark.parametrize("status", [408, 502, 504, 520, 524])
 def test_what_a_gateway_lost_counts_as_perhaps_paid_for(status, tmp_path):
     with Loopback(refuse={"small": (status, {"message": "upstream"})}) as server:
         done = run(tmp_path, specs(server.url, attempts=2), 1)
     assert len(lines(tmp_path, "lost")) == 2
     assert done.ledger.budget.lost.tokens > 0
+
+
+def test_what_a_gateway_lost_counts_so_too_where_it_asks_to_wait_for_too_long(tmp_path):
+    def lost(connection, request):
+        connection.reply(504, {"error": {"message": "upstream"}}, "Retry-After: 7200\r\n")
+
+    with Loopback(script=[lost]) as server:
+        done = run(tmp_path, specs(server.url, concurrency=1), 1)
+    assert "it asks to wait 7,200 s" in str(done.stopped)
+    assert len(lines(tmp_path, "lost")) == 1
+    assert done.ledger.budget.lost.tokens > 0
+
+
+def test_empty_answers_are_asked_again_within_the_budget(tmp_path):
+    def empty(completion, request, head):
+        (choice,) = completion["choices"]
+        return completion | {"choices": [choice | {"message": {"content": ""}}]}
+
+    with Loopback(shape=empty) as server:
+        done = run(tmp_path, specs(server.url), 60, tokens=2000)
+        assert isinstance(done.stopped, BudgetExhaustedError)
+        assert server.seen.tokens == done.ledger.budget.spent.tokens <= 2000
+        assert len(lines(tmp_path)) == server.seen.requests
+        again = run(tmp_path, specs(server.url), 60, tokens=2000)
+        assert again.ledger.budget.spent.tokens == server.seen.tokens <= 2000
+
+
+def test_a_count_that_no_log_can_hold_counts_as_none(tmp_path):
+    def absurd(completion, request, head):
+        return counting(completion, completion_tokens=10**16)
+
+    with Loopback(shape=absurd) as server:
+        run(tmp_path, specs(server.url), 2)
+        again = run(tmp_path, specs(server.url), 2)
+    assert (again.ledger.made, again.ledger.found) == (0, 4)
+    assert again.ledger.flags == {"usage_estimated": 4}
 
 
 def test_thoughts_that_only_the_total_counts_are_charged(tmp_path):
