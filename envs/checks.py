@@ -91,7 +91,7 @@ def fault(value: Any, kind: Any, key: str, other: Other = lambda *_: None) -> st
     if kind is Any:
         return None
     plain, constraints = _taken_apart(kind)
-    wrong = f"{key} is {shown(value, _of_text(kind, key))}: expected {_expected(kind)}"
+    wrong = f"{key} is {shown(value, _of_text(kind, key))}: expected {expected(kind)}"
     origin = get_origin(plain)
     if origin in (Union, types.UnionType):
         return _fault_of_union(value, kind, key, other)
@@ -153,7 +153,7 @@ def _fault_of_union(value: Any, kind: Any, key: str, other: Other) -> str | None
     ]
     if len(meant) == 1 and isinstance(value, Mapping | list | tuple):
         return meant[0]
-    return f"{key} is {shown(value, _of_text(kind, key))}: expected {_expected(kind)}" + next(
+    return f"{key} is {shown(value, _of_text(kind, key))}: expected {expected(kind)}" + next(
         (said[said.index(" (did you") :] for said in faults if said and " (did you" in said), ""
     )
 
@@ -214,12 +214,12 @@ _PLAIN: dict[Any, Callable[[Any], bool]] = {
 _SAID = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
-def _expected(kind: Any) -> str:
+def expected(kind: Any) -> str:
     """An annotation in words."""
     plain, constraints = _taken_apart(kind)
     origin = get_origin(plain)
     if origin in (Union, types.UnionType):
-        return " or ".join(_expected(option) for option in get_args(plain))
+        return " or ".join(expected(option) for option in get_args(plain))
     if origin is Literal:
         words = [shown(word) for word in get_args(plain)]
         return words[0] if len(words) == 1 else f"one of {', '.join(words)}"
@@ -230,11 +230,11 @@ def _expected(kind: Any) -> str:
     if plain in _SAID:
         text = _SAID[plain]
     elif origin is tuple and get_args(plain)[-1] is not Ellipsis:
-        text = f"a list [{', '.join(_expected(each) for each in get_args(plain))}]"
+        text = f"a list [{', '.join(expected(each) for each in get_args(plain))}]"
     elif origin in (list, tuple, Sequence) and get_args(plain):
-        text = f"a list of {_plural(_expected(get_args(plain)[0]))}"
+        text = f"a list of {_plural(expected(get_args(plain)[0]))}"
     elif origin in (dict, Mapping):
-        text = f"a mapping from {' to '.join(_plural(_expected(k)) for k in get_args(plain))}"
+        text = f"a mapping from {' to '.join(_plural(expected(k)) for k in get_args(plain))}"
     else:
         text = getattr(plain, "__name__", str(plain))
         text = f"{'an' if text[0] in 'AEIOU' else 'a'} {text}"

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from envs.secrets import shown_name
+
+
+class _RepeatedKeyError(ValueError):
+    """A mapping that has a key twice."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -20,7 +27,8 @@ class _Loader(yaml.SafeLoader):
             if key is not None and isinstance(key_node, yaml.ScalarNode):
                 if (key_node.tag, key) in seen:
                     line = key_node.start_mark.line + 1
-                    raise ValueError(f"line {line}: the key {key!r} is given twice")
+                    name = shown_name(key)
+                    raise _RepeatedKeyError(f"line {line}: the key {name!r} is given twice")
                 seen.add((key_node.tag, key))
         return super().construct_mapping(node, deep)
 
@@ -29,20 +37,29 @@ def read_yaml(path: Path) -> Any:
     """The plain values of a YAML file.
 
     Raises:
-        ValueError: it cannot be read, or a mapping in it has a key twice; the message names the
-            file and, where it can, the line.
+        OSError: it cannot be read.
+        ValueError: it is not YAML, or a mapping in it has a key twice; the message names the file
+            and, where it can, the line. It shows nothing of the file: a file of models may hold
+            what is private.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        return yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
     except yaml.MarkedYAMLError as error:
-        # The text around the place is not shown: a file of models may hold what is private.
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ValueError(f"{path} is not YAML: {line}{error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        said = _without_quotations(error.problem or error.context or "")
+        raise ValueError(f"{path} is not YAML: {line}{said}") from None
+    except yaml.YAMLError:
+        raise ValueError(f"{path} is not YAML: it holds a character that is not allowed") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not YAML: it is no UTF-8 text, {error.reason}") from None
+        raise ValueError(f"{path} is not YAML: it is no UTF-8 text, byte {error.start}") from None
     except RecursionError:
         raise ValueError(f"{path} is not YAML of ours: it is nested too deeply") from None
-    except ValueError as error:
+    except _RepeatedKeyError as error:
         raise ValueError(f"{path}: {error}") from None
+    except ValueError as error:  # dates and numbers that there are none of
+        raise ValueError(f"{path} is not YAML: {_without_quotations(str(error))}") from None
+
+
+def _without_quotations(said: str) -> str:
+    """What PyYAML says, without what it quotes of the file."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"", "…", " ".join(said.split()))

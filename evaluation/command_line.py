@@ -12,9 +12,10 @@ import sys
 import sysconfig
 import traceback
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -42,11 +43,14 @@ class FailedRun(str):
 
 
 @contextmanager
-def reported(log: Path | None = None) -> Iterator[None]:
+def reported(
+    log: Path | None = None, gate: Callable[[str], str] = lambda text: text
+) -> Iterator[None]:
     """Ends the process with one line, ``error: …``, if the block raises.
 
     Args:
         log: takes the traceback of an error that is not the user's; None for none.
+        gate: takes secrets out of all that is said and kept.
     """
     os.environ[_FULL_ERROR] = "1"
     try:
@@ -61,8 +65,8 @@ def reported(log: Path | None = None) -> Iterator[None]:
     except Exception as error:
         if _wants_tracebacks:
             raise
-        where = "" if _is_expected(error) else _kept(error, log, " ".join(sys.argv[1:]))
-        sys.exit(f"error: {explained(error)}{where}")
+        where = "" if _is_expected(error) else _kept(error, log, " ".join(sys.argv[1:]), gate)
+        sys.exit(gate(f"error: {explained(error)}{where}"))
 
 
 def failed_run(error: Exception, log: Path, overrides: str) -> FailedRun:
@@ -163,15 +167,19 @@ def _file_of(error: BaseException) -> str | None:
     return None
 
 
-def _kept(error: Exception, log: Path | None, what: str) -> str:
-    """Appends a traceback to a log; says where, or how to see it."""
+def _kept(
+    error: Exception, log: Path | None, what: str, gate: Callable[[str], str] = lambda text: text
+) -> str:
+    """Appends a traceback, which may quote a log, to a file of the user's alone; says where, or how
+    to see it."""
     if log is None:
         return f" ({_FULL_ERROR}=1 shows the traceback)"
     text = "".join(traceback.format_exception(error))
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a", encoding="utf-8") as file:
-            file.write(f"[{datetime.now().isoformat(timespec='seconds')}] {what}\n{text}\n")
+        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(log, "a", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:
+            now = datetime.now().isoformat(timespec="seconds")
+            file.write(gate(f"[{now}] {what}\n{text}\n"))
     except OSError:
         return f" ({_FULL_ERROR}=1 shows the traceback)"
     return f" (traceback in {_short(str(log))})"

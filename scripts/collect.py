@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # Nothing heavier is imported up here: --help must answer at once.
 import hydra
@@ -16,6 +17,7 @@ from omegaconf import DictConfig
 from evaluation.command_line import choices_of, reported
 
 if TYPE_CHECKING:
+    from envs.secrets import Secrets
     from verifiers import Verifier
     from verifiers.collection import Collected, Plan
     from verifiers.collection.collector import Answers
@@ -26,21 +28,31 @@ _ELSEWHERE = ("out", "progress", "at_once")
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="collect")
 def main(config: DictConfig) -> None:
+    from envs.secrets import Secrets
     from verifiers.collection import collect
 
+    secrets = Secrets()
+    secrets.guard_output()
     for chatty in ("httpx", "httpx2"):  # a line a request
         logging.getLogger(chatty).setLevel(logging.WARNING)
     job = HydraConfig.get()
-    with reported(Path(config.out) / f"{job.job.name}.log"):
-        plan = make_plan(config, choices_of(job))
+    with reported(Path(config.out) / f"{job.job.name}.log", secrets.text):
+        plan = make_plan(config, choices_of(job), secrets)
         print(*notes(plan), sep="", end="")
         collected = collect(plan, Path(config.out), config.progress)
     print("\n".join(report(collected, Path(config.out))))
     sys.exit(status(collected))
 
 
-def make_plan(config: DictConfig, choices: Mapping[str, str]) -> Plan:
+def make_plan(
+    config: DictConfig, choices: Mapping[str, str], secrets: Secrets | None = None
+) -> Plan:
     """What a configuration asks to be collected.
+
+    Args:
+        config: of this script.
+        choices: the option of each group.
+        secrets: learns those of the models.
 
     Raises:
         ValueError: a bad configuration, or file that it names.
@@ -50,11 +62,18 @@ def make_plan(config: DictConfig, choices: Mapping[str, str]) -> Plan:
     from evaluation.schema import Collect, check
     from verifiers import Verifier, live_parts
     from verifiers.collection import AnswerPrompt, Plan, load_models, load_prices, load_questions
+    from verifiers.collection.files import check_outputs
     from verifiers.collection.policy import CollectionPolicy
     from verifiers.collection.scoring import Scoring
 
     check(config, Collect)
+    inputs = list(_files(plain(config)))
+    check_outputs(Path(config.out), config.table, inputs)
     prices = load_prices(config.prices)
+    models = load_models(config.models, prices)
+    judges = load_models(config.judges, prices) if config.judges else ()
+    if secrets:
+        secrets.add(value for spec in (*models, *judges) for value in spec.secrets())
     named = {choices["verifier"]: build(config.verifier, "verifier", Verifier)}
     named |= {
         str(name): build(node, f"verifiers.{name}", Verifier)
@@ -64,8 +83,8 @@ def make_plan(config: DictConfig, choices: Mapping[str, str]) -> Plan:
     settings = {str(key): value for key, value in plain(config).items() if key not in _ELSEWHERE}
     return Plan(
         questions=load_questions(config.questions, config.limit),
-        models=load_models(config.models, prices),
-        judges=load_models(config.judges, prices) if config.judges else (),
+        models=models,
+        judges=judges,
         verifiers=tuple(live),
         offline={name: verifier for name, verifier in named.items() if _judges_logs(verifier)},
         scoring=build(config.scoring, "scoring", Scoring),
@@ -80,7 +99,19 @@ def make_plan(config: DictConfig, choices: Mapping[str, str]) -> Plan:
         only_complete=config.only_complete,
         seed=config.seed,
         about={"config": masked(settings)},
+        inputs=inputs,
     )
+
+
+def _files(value: Any) -> Iterator[Path]:
+    """The files that a configuration names, whatever for."""
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _files(each)
+    elif isinstance(value, str) and 0 < len(value) < 4096 and "\0" not in value:
+        with contextlib.suppress(OSError):  # a name that is too long is no file's
+            if Path(value).is_file():
+                yield Path(value)
 
 
 def _judges_logs(verifier: Verifier) -> bool:
@@ -105,6 +136,11 @@ def report(collected: Collected, out: Path) -> Iterator[str]:
     outcome, ledger = collected.outcome, collected.ledger
     if collected.torn:
         yield f"the log's last line was torn: set aside as {collected.torn}, its call made again"
+    if collected.cut_off:
+        yield (
+            f"{collected.cut_off:,} calls were under way when the run before was killed: they "
+            "count as paid for, and are made again"
+        )
     found = f", {ledger.found:,} found in the log" if ledger.found else ""
     yield (
         f"{outcome.cells:,} answers to {collected.queries:,} queries; {ledger.made:,} calls made"
@@ -166,6 +202,8 @@ _MISSING = {
 _FLAGS = {
     "usage_estimated": "the endpoint gave no usage, tokens were estimated",
     "no_logprobs": "the endpoint gave no log-probabilities",
+    "secret_repeated": "the endpoint repeated a key, which was taken out",
+    "impossible_usage": "the endpoint counted more tokens than the request allows",
 }
 
 

@@ -85,7 +85,8 @@ def run(folder, server_or_specs, n=20, verifiers=(), progress=False, **options):
     return collect(plan, folder, progress=progress)
 
 
-def lines(folder, lost=False):
-    """The log's records of completed (or of lost) calls."""
-    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [record for record in records if bool(record.get("lost")) is lost]
+def lines(folder, kind="made"):
+    """The log's records of completed calls, or of those "sent", "lost" or "free"."""
+    records = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    others = ("sent", "lost", "free")
+    return [r for r in records if kind == next((each for each in others if each in r), "made")]

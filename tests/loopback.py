@@ -36,6 +36,7 @@ class Seen:
     delivered: int = 0
     lost: int = 0
     tokens: int = 0  # of all completions made, the lost ones too
+    charged: Counter = field(default_factory=Counter)  # (model, "in" or "out") -> the same tokens
     concurrent: int = 0
     most_concurrent: int = 0
     faults: Counter = field(default_factory=Counter)
@@ -61,7 +62,7 @@ class Loopback:
         limit: characters of a prompt above which the context is too long.
         host, tls: where it listens, and its certificate.
         seed: of the faults and verdicts.
-        change: takes a request and its completion, and returns what is sent in place of it.
+        shape: (completion, request, head) -> the completion that is sent, and charged as it counts.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Loopback:
         limit=10**9,
         seed=0,
         port=0,
-        change=None,
+        shape=None,
         host="127.0.0.1",
         tls=None,
     ):
@@ -83,9 +84,9 @@ class Loopback:
         self.faults, self.script = dict(faults or {}), list(script)
         self.retry_after, self.latency, self.hang = retry_after, latency, hang
         self.refuse, self.limit, self.port = dict(refuse or {}), limit, port
-        self.change = change or (lambda request, completion: completion)
         self.seen = Seen()
         self.random = random.Random(seed)
+        self.shape = shape or (lambda completion, request, head: completion)
         self.record = True
         self._ready = threading.Event()
 
@@ -205,8 +206,13 @@ class _Connection(asyncio.Protocol):
                 "code": "context_length_exceeded",
             }
             return self.reply(400, {"error": error})
-        completion = complete(request, server.random, fault)
-        seen.tokens += sum(tokens_of(request))
+        completion = server.shape(complete(request, server.random, fault), request, head)
+        counted = completion["usage"]
+        for kind, name in zip(("in", "out"), _USAGE, strict=True):
+            seen.tokens += counted[name]
+            seen.charged[request["model"], kind] += counted[name]
+        if fault == "no_usage":
+            del completion["usage"]
         if fault in LOST:
             seen.lost += 1
         if fault == "hang":
@@ -220,7 +226,7 @@ class _Connection(asyncio.Protocol):
         if fault == "error_in_body":
             seen.lost += 1
             return self.reply(200, {"error": {"message": "upstream failed", "code": 502}})
-        text = json.dumps(server.change(request, completion)).encode()
+        text = json.dumps(completion).encode()
         if fault == "malformed":
             return self.write(200, text[: len(text) // 2] + b"}}", "")
         if fault == "truncated":
@@ -247,6 +253,9 @@ class _Connection(asyncio.Protocol):
 
     def write(self, status, content, headers):
         self.transport.write(_head(status, len(content), headers) + content)
+
+
+_USAGE = ("prompt_tokens", "completion_tokens")
 
 
 def _head(status, size, headers=""):
@@ -276,7 +285,7 @@ def complete(request, rng, fault=""):
         top = [(text.split()[-1], sure), ("No" if "Yes" in text else "Yes", 1 - sure)]
         entries = [{"token": token, "logprob": math.log(max(p, 1e-9))} for token, p in top]
         choice["logprobs"] = {"content": [entries[0] | {"top_logprobs": entries[:k]}]}
-    completion = {
+    return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 0,
@@ -288,9 +297,6 @@ def complete(request, rng, fault=""):
             "total_tokens": prompt + made,
         },
     }
-    if fault == "no_usage":
-        del completion["usage"]
-    return completion
 
 
 def say(request, rng):

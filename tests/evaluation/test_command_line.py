@@ -27,6 +27,15 @@ def said(action, log=None):
     return ended.value.code
 
 
+def test_a_kept_traceback_is_the_users_alone_and_passes_the_gate(tmp_path):
+    log = tmp_path / "out" / "collect.log"
+    with pytest.raises(SystemExit) as ended, reported(log, lambda s: s.replace("KEY", "***")):
+        raise KeyError("KEY")
+    assert "KEY" not in ended.value.code + log.read_text()
+    assert "***" in log.read_text()
+    assert log.stat().st_mode & 0o077 == log.parent.stat().st_mode & 0o077 == 0
+
+
 @pytest.fixture
 def plug_in(tmp_path, monkeypatch):
     import importlib

@@ -28,6 +28,7 @@ from verifiers.collection import ModelSpec, Price, collect, load_models, load_qu
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
 KEY = "sk-loopback-0123456789abcdef"
+OTHER_KEY = "body-key-9876543210"
 VOTES = ["++verifiers.votes._target_=tests.collecting.Votes", "++verifiers.votes.samples=2"]
 NUMBERS = ["scoring=number", "progress=false"]
 
@@ -93,19 +94,22 @@ def test_after_kill_nine_none_of_the_logged_calls_is_repeated(tmp_path):
             process = subprocess.Popen(command(*given), env=environment())
             deadline = time.monotonic() + 60
             while time.monotonic() < deadline and process.poll() is None:
-                if (out / "log.jsonl").exists() and len(lines(out)) > calls:
+                log = out / "log.jsonl"
+                if log.exists() and log.read_bytes().count(b'"text":') > calls:
                     break
                 time.sleep(0.005)
             process.send_signal(signal.SIGKILL)
             process.wait()
-        with (out / "log.jsonl").open("a") as log:
-            log.write('{"query":"q1","model":"sm')  # as a power cut may leave it
+        with (out / "log.jsonl").open("a") as file:
+            file.write('{"query":"q1","model":"sm')  # as a power cut may leave it
         kept, before = lines_before_torn(out), stats(url)
         assert 200 < len(kept) < 480
         # What the server delivered and the log lacks was under way when the process was killed.
         assert 0 <= before["delivered"] - len(kept) <= 2 * 32
         done = run(*given)
         after = stats(url)
+    assert before["delivered"] - len(kept) <= len(lines(out, "lost")) <= 2 * 32
+    assert re.search(r"\d+ calls were under way when the run before was killed", done.stdout)
     assert "log's last line was torn" in done.stdout
     assert f"{480 - len(kept):,} calls made, {len(kept):,} found in the log" in done.stdout
     assert after["delivered"] - before["delivered"] == 480 - len(kept)
@@ -119,15 +123,16 @@ def test_after_kill_nine_none_of_the_logged_calls_is_repeated(tmp_path):
 
 
 def lines_before_torn(folder):
-    text = (folder / "log.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in text[:-1]]
+    records = map(json.loads, (folder / "log.jsonl").read_text().splitlines()[:-1])
+    return [record for record in records if "text" in record]
 
 
 def test_a_key_is_sent_and_stands_nowhere(tmp_path, monkeypatch):
     """Not in a file, nor in what is printed, nor in errors that repeat it."""
     out = tmp_path / "out"
     with Loopback(latency=0.01) as server:
-        given = [*files(tmp_path, server.url, 4, api_key_env="LOOPBACK_KEY"), *VOTES, *NUMBERS]
+        options = {"api_key_env": "LOOPBACK_KEY", "extra_body": {"api_key": OTHER_KEY}}
+        given = [*files(tmp_path, server.url, 4, **options), *VOTES, *NUMBERS]
         shown = [run(*given, f"out={out}", LOOPBACK_KEY=KEY, OPENAI_LOG="debug")]
         assert server.seen.authorizations == {f"Bearer {KEY}"}
         server.refuse["large"] = (401, {"message": f"the key {KEY} is unknown"})
@@ -143,12 +148,15 @@ def test_a_key_is_sent_and_stands_nowhere(tmp_path, monkeypatch):
         assert server.seen.authorizations == {f"Bearer {KEY}", "Bearer none"}
         with pytest.raises(ValueError, match="environment variable LOOPBACK_KEY is not set"):
             here(*files(tmp_path, server.url, 1, api_key_env="LOOPBACK_KEY"), out=tmp_path / "o")
+    said = shown[0].stdout + shown[0].stderr
+    assert "Sending HTTP Request" in said  # the client's own log was there
+    (tmp_path / "models.yaml").unlink()  # the user's own
     for done in shown:
-        assert KEY not in done.stdout + done.stderr
+        assert not any(key in done.stdout + done.stderr for key in (KEY, OTHER_KEY))
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"log.jsonl", "manifest.json", "calls.parquet"} <= {path.name for path in written}
     for path in written:
-        assert KEY.encode() not in path.read_bytes(), path
+        assert not any(key.encode() in path.read_bytes() for key in (KEY, OTHER_KEY)), path
 
 
 def here(*arguments, out):
@@ -202,13 +210,13 @@ def test_failed_calls_have_a_status_of_their_own(tmp_path):
 
 
 def test_references_by_number_are_scored_as_the_choices_that_they_are(tmp_path):
-    def change(request, completion):
+    def shape(completion, request, head):
         text = request["messages"][0]["content"]
         letter = re.search(r"([A-D])\. right", text)[1]
         said = {"message": {"content": rf"So $\boxed{{\text{{{letter}}}}}$"}}
         return completion | {"choices": [completion["choices"][0] | said]}
 
-    with Loopback(change=change) as server:
+    with Loopback(shape=shape) as server:
         given = [*files(tmp_path, server.url, 0), "scoring=multiple_choice"]
         for first, name in ((0, "zero"), (1, "one")):
             asked = [
@@ -260,6 +268,30 @@ def test_a_verifier_made_of_others_is_collected_in_parts(tmp_path):
     with Loopback() as server:
         here(*files(tmp_path, server.url, 2), both, out=tmp_path / "out")
     assert set(read_calls(tmp_path / "out" / "calls.parquet").signals) == {"votes"}
+
+
+@pytest.mark.parametrize("table", ["log.jsonl", "../x.csv", "questions.jsonl"])
+def test_outputs_that_would_overwrite_something_are_refused_before_anything_is_read(
+    table, tmp_path
+):
+    given = files(tmp_path, "http://127.0.0.1:9/v1", 2)
+    (tmp_path / "questions.jsonl").write_text("no questions")  # it is not even read
+    with pytest.raises(ValueError, match=r"table|would be overwritten"):
+        here(*given, f"out={tmp_path}", f"table={table}", out=tmp_path)
+    assert (tmp_path / "questions.jsonl").read_text() == "no questions"
+
+
+def test_every_file_that_the_configuration_names_is_an_input(tmp_path):
+    given = files(tmp_path, "http://127.0.0.1:9/v1", 2)
+    for name in ("prompt", "prices"):
+        path = tmp_path / f"{name}.csv"
+        path.write_text("$question")
+        with pytest.raises(ValueError, match=rf"{name}\.csv would be overwritten"):
+            here(*given, f"{name}={path}", f"table={name}.csv", f"out={tmp_path}", out=tmp_path)
+    (tmp_path / "mine.csv").write_text("rows of a plug-in")
+    mine = f"+verifiers.x={{_target_: tests.collecting.Length, name: {tmp_path}/mine.csv}}"
+    with pytest.raises(ValueError, match=r"mine\.csv would be overwritten"):
+        here(*given, mine, "table=mine.csv", f"out={tmp_path}", out=tmp_path)
 
 
 @pytest.mark.slow

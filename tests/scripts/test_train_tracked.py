@@ -156,3 +156,23 @@ def test_restored_it_reports_the_same_beliefs_and_all_are_compared(learned, well
     assert done.returncode == 0, done.stderr
     rows = (learned[0] / "tables" / "belief_calibration.csv").read_text().splitlines()
     assert len(rows) == 1 + 2 * 3
+
+
+def test_no_prompt_and_no_answer_of_a_log_goes_to_wandb(tmp_path):
+    log = ["query_id,model,score,cost,signal_confidence,prompt,answer,dataset"]
+    for i in range(90):
+        for model, cost, score in (("small", 1, i % 2), ("large", 9, 1)):
+            text = f"PROMPTED {i} zebra,ANSWERED {i} zebra"
+            log.append(f"q{i},{model},{score},{cost},{(i * 7 % 10) / 10},{text},mine")
+    (tmp_path / "calls.csv").write_text("\n".join(log) + "\n")
+    done = script(
+        *("train.py", "rollouts=calls_table", f"rollouts.path={tmp_path}/calls.csv"),
+        *("costs=logged", "solver=threshold", "pre_query=prompt", *QUICK[1:], f"out={tmp_path}"),
+        "hydra.mode=RUN",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder,) = (tmp_path / "s").glob("threshold*")
+    sent = [path.read_bytes() for path in (folder / "wandb").rglob("*") if path.is_file()]
+    assert any(b"delta_ibc" in content for content in sent)  # figures do
+    assert not any(b"PROMPTED" in content or b"ANSWERED" in content for content in sent)
+    assert not any(b"zebra" in content for content in sent)

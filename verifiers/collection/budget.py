@@ -22,6 +22,9 @@ class Amount:
     def __sub__(self, other: Amount) -> Amount:
         return Amount(self.usd - other.usd, self.tokens - other.tokens)
 
+    def positive(self) -> Amount:
+        return Amount(max(self.usd, 0.0), max(self.tokens, 0))
+
 
 def amount(tokens_in: int, tokens_out: int, price: Price | None) -> Amount:
     return Amount(price.of(tokens_in, tokens_out) if price else 0.0, tokens_in + tokens_out)
@@ -39,8 +42,8 @@ class Budget:
 
     Attributes:
         spent: what completed calls cost.
-        lost: what calls may have cost whose responses were lost on the wire. It counts toward the
-            limit: a provider may have charged it.
+        lost: what may have been charged beside it: for calls whose responses were lost or cut off
+            by a kill, and where the endpoint counted nothing. It counts toward the limit.
         reserved: the most that the calls under way can cost.
     """
 
@@ -54,6 +57,10 @@ class Budget:
         self._under_way = 0
         self._freed: list[asyncio.Future[None]] = []
 
+    @property
+    def limited(self) -> bool:
+        return self.usd is not None or self.tokens is not None
+
     async def reserve(self, most: Amount) -> None:
         """Sets an amount aside; waits while calls under way may still free enough.
 
@@ -64,7 +71,8 @@ class Budget:
             if not self._under_way:
                 self.exhausted = True
                 raise BudgetExhaustedError(
-                    f"the budget does not allow another call: spent {self.shown()}"
+                    f"the budget does not allow another call, which may take {most.tokens:,} "
+                    f"tokens: spent {self.shown()}"
                 )
             freed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._freed.append(freed)

@@ -1,8 +1,9 @@
-"""`CallLog`: every completed call on disk before it is used; nothing paid for is lost.
+"""`CallLog`: every call on disk before it is sent, and again before its response is used.
 
-One JSON line a call, in a file that only grows. A line is one ``write`` and is synced to the disk
-before the call returns: what returned survives ``kill -9`` and a power cut. Calls that complete
-while a sync is under way share the next one, so that syncing does not limit throughput.
+One JSON line a step of a call, in a file that only grows. A line is one ``write`` and is synced to
+the disk before anything follows from it: what returned survives ``kill -9`` and a power cut, and
+what was under way then is known, and counts as perhaps charged. Calls that come while a sync is
+under way share the next one, so that syncing does not limit throughput.
 
 In memory stands where each call's line is, about 100 bytes a call, and no text.
 """
@@ -11,152 +12,78 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import hashlib
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
 
-from verifiers.live import Completion, Token
-
-FILE = "log.jsonl"
-_LOCK = ".lock"
+from verifiers.collection.files import LOCK, LOG, private_folder, sync_folder
+from verifiers.collection.records import CallKey, Record, RecordError, TornError
 
 
 class LogError(ValueError):
     """A log that cannot be gone on with; the message names the file."""
 
 
-@dataclass(frozen=True)
-class CallKey:
-    """What makes two calls the same one.
-
-    Attributes:
-        query: its id.
-        model: its name.
-        purpose: "answer", or the verification that it is for.
-        sample: which of several equal requests.
-        request: a hash of all that decides the response.
-    """
-
-    query: str
-    model: str
-    purpose: str
-    sample: int
-    request: str
-
-    def digest(self) -> bytes:
-        parts = (self.query, self.model, self.purpose, str(self.sample), self.request)
-        return hashlib.sha256("\x1f".join(parts).encode()).digest()[:16]
-
-
-@dataclass(frozen=True)
-class Record:
-    """One line of the log.
-
-    Attributes:
-        key: of the call.
-        completion: what it returned; None where the response was lost on the wire.
-        flags: what was out of the ordinary: "usage_estimated", "no_logprobs".
-        charged_in: tokens of the prompt that may have been paid for without a response.
-        charged_out: generated ones.
-    """
-
-    key: CallKey
-    completion: Completion | None
-    flags: tuple[str, ...] = ()
-    charged_in: int = 0
-    charged_out: int = 0
-
-    def line(self) -> bytes:
-        record: dict[str, Any] = {
-            "query": self.key.query,
-            "model": self.key.model,
-            "purpose": self.key.purpose,
-            "sample": self.key.sample,
-            "request": self.key.request,
-        }
-        if self.completion is None:
-            record |= {"lost": True, "tokens_in": self.charged_in, "tokens_out": self.charged_out}
-        else:
-            made = self.completion
-            record |= {
-                "text": made.text,
-                "tokens_in": made.tokens_in,
-                "tokens_out": made.tokens_out,
-                "cost": made.cost,
-                "latency_ms": made.latency_ms,
-                "finish_reason": made.finish_reason,
-            }
-            if made.tokens is not None:
-                record["tokens"] = [[t.text, t.logprob, dict(t.top)] for t in made.tokens]
-            if self.flags:
-                record["flags"] = list(self.flags)
-        # ASCII: no character inside a text is taken for the end of a line.
-        return json.dumps(record, allow_nan=False, separators=(",", ":")).encode() + b"\n"
-
-    @classmethod
-    def parse(cls, line: bytes) -> Self:
-        """Raises ValueError, KeyError or TypeError for what is no such line."""
-        record = json.loads(line)
-        key = CallKey(*(record[name] for name in ("query", "model", "purpose")), **_sampled(record))
-        if record.get("lost"):
-            return cls(key, None, (), int(record["tokens_in"]), int(record["tokens_out"]))
-        tokens = record.get("tokens")
-        completion = Completion(
-            text=record["text"],
-            tokens_in=record["tokens_in"],
-            tokens_out=record["tokens_out"],
-            cost=record["cost"],
-            latency_ms=record["latency_ms"],
-            tokens=None if tokens is None else tuple(Token(*token) for token in tokens),
-            finish_reason=record["finish_reason"],
-        )
-        return cls(key, completion, tuple(record.get("flags", ())))
-
-
-def _sampled(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {"sample": record["sample"], "request": record["request"]}
-
-
 @dataclass
 class Totals:
-    """Of one model: completed calls and their tokens; lost ones, and what they may have cost."""
+    """Of one model.
+
+    Attributes:
+        calls: completed.
+        tokens_in: of their prompts.
+        tokens_out: generated by them.
+        cost: in USD, as it was when they were made.
+        lost: calls that may be charged for without a response.
+        lost_in: the most tokens that may be charged for beside those of completed calls.
+        lost_out: the same of generated ones.
+        unlimited: lost calls of which there is no such bound.
+        impossible: completed calls for which the endpoint counted more than their request allows.
+        least_in: tokens of the shortest prompt, as the endpoint counts them; None before any.
+    """
 
     calls: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
+    cost: float = 0.0
     lost: int = 0
     lost_in: int = 0
     lost_out: int = 0
+    unlimited: int = 0
+    impossible: int = 0
+    least_in: int | None = None
 
 
 class CallLog:
     """The log of one folder, which it locks until it is closed.
 
     Raises:
-        LogError: another collection is at work in the folder, or a line in the middle of the log
-            is damaged.
+        LogError: another collection is at work in the folder, or a line of the log is damaged that
+            is not a torn last one.
 
     Attributes:
-        torn: the file that a torn end of the log was set aside in; None if there was none.
+        torn: the file that a torn last line was set aside in; None if there was none.
+        cut_off: calls that were under way when the run before this one was killed.
         totals: model -> what its lines add up to.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.path = folder, folder / FILE
+        private_folder(folder)
+        self.folder, self.path = folder, folder / LOG
         self.torn: Path | None = None
+        self.cut_off = 0
         self.totals: dict[str, Totals] = {}
+        self._under_way: dict[bytes, Record] = {}
         self._lock = _locked(folder)
         self._places: dict[bytes, int] = {}
         self._waiting: list[asyncio.Future[None]] = []
         self._syncing: asyncio.Task[None] | None = None
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         try:
+            os.fchmod(self._file, 0o600)
             self._recover()
+            self._count_cut_off()
+            sync_folder(folder)
         except BaseException:
             self._release()
             raise
@@ -182,6 +109,19 @@ class CallLog:
         Raises:
             LogError: the disk is full, or fails.
         """
+        self.write(record)
+        synced: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(synced)
+        if self._syncing is None or self._syncing.done():
+            self._syncing = asyncio.create_task(self._sync())
+        await synced
+
+    def write(self, record: Record) -> None:
+        """Writes a line that nothing depends on: it is on the disk with the next one, or later.
+
+        Raises:
+            LogError: the disk is full, or fails.
+        """
         line = record.line()
         place = self._end
         try:
@@ -193,11 +133,6 @@ class CallLog:
             raise LogError(f"{self.path}: a call could not be kept: {error}") from error
         self._end += written
         self._note(record, place)
-        synced: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(synced)
-        if self._syncing is None or self._syncing.done():
-            self._syncing = asyncio.create_task(self._sync())
-        await synced
 
     def records(self) -> Iterator[Record]:
         """All lines, in the order of writing."""
@@ -206,8 +141,10 @@ class CallLog:
                 yield Record.parse(line)
 
     def close(self) -> None:
-        os.fsync(self._file)
-        self._release()
+        try:
+            os.fsync(self._file)
+        finally:
+            self._release()
 
     def _release(self) -> None:
         os.close(self._file)
@@ -215,63 +152,110 @@ class CallLog:
 
     def _note(self, record: Record, place: int) -> None:
         totals = self.totals.setdefault(record.key.model, Totals())
-        if record.completion is None:
+        digest, made = record.key.digest(), record.completion
+        # An attempt that came to nothing, and was not lost, ends with the next one.
+        sent = self._under_way.pop(digest, None)
+        if made is not None:
+            self._places[digest] = place
+            totals.calls += 1
+            totals.tokens_in += made.tokens_in
+            totals.tokens_out += made.tokens_out
+            totals.cost += made.cost
+            totals.impossible += "impossible_usage" in record.flags
+            if "usage_estimated" not in record.flags:
+                least = totals.least_in
+                totals.least_in = made.tokens_in if least is None else min(least, made.tokens_in)
+            elif sent is not None:  # what the endpoint did not count may be as much as was allowed
+                totals.lost_in += max(0, sent.charged_in - made.tokens_in)
+                totals.lost_out += max(0, (sent.charged_out or 0) - made.tokens_out)
+                totals.unlimited += sent.charged_out is None
+        elif record.kind == "sent":
+            self._under_way[digest] = record
+        elif record.kind == "lost":
             totals.lost += 1
             totals.lost_in += record.charged_in
-            totals.lost_out += record.charged_out
-        else:
-            self._places[record.key.digest()] = place
-            totals.calls += 1
-            totals.tokens_in += record.completion.tokens_in
-            totals.tokens_out += record.completion.tokens_out
+            totals.lost_out += record.charged_out or 0
+            totals.unlimited += record.charged_out is None
 
     async def _sync(self) -> None:
         while self._waiting:
             waiting, self._waiting = self._waiting, []
-            failure: LogError | None = None
+            failure: BaseException | None = None
             try:
                 await asyncio.to_thread(os.fsync, self._file)
             except OSError as error:
                 failure = LogError(f"{self.path}: a call could not be kept: {error}")
+            except BaseException as error:  # nobody waits for ever, whatever it is
+                failure = error
             for synced in waiting:
                 if not synced.done():
                     synced.set_exception(failure) if failure else synced.set_result(None)
 
     def _recover(self) -> None:
-        """Indexes the log; what a kill tore off at its end is set aside."""
-        place, damaged, number = 0, None, 0
+        """Indexes the log; one last line that was torn is set aside.
+
+        Raises:
+            LogError: anything else is damaged; nothing was changed.
+        """
+        self._end = 0
+        damaged: tuple[int, RecordError] | None = None
         with self.path.open("rb") as file:
             for number, line in enumerate(file, start=1):
+                if damaged:
+                    raise self._refusal(*damaged, "more lines follow")
                 try:
-                    if not line.endswith(b"\n"):
-                        raise ValueError("it has no end")
                     record = Record.parse(line)
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    damaged = damaged or (place, number, error)
-                else:
-                    if damaged:
-                        raise LogError(
-                            f"{self.path}: line {damaged[1]} is damaged ({damaged[2]}), and whole "
-                            "ones follow: nothing was changed. Take that line out by hand; its "
-                            "call is then made again"
-                        )
-                    self._note(record, place)
-                place += len(line)
-        self._end = place
+                except RecordError as error:
+                    damaged = number, error
+                    continue
+                if not line.endswith(b"\n"):  # whole, but for its end
+                    os.write(self._file, b"\n")
+                    os.fsync(self._file)
+                    line += b"\n"
+                    self._note(record, self._end)
+                    self._end += len(line)
+                    break
+                self._note(record, self._end)
+                self._end += len(line)
         if damaged:
-            start = damaged[0]
-            tail = os.pread(self._file, place - start, start)
-            taken = len(list(self.folder.glob("log.torn-*")))
-            self.torn = self.folder / f"log.torn-{taken + 1}"
-            self.torn.write_bytes(tail)
-            os.ftruncate(self._file, start)
+            if not isinstance(damaged[1], TornError):
+                raise self._refusal(*damaged, "it is whole, so that no kill tore it")
+            self._set_aside()
+
+    def _refusal(self, number: int, error: RecordError, why: str) -> LogError:
+        return LogError(
+            f"{self.path}: line {number} is damaged ({error}), and {why}: nothing was changed. "
+            "Mend that line, or take it out by hand; its call is then made again"
+        )
+
+    def _set_aside(self) -> None:
+        """Moves what is behind the last whole line into a file of its own."""
+        tail = os.pread(self._file, os.fstat(self._file).st_size - self._end, self._end)
+        number = 1
+        while (path := self.folder / f"log.torn-{number}").exists():
+            number += 1
+        aside = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.write(aside, tail)
+            os.fsync(aside)
+        finally:
+            os.close(aside)
+        os.ftruncate(self._file, self._end)
+        os.fsync(self._file)
+        self.torn = path
+
+    def _count_cut_off(self) -> None:
+        """Calls that a kill cut off may be charged for."""
+        for sent in list(self._under_way.values()):
+            self.write(Record(sent.key, None, (), sent.charged_in, sent.charged_out, "lost"))
+            self.cut_off += 1
+        if self.cut_off:
             os.fsync(self._file)
-            self._end = start
 
 
 def _locked(folder: Path) -> int:
     """A lock that the system lets go of however this process ends."""
-    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -281,6 +265,10 @@ def _locked(folder: Path) -> int:
             f"{folder} is being collected into by another process{f' ({holder})' * bool(holder)}: "
             "wait for it, or give another out="
         ) from None
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"process {os.getpid()}".encode(), 0)
+    try:
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"process {os.getpid()}".encode(), 0)
+    except BaseException:
+        os.close(lock)
+        raise
     return lock

@@ -8,23 +8,28 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
+from envs.secrets import MASK, Secrets, without_secrets
 from verifiers.collection.budget import Amount, Budget, amount
-from verifiers.collection.call_log import CallKey, CallLog, Record
+from verifiers.collection.call_log import CallLog
 from verifiers.collection.endpoint import Endpoint
 from verifiers.collection.models import ModelSpec
-from verifiers.collection.responses import Reply, failed, most_tokens, shortfall
+from verifiers.collection.records import CallKey, Record
+from verifiers.collection.requests import most_of, request_of
+from verifiers.collection.responses import Reply, failed, shortfall
 from verifiers.collection.stops import AttemptError, CallError, EndpointRefusedError, StoppedError
-from verifiers.live import Completion, Message
+from verifiers.live import Completion, Message, Token
 
 # So many calls in a row that failed for good, and the endpoint is taken for dead.
 _DEAD = 20
 # So often is a model asked that ends by itself and says nothing; each time is in the log and paid
 # for. The last one stays as it is: a run that goes on does not ask again.
 _ASKED_IF_EMPTY = 3
+# Tokens that an endpoint may put before a prompt: a chat's template, a system prompt of its own.
+_HIDDEN = 4096
 
 
 @dataclass
@@ -34,6 +39,7 @@ class Ledger:
     Attributes:
         log: of all calls.
         budget: of all calls.
+        secrets: that no completion, file or message may hold.
         stopped: why no more are made; None while they are.
         made: calls of this run.
         retried: attempts of this run that did not succeed.
@@ -43,6 +49,7 @@ class Ledger:
 
     log: CallLog
     budget: Budget
+    secrets: Secrets = field(default_factory=Secrets)
     stopped: StoppedError | None = None
     made: int = 0
     retried: int = 0
@@ -51,7 +58,7 @@ class Ledger:
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def stop(self, reason: StoppedError) -> None:
-        self.stopped = self.stopped or reason
+        self.stopped = self.stopped or type(reason)(self.secrets.text(str(reason)))
         self._stopping.set()
 
     async def pause(self, seconds: float) -> None:
@@ -65,8 +72,12 @@ class ModelClient:
 
     def __init__(self, spec: ModelSpec, endpoint: Endpoint, ledger: Ledger) -> None:
         self.spec, self.endpoint, self._ledger = spec, endpoint, ledger
-        self._excess = 1.0
         self._failed_in_a_row = 0
+        # What the endpoint puts before every prompt is no longer than the shortest one that it
+        # counted. Before there was one, nobody knows: under a budget that call is sent alone.
+        totals = ledger.log.totals.get(spec.name)
+        self._hidden = totals.least_in if totals else None
+        self._trial, self._tried = asyncio.Lock(), not ledger.budget.limited
 
     def bound(self, query: str, purpose: str) -> BoundClient:
         return BoundClient(self, query, purpose)
@@ -76,7 +87,6 @@ class ModelClient:
         key: CallKey,
         request: dict[str, Any],
         messages: Sequence[Message],
-        max_tokens: int,
         wants_logprobs: bool,
     ) -> Completion:
         """One completion, from the log if it is there.
@@ -92,11 +102,11 @@ class ModelClient:
             ledger.found += 1
             ledger.flags.update(found.flags)
             return self._priced(found.completion)
-        async with self.endpoint.slots:
+        async with self._alone_at_first(), self.endpoint.slots:
             try:
                 for again in range(_ASKED_IF_EMPTY):
                     ledger.retried += bool(again)
-                    record = await self._made(key, request, messages, max_tokens, wants_logprobs)
+                    record = await self._made(key, request, messages, wants_logprobs)
                     if not record.completion or shortfall(record.completion) != "empty":
                         break
             except StoppedError as stop:
@@ -115,61 +125,134 @@ class ModelClient:
         assert record.completion is not None
         return record.completion
 
+    @contextlib.asynccontextmanager
+    async def _alone_at_first(self) -> AsyncIterator[None]:
+        """Under a budget a model's first call is waited for: it shows how the endpoint counts."""
+        if self._tried:
+            yield
+            return
+        async with self._trial:
+            if not self._tried:
+                yield
+                return
+        yield
+
     async def _made(
         self,
         key: CallKey,
         request: dict[str, Any],
         messages: Sequence[Message],
-        max_tokens: int,
         wants_logprobs: bool,
     ) -> Record:
         """The call, after as many attempts as it needs; in the log once it is returned."""
-        ledger, price, attempts = self._ledger, self.spec.price, self.spec.attempts
-        bounds = most_tokens(messages), max_tokens
+        attempts = self.spec.attempts
         for attempt in range(attempts):
+            try:
+                return await self._attempt(key, request, messages, wants_logprobs)
+            except AttemptError as failure:
+                self._ledger.retried += 1
+                if attempt + 1 == attempts:
+                    raise self.endpoint.given_up(failure) from None
+                pause = self.endpoint.pause(attempt, failure.asked)
+            async with self.endpoint.slots.paused():
+                await self._ledger.pause(pause)
+        raise AssertionError("unreachable: attempts is at least 1")
+
+    async def _attempt(
+        self,
+        key: CallKey,
+        request: dict[str, Any],
+        messages: Sequence[Message],
+        wants_logprobs: bool,
+    ) -> Record:
+        """One attempt, on disk before it is sent.
+
+        Until it is known to be less, it is taken to be charged at the most that it can cost.
+        """
+        ledger, price = self._ledger, self.spec.price
+        if ledger.stopped:
+            raise ledger.stopped
+        most = most_of(request, self.spec.max_tokens_field, self._hidden or 0)
+        allowed_in = most.tokens_in + (_HIDDEN if self._hidden is None else 0)
+        reserved = amount(most.tokens_in, most.tokens_out or 0, price)
+        await ledger.budget.reserve(reserved)
+        spent, lost = Amount(), reserved
+        try:
+            await ledger.log.append(
+                Record(key, None, (), most.tokens_in, most.tokens_out, kind="sent")
+            )
             if ledger.stopped:
+                lost = Amount()
+                ledger.log.write(Record(key, None, kind="free"))
                 raise ledger.stopped
-            most_in, most_out = (round(bound * self._excess) for bound in bounds)
-            most = amount(most_in, most_out, price)
-            await ledger.budget.reserve(most)
-            spent = lost = Amount()
             try:
                 started = time.perf_counter()
                 reply = await self.endpoint.attempt(request, messages)
                 milliseconds = (time.perf_counter() - started) * 1e3
-                spent = amount(reply.tokens_in, reply.tokens_out, price)
-                self._learn(reply, *bounds)
-                record = self._record(key, reply, milliseconds, wants_logprobs)
-                await ledger.log.append(record)
-                return record
-            except AttemptError as failure:
-                ledger.retried += 1
+            except (AttemptError, CallError, StoppedError) as failure:
                 if failure.lost:
-                    lost = most
-                    await ledger.log.append(Record(key, None, (), most_in, most_out))
-                if attempt + 1 == attempts:
-                    raise self.endpoint.given_up(failure) from None
-                pause = self.endpoint.pause(attempt, failure.asked)
-            finally:
-                ledger.budget.settle(most, spent, lost)
-            async with self.endpoint.slots.paused():
-                await ledger.pause(pause)
-        raise AssertionError("unreachable: attempts is at least 1")
+                    await ledger.log.append(
+                        Record(key, None, (), most.tokens_in, most.tokens_out, kind="lost")
+                    )
+                else:
+                    lost = Amount()
+                    ledger.log.write(Record(key, None, kind="free"))
+                raise
+            spent = amount(reply.tokens_in, reply.tokens_out, price)
+            # What the endpoint did not count may be as much as was allowed.
+            lost = (reserved - spent).positive() if reply.estimated else Amount()
+            impossible = self._impossible(reply, allowed_in, most.tokens_out)
+            record = self._record(key, reply, milliseconds, wants_logprobs, bool(impossible))
+            await ledger.log.append(record)
+        finally:
+            ledger.budget.settle(reserved, spent, lost)
+        if impossible:
+            ledger.stop(EndpointRefusedError(impossible))
+        self._learn(reply)
+        return record
+
+    def _impossible(self, reply: Reply, allowed_in: int, allowed_out: int | None) -> str:
+        """What is wrong with the endpoint's count; "" if nothing is."""
+        for what, found, allowed in (
+            ("of the prompt", reply.tokens_in, allowed_in),
+            ("generated", reply.tokens_out, allowed_out),
+        ):
+            if allowed is not None and found > allowed and not reply.estimated:
+                return (
+                    f"model {self.spec.name!r} at {self.spec.shown_url} counted {found:,} tokens "
+                    f"{what} where the request allows at most {allowed:,}: it does not keep to "
+                    "requests, so that no limit holds. Nothing more is sent"
+                )
+        return ""
+
+    def _learn(self, reply: Reply) -> None:
+        self._tried = True
+        if not reply.estimated:
+            least = reply.tokens_in if self._hidden is None else self._hidden
+            self._hidden = min(least, reply.tokens_in)
 
     def _record(
-        self, key: CallKey, reply: Reply, milliseconds: float, wants_logprobs: bool
+        self,
+        key: CallKey,
+        reply: Reply,
+        milliseconds: float,
+        wants_logprobs: bool,
+        impossible: bool,
     ) -> Record:
+        secrets = self._ledger.secrets
         made = Completion(
-            text=self.endpoint.redacted(reply.text),
+            text=secrets.text(reply.text),
             tokens_in=reply.tokens_in,
             tokens_out=reply.tokens_out,
             cost=0.0,
             latency_ms=round(milliseconds, 3),
-            tokens=reply.tokens,
-            finish_reason=reply.finish_reason,
+            tokens=_without_secrets(reply.tokens, secrets),
+            finish_reason=secrets.text(reply.finish_reason),
         )
         flags = ["usage_estimated"] * reply.estimated
         flags += ["no_logprobs"] * (wants_logprobs and reply.tokens is None)
+        flags += ["impossible_usage"] * impossible
+        flags += ["secret_repeated"] * (reply.redacted or made.tokens != reply.tokens)
         return Record(key, self._priced(made), tuple(flags))
 
     def _priced(self, completion: Completion) -> Completion:
@@ -177,9 +260,24 @@ class ModelClient:
         tokens = completion.tokens_in, completion.tokens_out
         return replace(completion, cost=amount(*tokens, self.spec.price).usd)
 
-    def _learn(self, reply: Reply, most_in: int, most_out: int) -> None:
-        """An endpoint that counts more tokens than it should be able to is expected to go on so."""
-        self._excess = max(self._excess, reply.tokens_in / most_in, reply.tokens_out / most_out)
+
+def _without_secrets(
+    tokens: tuple[Token, ...] | None, secrets: Secrets
+) -> tuple[Token, ...] | None:
+    """Tokens without secrets that one holds, or that several spell."""
+    if tokens is None:
+        return None
+    within = secrets.pieces([token.text for token in tokens])
+    return tuple(
+        Token(MASK, token.logprob)
+        if hidden
+        else Token(
+            secrets.text(token.text),
+            token.logprob,
+            {secrets.text(text): value for text, value in token.top.items()},
+        )
+        for token, hidden in zip(tokens, within, strict=True)
+    )
 
 
 @dataclass
@@ -238,8 +336,10 @@ class BoundClient:
                 f"complete() got samples {samples}, max_tokens {max_tokens}, temperature "
                 f"{temperature}: expected at least 1, 1 and 0"
             )
-        request = self._request(messages, temperature, max_tokens, top_logprobs)
-        mark = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:32]
+        request = request_of(self._client.spec, messages, temperature, max_tokens, top_logprobs)
+        # Another key makes no other request.
+        plain = json.dumps(without_secrets(request), sort_keys=True)
+        mark = hashlib.sha256(plain.encode()).hexdigest()[:32]
         first = self._samples[mark]
         # Counted before anything is awaited, so that equal requests at once are different samples.
         self._samples[mark] += samples
@@ -247,8 +347,7 @@ class BoundClient:
             CallKey(self._query, self.model, self._purpose, first + i, mark) for i in range(samples)
         ]
         calls = [
-            self._client.call(key, request, messages, max_tokens, top_logprobs is not None)
-            for key in keys
+            self._client.call(key, request, messages, top_logprobs is not None) for key in keys
         ]
         # All of them end, also where one fails: what is under way is paid for.
         done = await asyncio.gather(*calls, return_exceptions=True)
@@ -264,24 +363,3 @@ class BoundClient:
                     self.failure = failure
                 raise failure
         return made
-
-    def _request(
-        self,
-        messages: Sequence[Message],
-        temperature: float,
-        max_tokens: int,
-        top_logprobs: int | None,
-    ) -> dict[str, Any]:
-        spec = self._client.spec
-        request: dict[str, Any] = {
-            "model": spec.model,
-            "messages": [dict(message) for message in messages],
-            "temperature": float(temperature),
-            spec.max_tokens_field: max_tokens,
-        }
-        if top_logprobs is not None:
-            request["logprobs"] = True
-            if top_logprobs:
-                request["top_logprobs"] = top_logprobs
-        request |= spec.extra_body
-        return {name: value for name, value in request.items() if name not in spec.omit}

@@ -83,6 +83,11 @@ class Outcome:
     silent: dict[str, int] = field(default_factory=dict)
     scoring: Failures = field(default_factory=Failures)
 
+    def clean(self, gate: Callable[[str], str]) -> None:
+        """Passes all texts through a gate that takes secrets out of them."""
+        for failures in (self.calls, self.scoring, *self.verifiers.values()):
+            failures.first = gate(failures.first)
+
 
 @dataclass
 class Collector:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
+from envs.secrets import Secrets
 from verifiers.collection.limiter import Limiter
 from verifiers.collection.models import ConfigError, ModelSpec
 from verifiers.collection.refusals import (
@@ -20,6 +21,7 @@ from verifiers.collection.refusals import (
     never_reached,
     what_to_do,
 )
+from verifiers.collection.requests import hint
 from verifiers.collection.responses import MalformedResponseError, Reply, parse
 from verifiers.collection.stops import AttemptError, CallError, EndpointRefusedError
 from verifiers.collection.transport import TransportError, http_client
@@ -34,6 +36,8 @@ _FIRST, _LONGEST = 0.5, 30.0
 _ALWAYS_RETRIED = (408, 409, 424, 425, 429, 498)
 # Of these fewer requests at once may help.
 _OVERLOADED = (429, 498, 503, 504, 529)
+# A gateway's word for a response that did not come: the endpoint may have made it.
+_LOST_ON_THE_WAY = (408, 502, 504, 520, 524)
 
 
 class Endpoint:
@@ -64,7 +68,7 @@ class Endpoint:
         self._answered = False
         address, query = _address(spec.base_url)
         key = spec.key()
-        self._secrets = spec.secrets()
+        self._secrets = Secrets(spec.secrets())
         headers = spec.filled("headers")
         for text in (key or "", *headers.values()):
             if not (text.isascii() and text.isprintable()):
@@ -107,12 +111,14 @@ class Endpoint:
                     "/chat/completions", body=request, cast_to=str, options=self._options
                 )
             self._expect_no_page(body)
-            reply = parse(body, messages)
+            reply = parse(body, messages, self._secrets.plain)
         except self._openai.APIStatusError as error:
             if error.status_code in _OVERLOADED:
                 self.slots.overloaded(clock() - started)
             asked = self._refusal(error)
-            raise AttemptError(f"status {error.status_code}: {self._said(error)}", asked) from None
+            lost = error.status_code in _LOST_ON_THE_WAY
+            said = f"status {error.status_code}: {self._said(error)}"
+            raise AttemptError(said, asked, lost) from None
         except (TimeoutError, self._openai.APITimeoutError) as error:
             sent = _was_sent(error)
             if sent:
@@ -150,9 +156,7 @@ class Endpoint:
 
     def redacted(self, text: str) -> str:
         """A text without keys, which servers may repeat in their errors."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+        return self._secrets.text(text)
 
     def _refusal(self, error: Any) -> float | None:
         """How long a refused request should wait, if waiting helps.
@@ -173,12 +177,13 @@ class Endpoint:
                 raise EndpointRefusedError(
                     f"{self._named()}: status {status}: {said}; it asks to wait {asked:,.0f} s, "
                     f"and max_wait is {self.spec.max_wait:g} s: give the same command again then, "
-                    "or raise max_wait"
+                    "or raise max_wait",
+                    lost=status in _LOST_ON_THE_WAY,
                 )
             return 0.0 if asked is None and limited else asked
         if status in (400, 413, 422) and is_too_long(str(error.body) + said):
             raise CallError(f"{self._named()}: status {status}: {said}") from None
-        raise self._stop(status, said, what_to_do(status, error.body))
+        raise self._stop(status, said, what_to_do(status, error.body, hint(self.spec, said)))
 
     def _expect_no_page(self, body: str) -> None:
         """Raises unless a response may be a completion.
@@ -189,7 +194,7 @@ class Endpoint:
         """
         if not is_page(body):
             return
-        said = self.redacted(message(body)[:300])
+        said = self.redacted(message(body))[:300]
         if self._answered:
             raise AttemptError(f"the response is {said}, expected JSON", lost=True)
         raise EndpointRefusedError(f"{self._named()} gave {said}, expected JSON; {SEE_ADDRESS}")

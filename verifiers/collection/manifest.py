@@ -10,9 +10,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from verifiers.collection.models import ConfigError, ModelSpec
+from envs.secrets import Secrets, masked
+from verifiers.collection.files import MANIFEST, part_of, private_file, replace_file
+from verifiers.collection.models import ConfigError, ModelSpec, Price
 
-FILE = "manifest.json"
 _PACKAGES = ("openai", "httpx", "httpx2", "pydantic", "numpy", "pyarrow", "hydra-core")
 
 
@@ -25,6 +26,8 @@ class Manifest:
     Args:
         folder: of the collection.
         models: by which answers are given.
+        judges: further ones.
+        secrets: that may not stand in it.
         prompt: hash of the question's prompt.
         top_logprobs: asked for with answers.
         about: whatever else is to be kept, without secrets.
@@ -37,28 +40,34 @@ class Manifest:
         self,
         folder: Path,
         models: Sequence[ModelSpec],
+        judges: Sequence[ModelSpec],
+        secrets: Secrets,
         prompt: str,
         top_logprobs: int | None,
         about: Mapping[str, Any],
     ) -> None:
-        self._path = folder / FILE
+        self._path, self._secrets = folder / MANIFEST, secrets
         decides = {
-            "models": {spec.name: _plain(spec.decides()) for spec in models},
+            "models": {spec.name: spec.decides() for spec in models},
             "prompt": prompt,
             "top_logprobs": top_logprobs,
         }
+        decides = self._plain(decides)
         earlier = self._read()
         if earlier:
             self._refuse_changes(earlier["answers"], decides)
             # Of a model that is left out this time.
             decides["models"] = earlier["answers"]["models"] | decides["models"]
+        specs = [*models, *judges]
         self._content: dict[str, Any] = {
             "answers": decides,
-            "prices": {
+            # Of models that are left out this time, too: what they cost was spent all the same.
+            "prices": earlier.get("prices", {})
+            | {
                 spec.name: spec.price and {"in": spec.price.tokens_in, "out": spec.price.tokens_out}
-                for spec in models
+                for spec in specs
             },
-            "endpoints": {spec.name: spec.shown_url for spec in models},
+            "endpoints": {spec.name: spec.shown_url for spec in specs},
             **about,
             "versions": _versions(),
             "runs": [*earlier.get("runs", []), {"started": _now()}],
@@ -68,6 +77,11 @@ class Manifest:
     @property
     def resumed(self) -> bool:
         return len(self._content["runs"]) > 1
+
+    def price(self, model: str) -> Price | None:
+        """Of a model that was collected with at any time."""
+        price = self._content["prices"].get(model)
+        return price and Price(price["in"], price["out"])
 
     def end(self, status: str, **figures: Any) -> None:
         """Notes how the run ended."""
@@ -79,13 +93,20 @@ class Manifest:
             return {}
         try:
             earlier = json.loads(self._path.read_text(encoding="utf-8"))
-            _ = earlier["answers"]["models"], earlier["runs"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            answers, runs = earlier["answers"], earlier["runs"]
+            whole = all(isinstance(each, dict) for each in (*answers["models"].values(), *runs))
+            whole &= isinstance(runs, list) and {"prompt", "top_logprobs"} <= set(answers)
+            for price in earlier.setdefault("prices", {}).values():
+                whole &= price is None or price["in"] * price["out"] >= 0
+            if not whole:
+                raise ValueError
+            answers["models"] = {name: masked(each) for name, each in answers["models"].items()}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
             raise ConfigError(
                 f"{self._path} is no manifest of a collection ({type(error).__name__}): move it "
                 "away, the calls in the log are kept"
             ) from error
-        return dict(earlier)
+        return dict(self._plain(earlier))
 
     def _refuse_changes(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         for name, setting in now["models"].items():
@@ -105,14 +126,17 @@ class Manifest:
             f"answers of both would be mixed. Set it back{why}, or give another out="
         )
 
+    def _plain(self, content: Any) -> Any:
+        """As JSON has it, and without secrets."""
+        return json.loads(json.dumps(self._secrets.plain(content)))
+
     def _write(self) -> None:
-        part = self._path.with_suffix(".part")
-        part.write_text(json.dumps(self._content, indent=2) + "\n", encoding="utf-8")
-        part.replace(self._path)
-
-
-def _plain(values: Mapping[str, Any]) -> Any:
-    return json.loads(json.dumps(values))
+        text = json.dumps(self._plain(self._content), indent=2) + "\n"
+        try:
+            private_file(part_of(self._path)).write_text(text, encoding="utf-8")
+            replace_file(self._path)
+        except OSError as error:
+            raise ConfigError(f"{self._path} cannot be written: {error.strerror}") from error
 
 
 def _now() -> str:

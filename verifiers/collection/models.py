@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -9,20 +11,19 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
-from envs.checks import fault
+from envs.checks import expected, fault
 from envs.ranges import Range
+from envs.secrets import is_secret, masked, names_secret, secret_values, shown, shown_name
 from envs.yaml_files import read_yaml
 from verifiers.sampling import Temperature, Tokens
 
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-# Names of headers and fields of a query whose values are keys.
-_SECRET_NAME = re.compile(
-    r"(^|[-_.])(api)?(key|token|auth|authorization|secret|cookie|password|sig|signature)$", re.I
-)
+# Fields that a collection itself decides, or could not read the answer of.
+_OURS = ("messages", "stream")
 
 
 class ConfigError(ValueError):
@@ -91,11 +92,12 @@ class ModelSpec:
         """
         if self.api_key_env is None:
             return None
-        if key := os.environ.get(self.api_key_env, "").strip():
+        if key := _variable(self.api_key_env):
             return key
+        name = shown_name(self.api_key_env)
         raise ConfigError(
-            f"model {self.name!r}: the environment variable {self.api_key_env} is not set; it "
-            f"holds the key of {self.shown_url} (api_key_env: null where none is needed)"
+            f"model {self.name!r}: the environment variable {name} is not set; it holds the key "
+            f"of {self.shown_url} (api_key_env names it, or is null where none is needed)"
         )
 
     def filled(self, name: Literal["headers", "query"]) -> dict[str, str]:
@@ -106,23 +108,37 @@ class ModelSpec:
         """
 
         def value(found: re.Match[str]) -> str:
-            if value := os.environ.get(found[1], "").strip():
+            if value := _variable(found[1]):
                 return value
             raise ConfigError(
-                f"model {self.name!r}: the environment variable {found[1]} is not set, which "
-                f"{name} names"
+                f"model {self.name!r}: the environment variable {shown_name(found[1])} is not set, "
+                f"which {name} names"
             )
 
         return {key: _VARIABLE.sub(value, text) for key, text in getattr(self, name).items()}
 
     def secrets(self) -> list[str]:
-        """What may be neither written nor shown: keys, passwords, values of the environment."""
+        """What may be neither written nor shown: keys, passwords, values of the environment, and
+        secrets among the settings."""
         parts = urlsplit(self.base_url)
-        query = [value for name, value in parse_qsl(parts.query) if _SECRET_NAME.search(name)]
-        texts = [*self.headers.values(), *self.query.values()]
-        variables = [self.api_key_env or "", *_VARIABLE.findall(" ".join(texts))]
-        values = [os.environ.get(variable, "").strip() for variable in variables]
-        return [*filter(None, [parts.password, *query, *values])]
+        found = [_variable(self.api_key_env or ""), *secret_values(parse_qs(parts.query))]
+        if parts.password:
+            user, password = unquote(parts.username or ""), unquote(parts.password)
+            basic = base64.b64encode(f"{user}:{password}".encode()).decode()
+            found += [parts.password, password, basic]
+        found += secret_values(self.extra_body)
+        for texts in (self.headers, self.query):
+            # Of what is sent, and not of "$NAME".
+            sent = {
+                name: _VARIABLE.sub(lambda it: _variable(it[1]), text)
+                for name, text in texts.items()
+            }
+            found += secret_values(sent)
+            found += [
+                _variable(name) for text in texts.values() for name in _VARIABLE.findall(text)
+            ]
+        # In an address they are escaped.
+        return [*found, *(quote(text, safe="") for text in found)]
 
     @property
     def shown_url(self) -> str:
@@ -132,9 +148,9 @@ class ModelSpec:
         return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
     def decides(self) -> dict[str, Any]:
-        """The settings that decide what is answered: a collection keeps them as they are."""
+        """The settings that decide what is answered, without secrets: a collection keeps them."""
         names = ("model", "max_tokens", "temperature", "system", "extra_body", "omit")
-        return {name: plain for name, plain in asdict(self).items() if name in names}
+        return {name: masked(plain) for name, plain in asdict(self).items() if name in names}
 
 
 def load_models(
@@ -191,8 +207,10 @@ def check_priced(models: Sequence[ModelSpec], in_usd: bool) -> None:
 def _read(path: Path) -> Any:
     try:
         return read_yaml(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _model(entry: Any, where: str, prices: Mapping[str, Price | None]) -> ModelSpec:
@@ -200,20 +218,23 @@ def _model(entry: Any, where: str, prices: Mapping[str, Price | None]) -> ModelS
         raise ConfigError(f"{where} is no mapping: expected name, base_url, …")
     known = {spec.name: spec for spec in fields(ModelSpec)}
     for key in entry:
-        if "key" in str(key).lower() and key != "api_key_env":
+        if key in known:
+            continue
+        if names_secret(str(key)) or "key" in str(key).lower():
             # The value is not shown: it may be a key.
             raise ConfigError(
-                f"{where}.{key}: keys do not belong into files; put it into an environment "
-                "variable and give its name as api_key_env"
+                f"{where}.{shown_name(key)}: keys do not belong into files; put it into an "
+                "environment variable and give its name as api_key_env"
             )
-        if key not in known:
-            raise ConfigError(f"{where} has the key {key!r}: expected some of {sorted(known)}")
+        raise ConfigError(
+            f"{where} has the key {shown_name(key)!r}: expected some of {sorted(known)}"
+        )
     values = dict(entry)
     for key in ("name", "base_url"):
         if not isinstance(values.get(key), str) or not values[key]:
-            raise ConfigError(f"{where}.{key} is {values.get(key)!r}: expected a text")
+            raise ConfigError(f"{where}.{key} is {shown(values.get(key))}: expected a text")
     values["model"] = values.get("model") or values["name"]
-    if urlsplit(values["base_url"]).scheme not in ("http", "https"):
+    if not _is_address(values["base_url"]):
         raise ConfigError(f"{where}.base_url is no http:// or https:// address")
     variable = values.get("api_key_env")
     if variable is not None and not _ENVIRONMENT_NAME.fullmatch(str(variable)):
@@ -226,19 +247,26 @@ def _model(entry: Any, where: str, prices: Mapping[str, Price | None]) -> ModelS
     else:
         values["price"] = prices.get(values["model"], prices.get(values["name"]))
     for key, kind in _RANGES.items():
-        if said := fault(values.get(key, known[key].default), kind, f"{where}.{key}"):
-            raise ConfigError(said)
-    if not isinstance(values.get("extra_body", {}), dict):
-        raise ConfigError(f"{where}.extra_body is {values['extra_body']!r}: expected a mapping")
+        value = values.get(key, known[key].default)
+        if fault(value, kind, key):
+            raise ConfigError(f"{where}.{key} is {shown(value)}: expected {expected(kind)}")
+    extra = values.get("extra_body", {})
+    if not isinstance(extra, dict):
+        raise ConfigError(f"{where}.extra_body is {shown(extra)}: expected a mapping")
+    if (odd := _not_json(extra)) is not None:
+        raise ConfigError(f"{where}.extra_body holds {odd}: expected what JSON can hold")
     omit = values.get("omit", [])
     if not isinstance(omit, list) or not all(isinstance(name, str) for name in omit):
-        raise ConfigError(f"{where}.omit is {omit!r}: expected a list of fields")
+        raise ConfigError(f"{where}.omit is {shown(omit)}: expected a list of fields")
     values["omit"] = tuple(omit)
     for key in ("headers", "query"):
         values[key] = _texts(values.get(key) or {}, f"{where}.{key}", key == "headers")
+    for name in _OURS:
+        if extra.get(name) or (name in omit and name == "messages"):
+            raise ConfigError(f"{where}: the field {name} is the collection's own: leave it out")
     for key in ("model", "system", "max_tokens_field"):
         if not isinstance(values.get(key, ""), str):
-            raise ConfigError(f"{where}.{key} is {values[key]!r}: expected a text")
+            raise ConfigError(f"{where}.{key} is {shown(values[key])}: expected a text")
     return ModelSpec(**values)
 
 
@@ -259,17 +287,18 @@ def _texts(value: Any, where: str, headers: bool) -> dict[str, str]:
     texts = {}
     for name, each in value.items():
         # Values are not shown: they may be keys.
+        here = f"{where}.{shown_name(name)}"
         if not isinstance(each, str | int | float | date) or isinstance(each, bool):
-            raise ConfigError(f"{where}.{name} is no text: expected one, in quotes")
+            raise ConfigError(f"{here} is no text: expected one, in quotes")
         text = str(each)
         if headers and not (
             _HEADER_NAME.fullmatch(str(name)) and text.isascii() and text.isprintable()
         ):
-            raise ConfigError(f"{where}.{name} is no header: expected plain ASCII in one line")
-        if _SECRET_NAME.search(str(name)) and not _VARIABLE.search(text):
+            raise ConfigError(f"{here} is no header: expected plain ASCII in one line")
+        if is_secret(str(name), text) and not _VARIABLE.search(text):
             raise ConfigError(
-                f"{where}.{name}: keys do not belong into files; put it into an environment "
-                "variable and write $NAME"
+                f"{here}: keys do not belong into files; put it into an environment variable and "
+                "write $NAME"
             )
         texts[str(name)] = text
     return texts
@@ -279,8 +308,38 @@ def _price(value: Any, where: str) -> Price | None:
     if value is None:
         return None
     if not isinstance(value, dict) or set(value) != {"in", "out"}:
-        raise ConfigError(f"{where} is {value!r}: expected {{in: USD, out: USD}}, or null")
+        raise ConfigError(f"{where} is {shown(value)}: expected {{in: USD, out: USD}}, or null")
     for key, usd in value.items():
         if isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 <= usd < 1e9:
-            raise ConfigError(f"{where}.{key} is {usd!r}: expected USD per million tokens, >= 0")
+            raise ConfigError(
+                f"{where}.{key} is {shown(usd)}: expected USD per million tokens, >= 0"
+            )
     return Price(float(value["in"]), float(value["out"]))
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _variable(name: str) -> str:
+    """Of the environment; "" where it is not set."""
+    return os.environ.get(name, "").strip()
+
+
+def _not_json(value: Any) -> str | None:
+    """What of a value JSON cannot hold; YAML knows dates and infinite numbers, too."""
+    if isinstance(value, dict):
+        if not all(isinstance(name, str) for name in value):
+            return "a name that is no text"
+        return next(filter(None, map(_not_json, value.values())), None)
+    if isinstance(value, list):
+        return next(filter(None, map(_not_json, value)), None)
+    if value is None or isinstance(value, str | bool | int):
+        return None
+    if isinstance(value, float):
+        return None if math.isfinite(value) else repr(value)
+    return f"a {type(value).__name__}"

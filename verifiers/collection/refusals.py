@@ -28,9 +28,14 @@ _TOO_LONG = re.compile(
 )
 
 
-def what_to_do(status: int, body: Any) -> str:
-    """What a user can do about a refusal; ``{variable}`` stands for the key's."""
-    other = "the endpoint does not take such requests: see omit"
+def what_to_do(status: int, body: Any, other: str) -> str:
+    """What a user can do about a refusal; ``{variable}`` stands for the key's.
+
+    Args:
+        status: of the response.
+        body: of the response.
+        other: what to do about a request that is refused for what stands in it.
+    """
     return _WHAT_TO_DO.get(status, other if isinstance(body, dict | list) else SEE_ADDRESS)
 
 

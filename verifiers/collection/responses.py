@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from verifiers.collection.records import LARGEST
 from verifiers.live import Completion, Message, Token
 from verifiers.normalise import extract_answer, marked_answer
 
@@ -62,6 +63,7 @@ class Reply:
         finish_reason: as the endpoint says; "refusal" where the model refused in the field for it.
         estimated: whether the endpoint gave no usage, and tokens are counted as one for every four
             bytes (generated ones by their log-probabilities, where there are any).
+        redacted: whether it held a secret.
     """
 
     text: str
@@ -70,14 +72,18 @@ class Reply:
     tokens: tuple[Token, ...] | None
     finish_reason: str
     estimated: bool
+    redacted: bool = False
 
 
-def parse(body: str, messages: Sequence[Message]) -> Reply:
+def parse(
+    body: str, messages: Sequence[Message], gate: Callable[[Any], Any] = lambda read: read
+) -> Reply:
     """The first choice of a response.
 
     Args:
         body: of the response.
         messages: what was sent.
+        gate: takes secrets out of what was read, before anything of it is used or cut.
 
     Raises:
         MalformedResponseError: no JSON, no choices, or an error in place of a completion, beside
@@ -87,6 +93,7 @@ def parse(body: str, messages: Sequence[Message]) -> Reply:
         read = json.loads(body)
     except ValueError as error:
         raise MalformedResponseError(f"the response is no JSON: {error}") from None
+    read, sent = gate(read), read
     if not isinstance(read, dict):
         raise MalformedResponseError(f"the response is {str(read)[:80]!r}")
     choices = read.get("choices")
@@ -120,7 +127,10 @@ def parse(body: str, messages: Sequence[Message]) -> Reply:
     if tokens_out is None:
         said = text if text == thoughts else thoughts + text
         tokens_out = _guess(said) if tokens is None else len(tokens)
-    return Reply(text, tokens_in, tokens_out, tokens, finish, estimated)
+    total = _count(usage.get("total_tokens"))
+    if total is not None and not estimated:  # some count thoughts there alone
+        tokens_out = max(tokens_out, total - tokens_in)
+    return Reply(text, tokens_in, tokens_out, tokens, finish, estimated, read != sent)
 
 
 def failed(finish_reason: str) -> bool:
@@ -150,13 +160,9 @@ def answered(completion: Completion) -> bool:
     return shortfall(completion) in ("", "cut") and extract_answer(completion.text) != ""
 
 
-def most_tokens(messages: Sequence[Message]) -> int:
-    """More tokens than a prompt has: one a byte, and some a message for the chat's template."""
-    return 16 + sum(16 + len(message["content"].encode()) for message in messages)
-
-
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and value >= 0 else None
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if whole and 0 <= value < LARGEST else None
 
 
 def _guess(text: str) -> int:

@@ -14,11 +14,10 @@ import pyarrow as pa
 from envs.calls_table import read_calls, write_table
 from envs.rollouts import Rollouts, RolloutsError
 from verifiers.collection.client import Meter
+from verifiers.collection.files import ROWS, part_of, private_file, replace_file
 from verifiers.collection.queries import Question
 from verifiers.live import Answer
 from verifiers.verifier import Verifier, VerifierError, emitted, paid
-
-_FILE = "rows.partial.jsonl"
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,8 @@ class RowFile:
     """
 
     def __init__(self, folder: Path, priced: bool) -> None:
-        self._path, self._priced = folder / _FILE, priced
-        self._file = self._path.open("w", encoding="utf-8")
+        self._path, self._priced = folder / ROWS, priced
+        self._file = private_file(self._path).open("w", encoding="utf-8")
         self.count = 0
 
     def __enter__(self) -> Self:
@@ -167,7 +166,7 @@ def write_collected(table: pa.Table, path: Path, offline: Mapping[str, Verifier]
         What of the table cannot be had, by the name of the verifier; under "" why the table as a
         whole cannot be read as a log yet, such as that it holds one model only.
     """
-    part = path.with_name(f".part-{path.name}")
+    part = private_file(part_of(path))
     failed: dict[str, str] = {}
     try:
         write_table(table, part)
@@ -183,7 +182,7 @@ def write_collected(table: pa.Table, path: Path, offline: Mapping[str, Verifier]
                     failed[name] = str(error)
             if len(failed) < len(offline):
                 write_table(table, part)
-        part.replace(path)
+        replace_file(path)
     finally:
         part.unlink(missing_ok=True)
     return failed

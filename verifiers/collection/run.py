@@ -12,19 +12,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from envs.secrets import Secrets
 from envs.table_files import file_format
 from verifiers.collection.answers import AnswerPrompt
-from verifiers.collection.budget import Budget, amount
+from verifiers.collection.budget import Amount, Budget, amount
 from verifiers.collection.call_log import CallLog
 from verifiers.collection.client import Ledger, ModelClient
 from verifiers.collection.collector import Collector, Outcome
 from verifiers.collection.endpoint import Endpoint
+from verifiers.collection.files import check_outputs
 from verifiers.collection.limiter import Limiter
 from verifiers.collection.manifest import Manifest
 from verifiers.collection.models import ConfigError, ModelSpec, check_priced
 from verifiers.collection.policy import AskAll, CollectionPolicy
 from verifiers.collection.progress import Bar
 from verifiers.collection.queries import Question
+from verifiers.collection.requests import check_bounded
 from verifiers.collection.rows import RowFile, write_collected
 from verifiers.collection.scoring import NormalisedMatch, Scoring, understood
 from verifiers.collection.stops import InterruptedCollectionError, StoppedError
@@ -57,6 +60,7 @@ class Plan:
             calls did not all come about.
         seed: of pauses.
         about: whatever the manifest is to keep, without secrets.
+        inputs: files that were read: none of them may be written.
 
     Raises:
         ConfigError: settings that do not fit together.
@@ -79,6 +83,7 @@ class Plan:
     only_complete: bool = False
     seed: int = 0
     about: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Sequence[Path] = ()
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -101,6 +106,14 @@ class Plan:
         if self.at_once is not None and self.at_once < 1:
             raise ConfigError(f"at_once is {self.at_once}: expected at least 1, or null")
         file_format(Path(self.table))
+        if self.usd is not None or self.tokens is not None:
+            check_bounded([*self.models, *self.judges])
+
+    @property
+    def secrets(self) -> Secrets:
+        """What neither a file nor a message may hold."""
+        specs = [*self.models, *self.judges]
+        return Secrets(value for spec in specs for value in spec.secrets())
 
     @property
     def logprobs(self) -> int | None:
@@ -119,7 +132,8 @@ class Collected:
         ledger: calls and spend.
         stopped: why it ended early; None if it did not.
         failed: what of the table cannot be had, see `write_collected`.
-        torn: where the torn end of the log was set aside; None if there was none.
+        torn: where the torn last line of the log was set aside; None if there was none.
+        cut_off: calls that a kill of the run before cut off; they may be charged for.
         resumed: whether the folder was collected into before.
         queries: asked for.
     """
@@ -130,6 +144,7 @@ class Collected:
     stopped: StoppedError | None
     failed: Mapping[str, str]
     torn: Path | None
+    cut_off: int
     resumed: bool
     queries: int
 
@@ -140,21 +155,23 @@ def collect(plan: Plan, folder: Path, progress: bool = True) -> Collected:
     Raises:
         ConfigError, LogError: it cannot be started.
     """
+    check_outputs(folder, plan.table, plan.inputs)
+    secrets = plan.secrets
     log = CallLog(folder)
     try:
         about = dict(plan.about) | {
             "questions": {"count": len(plan.questions), "sha256": _mark(plan.questions)},
             "verifier_prompts": _prompts(plan.verifiers),
         }
-        manifest = Manifest(folder, plan.models, plan.prompt.mark, plan.logprobs, about)
-        ledger = Ledger(log, Budget(plan.usd, plan.tokens))
-        for spec in (*plan.models, *plan.judges):
-            if totals := log.totals.get(spec.name):
-                ledger.budget.spent += amount(totals.tokens_in, totals.tokens_out, spec.price)
-                ledger.budget.lost += amount(totals.lost_in, totals.lost_out, spec.price)
+        manifest = Manifest(
+            folder, plan.models, plan.judges, secrets, plan.prompt.mark, plan.logprobs, about
+        )
+        ledger = Ledger(log, Budget(plan.usd, plan.tokens), secrets)
+        _count_earlier_runs(ledger, plan, manifest)
         priced = plan.models[0].price is not None
         with RowFile(folder, priced) as rows:
             outcome = asyncio.run(_run(plan, ledger, rows, progress))
+            outcome.clean(secrets.text)
             table: Path | None = None
             failed: dict[str, str] = {}
             if rows.count:
@@ -180,9 +197,38 @@ def collect(plan: Plan, folder: Path, progress: bool = True) -> Collected:
         ledger.stopped,
         failed,
         log.torn,
+        log.cut_off,
         manifest.resumed,
         len(plan.questions),
     )
+
+
+def _count_earlier_runs(ledger: Ledger, plan: Plan, manifest: Manifest) -> None:
+    """Counts what the log holds toward the budget.
+
+    Raises:
+        ConfigError: there is a budget, and nobody can say how much of it is left.
+    """
+    budget, log = ledger.budget, ledger.log
+    prices = {spec.name: spec.price for spec in (*plan.models, *plan.judges)}
+    for name, totals in log.totals.items():
+        price = prices.get(name) or manifest.price(name)
+        spent = amount(totals.tokens_in, totals.tokens_out, price)
+        # A model whose price is not known any more cost what it did then.
+        budget.spent += spent if price else Amount(totals.cost, spent.tokens)
+        budget.lost += amount(totals.lost_in, totals.lost_out, price)
+        if budget.limited and totals.unlimited:
+            raise ConfigError(
+                f"{log.path}: {totals.unlimited} calls of model {name!r} had no limit of "
+                "generated tokens and may be charged for without a response, so that no budget "
+                "can be kept in this folder: give another out, or no budget"
+            )
+        if budget.limited and totals.impossible:
+            raise ConfigError(
+                f"{log.path}: the endpoint of model {name!r} counted more tokens than its request "
+                "allows, so that no budget can be kept in this folder: give another out without "
+                "that model, or no budget"
+            )
 
 
 async def _run(plan: Plan, ledger: Ledger, rows: RowFile, progress: bool) -> Outcome:

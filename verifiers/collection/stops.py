@@ -6,6 +6,8 @@ from __future__ import annotations
 class CallError(Exception):
     """One call that did not come about; it costs its cell alone."""
 
+    lost = False
+
 
 class AttemptError(Exception):
     """One attempt at a call; another may succeed.
@@ -21,7 +23,15 @@ class AttemptError(Exception):
 
 
 class StoppedError(Exception):
-    """No more calls are made; those under way end, and what is paid for is kept."""
+    """No more calls are made; those under way end, and what is paid for is kept.
+
+    Attributes:
+        lost: as in `AttemptError`.
+    """
+
+    def __init__(self, reason: str, lost: bool = False) -> None:
+        super().__init__(reason)
+        self.lost = lost
 
 
 class BudgetExhaustedError(StoppedError):

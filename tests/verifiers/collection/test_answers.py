@@ -17,14 +17,14 @@ def changed(choice=None, every=None, of="small", times=10**9, **fields):
     """A server's change: ``choice`` and ``fields`` go into the first responses of a model."""
     left = [times]
 
-    def change(request, completion):
+    def shape(completion, request, head):
         content = request["messages"][0]["content"]
         if request["model"] != of or (every and not every(content)) or left[0] < 1:
             return completion
         left[0] -= 1
         return completion | {"choices": [completion["choices"][0] | (choice or {})]} | fields
 
-    return change
+    return shape
 
 
 def said(content, finish="stop", **message):
@@ -48,7 +48,7 @@ def reported(done, folder):
     ],
 )
 def test_a_failure_that_passes_is_asked_again_and_leaves_no_trace_in_the_table(failure, tmp_path):
-    with Loopback(change=changed(**failure, times=2)) as server:
+    with Loopback(shape=changed(**failure, times=2)) as server:
         done = run(tmp_path, server, 4)
     assert not done.outcome.incomplete
     assert not done.outcome.unanswered
@@ -76,7 +76,7 @@ def test_a_failure_that_passes_is_asked_again_and_leaves_no_trace_in_the_table(f
 def test_what_stays_without_an_answer_is_a_missing_cell_and_is_paid_for_once(
     choice, kind, attempts, told, tmp_path
 ):
-    with Loopback(change=changed(choice)) as server:
+    with Loopback(shape=changed(choice)) as server:
         done = run(tmp_path, specs(server.url, ("small", "medium", "large")), 4, [Votes()])
         asked = server.seen.requests
         # Nothing is asked about an answer that is not there.
@@ -102,8 +102,8 @@ def test_what_stays_without_an_answer_is_a_missing_cell_and_is_paid_for_once(
 
 
 def test_a_missing_cell_is_left_out_of_the_table_and_so_is_its_query_if_asked_for(tmp_path):
-    change = changed(said(None, "length"), every=lambda asked: "1" in asked)
-    with Loopback(change=change) as server:
+    shape = changed(said(None, "length"), every=lambda asked: "1" in asked)
+    with Loopback(shape=shape) as server:
         done = run(tmp_path, server, 12)
         log = read_calls(tmp_path / "calls.parquet")
         missing = np.isnan(log.score[:, 0])
@@ -118,13 +118,13 @@ def test_a_missing_cell_is_left_out_of_the_table_and_so_is_its_query_if_asked_fo
 def test_a_cut_answer_with_text_is_scored_counted_and_marked(tmp_path):
     import pyarrow.parquet
 
-    def change(request, completion):
+    def shape(completion, request, head):
         (choice,) = completion["choices"]
         if request["model"] != "small":
             return completion
         return completion | {"choices": [choice | {"finish_reason": "length"}]}
 
-    with Loopback(change=change) as server:
+    with Loopback(shape=shape) as server:
         done = run(tmp_path, server, 4)
     assert done.outcome.cells == 8
     assert not done.outcome.unanswered
@@ -136,13 +136,13 @@ def test_a_cut_answer_with_text_is_scored_counted_and_marked(tmp_path):
 
 
 def test_an_answer_among_the_thoughts_alone_is_scored(tmp_path):
-    def change(request, completion):
+    def shape(completion, request, head):
         (choice,) = completion["choices"]
         thoughts = choice["message"]["content"]
         message = {"content": None, "reasoning_content": f"6? No.\n{thoughts}"}
         return completion | {"choices": [choice | {"message": message}]}
 
-    with Loopback(change=change) as server:
+    with Loopback(shape=shape) as server:
         run(tmp_path / "thoughts", server, 20)
     with Loopback() as server:
         run(tmp_path / "plain", server, 20)
@@ -151,7 +151,7 @@ def test_an_answer_among_the_thoughts_alone_is_scored(tmp_path):
 
 
 def test_a_lasting_failure_costs_its_attempts_a_run_and_is_tried_again_by_the_next(tmp_path):
-    with Loopback(change=changed(said("Answer: 1", "error"))) as server:
+    with Loopback(shape=changed(said("Answer: 1", "error"))) as server:
         models = specs(server.url, attempts=2)
         for runs in (1, 2):
             done = run(tmp_path, models, 3)
@@ -164,7 +164,7 @@ def test_a_lasting_failure_costs_its_attempts_a_run_and_is_tried_again_by_the_ne
 
 
 def test_a_policy_goes_on_where_there_is_no_answer(tmp_path):
-    with Loopback(change=changed(said(None, "length"))) as server:
+    with Loopback(shape=changed(said(None, "length"))) as server:
         policy = AskBelow("votes", 0.5, explore=0.0)
         run(tmp_path, specs(server.url, ("small", "medium", "large")), 4, [Votes()], policy=policy)
     assert not np.isnan(read_calls(tmp_path / "calls.parquet").score[:, 0]).any()
@@ -196,7 +196,7 @@ def test_an_old_log_is_read_and_what_failed_in_it_is_asked_again(tmp_path):
 
 
 def test_a_wrong_answer_of_every_model_is_still_a_wrong_answer(tmp_path):
-    with Loopback(change=changed(said("I do not know"))) as server:
+    with Loopback(shape=changed(said("I do not know"))) as server:
         done = run(tmp_path, [replace(spec) for spec in specs(server.url)], 3)
     assert done.outcome.cells == 6
     np.testing.assert_array_equal(read_calls(tmp_path / "calls.parquet").score[:, 0], 0)

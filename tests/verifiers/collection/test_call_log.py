@@ -1,6 +1,7 @@
 """The log: durable, torn ends, locks, and what is found again."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -83,8 +84,8 @@ def test_a_line_longer_than_one_read_is_found(tmp_path):
     log.close()
 
 
-@pytest.mark.parametrize("cut", [1, 2, 40, "garbage", "zeros"])
-def test_a_torn_end_is_set_aside_and_all_before_it_is_kept(cut, tmp_path):
+@pytest.mark.parametrize("cut", [2, 40, "garbage", "text", "zeros"])
+def test_a_torn_last_line_is_set_aside_and_all_before_it_is_kept(cut, tmp_path):
     filled(tmp_path)
     path = tmp_path / "log.jsonl"
     whole = path.read_bytes()
@@ -92,7 +93,8 @@ def test_a_torn_end_is_set_aside_and_all_before_it_is_kept(cut, tmp_path):
     if isinstance(cut, int):
         torn, kept = whole[:-cut], lines[:2]
     else:
-        torn, kept = whole + {"garbage": b'{"query": 3}\n', "zeros": bytes(100)}[cut], lines
+        end = {"garbage": b"\xff\xfe", "text": b'{"query":"q9","mod\n', "zeros": bytes(100)}[cut]
+        torn, kept = whole + end, lines
     path.write_bytes(torn)
     log = CallLog(tmp_path)
     assert path.read_bytes() == b"".join(kept)
@@ -104,6 +106,106 @@ def test_a_torn_end_is_set_aside_and_all_before_it_is_kept(cut, tmp_path):
     assert again.torn is None
     assert len(again) == len(kept) + 1
     again.close()
+
+
+def test_a_last_line_that_lacks_only_its_end_is_kept(tmp_path):
+    filled(tmp_path)
+    path = tmp_path / "log.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    log = CallLog(tmp_path)
+    assert (log.torn, len(log)) == (None, 3)
+    append(log, Record(key(9), completion(9)))
+    assert log.find(key(9)).completion == completion(9)
+    log.close()
+    assert path.read_bytes().startswith(whole)
+
+
+def test_an_older_torn_end_is_never_overwritten(tmp_path):
+    for number in (1, 2, 3):
+        filled(tmp_path, number)
+        with (tmp_path / "log.jsonl").open("a") as file:
+            file.write(f"torn {number}")
+        if number == 3:
+            (tmp_path / "log.torn-1").unlink()
+        log = CallLog(tmp_path)
+        log.close()
+    assert log.torn.name == "log.torn-1"
+    assert (tmp_path / "log.torn-2").read_text() == "torn 2"
+
+
+@pytest.mark.parametrize("many", [2, 6])
+def test_more_than_one_damaged_line_is_refused_with_the_first_and_left_as_it_is(many, tmp_path):
+    filled(tmp_path)
+    path = tmp_path / "log.jsonl"
+    damaged = path.read_bytes() + b'{"query": "q\n' * many
+    path.write_bytes(damaged)
+    with pytest.raises(LogError, match=r"log\.jsonl: line 4 is damaged .*more lines follow"):
+        CallLog(tmp_path)
+    assert path.read_bytes() == damaged
+    assert not list(tmp_path.glob("log.torn*"))
+
+
+WRONG = {
+    "query": 7,
+    "model": None,
+    "purpose": ["answer"],
+    "sample": -1,
+    "request": {},
+    "text": 3,
+    "tokens_in": "9",
+    "tokens_out": 1.5,
+    "cost": "free",
+    "latency_ms": 1e400,
+    "finish_reason": False,
+    "tokens": [["a", "b", {}]],
+    "flags": "usage_estimated",
+}
+
+
+@pytest.mark.parametrize("name", [*WRONG, "all", "deep"])
+@pytest.mark.parametrize("line", [2, 3])
+def test_a_field_of_a_wrong_type_is_named_with_its_line(name, line, tmp_path):
+    filled(tmp_path)
+    path = tmp_path / "log.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    record = json.loads(lines[line - 1]) | {name: WRONG.get(name)}
+    lines[line - 1] = json.dumps(record).encode() + b"\n"
+    if name == "all":
+        lines[line - 1] = b"[1, 2]\n"
+    if name == "deep":
+        lines[line - 1] = b'{"query": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n"
+        lines.append(lines[0])
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(LogError) as caught:
+        CallLog(tmp_path)
+    said = str(caught.value)
+    assert f"{path}: line {line} is damaged (" in said
+    assert len(said.splitlines()) == 1
+    assert len(said) < 500
+    assert name in ("all", "deep") or f"({name}" in said
+
+
+def test_calls_under_way_at_a_kill_count_as_perhaps_paid_for(tmp_path):
+    log = CallLog(tmp_path)
+
+    def sent(i):
+        return Record(key(i), None, (), 10 * (i + 1), 5, kind="sent")
+
+    append(log, *map(sent, range(5)))
+    append(log, Record(key(0), completion(0)))  # came
+    append(log, Record(key(1), None, kind="free"))  # was refused
+    append(log, sent(2), Record(key(2), None, (), 30, 5, kind="lost"))  # a second attempt, lost
+    append(log, sent(3))  # a second attempt, after one that was not charged
+    log._release()  # killed: 3 and 4 were under way
+    for cut_off in (2, 0):
+        log = CallLog(tmp_path)
+        totals = log.totals["small"]
+        assert log.cut_off == cut_off
+        assert (totals.calls, totals.lost) == (1, 3)
+        assert (totals.lost_in, totals.lost_out) == (30 + 40 + 50, 15)
+        assert log.find(key(3)) is None
+        log.close()
 
 
 def test_damage_in_the_middle_is_refused_and_left_as_it_is(tmp_path):

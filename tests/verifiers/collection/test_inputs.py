@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from envs.secrets import Secrets
 from verifiers.collection import ConfigError, Plan, Price, load_models, load_prices, load_questions
 from verifiers.collection.models import check_priced
 
@@ -175,18 +176,19 @@ def test_a_key_in_a_header_or_query_is_refused_and_not_repeated(secret, tmp_path
 
 def test_headers_and_query_are_filled_from_the_environment(tmp_path, monkeypatch):
     (tmp_path / "m.yaml").write_text(
-        "- {name: a, base_url: 'http://u:pw@x/v1?sig=s1&api-version=v1', headers: {api-key: $MINE},"
-        " query: {api-version: 2024-10-21, n: 3, by: '${WHO}-x'}}\n"
+        "- {name: a, base_url: 'http://u:secret-pw@x/v1?sig=s1gnature&api-version=v1',"
+        " headers: {api-key: $MINE}, query: {api-version: 2024-10-21, n: 3, by: '${WHO}-x'}}\n"
     )
     (model,) = load_models(tmp_path / "m.yaml")
     with pytest.raises(ConfigError, match="environment variable MINE is not set, which headers"):
         model.filled("headers")
-    monkeypatch.setenv("MINE", " sk-123\n")
-    monkeypatch.setenv("WHO", "me")
-    assert model.filled("headers") == {"api-key": "sk-123"}
-    assert model.filled("query") == {"api-version": "2024-10-21", "n": "3", "by": "me-x"}
-    assert model.secrets() == ["pw", "s1", "sk-123", "me"]
-    assert "sk-123" not in repr(model)
+    monkeypatch.setenv("MINE", " sk-1234\n")
+    monkeypatch.setenv("WHO", "me and you")
+    assert model.filled("headers") == {"api-key": "sk-1234"}
+    assert model.filled("query") == {"api-version": "2024-10-21", "n": "3", "by": "me and you-x"}
+    told = "secret-pw s1gnature sk-1234 me and you, me%20and%20you; v1 2024-10-21 $MINE"
+    assert Secrets(model.secrets()).text(told) == "*** *** *** ***, ***; v1 2024-10-21 $MINE"
+    assert "sk-1234" not in repr(model)
 
 
 @pytest.mark.parametrize("field", ["api_key", "key", "api_key_env"])

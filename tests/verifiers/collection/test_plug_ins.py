@@ -12,7 +12,7 @@ from verifiers import LiveVerifier, Verifier
 
 
 def test_a_verifier_that_fails_costs_only_its_own_column(tmp_path):
-    bad = ("high", None, "0.7", {"value": 1})
+    bad = ([0.5], None, "0.7", {"value": 1})
     with Loopback() as server:
         done = run(tmp_path, server, 24, [Broken(), Broken("odd", bad), Votes(), Length()])
     assert not done.outcome.incomplete
