@@ -126,8 +126,8 @@ class LatentClasses:
     level_strength: float = 4.0
     cost_strength: float = 8.0
     prior_strength: float = 4.0
-    criterion: Criterion = "aiq"
-    margin: float = 0.5
+    criterion: Criterion = "return"
+    margin: float = 1.0
     folds: int = 5
     starts: int = 3
     seed: int = 0
@@ -214,7 +214,8 @@ class LatentClasses:
         fold = np.random.default_rng(self.seed).permutation(n) % folds
         got: list[list[FloatArray]] = [[] for _ in candidates]
         total = folds * len(candidates)
-        with tqdm(total=total, desc="fitting the model", delay=_QUIET, leave=False) as bar:
+        bar = tqdm(total=total, desc="fitting", delay=_QUIET, leave=False, disable=None)
+        with bar:
             for part in range(folds):
                 held_out = data.replay.take(np.flatnonzero(fold == part))
                 fitted_on = data.take(np.flatnonzero(fold != part))
