@@ -131,8 +131,8 @@ class LatentClasses(Model):
     level_strength: Positive = 4.0
     cost_strength: Positive = 8.0
     prior_strength: Positive = 4.0
-    criterion: Criterion = "aiq"
-    margin: NotNegative = 0.5
+    criterion: Criterion = "return"
+    margin: NotNegative = 1.0
     folds: Folds = 5
     starts: Count = 3
     seed: Seed = 0
@@ -194,7 +194,8 @@ class LatentClasses(Model):
         fold = np.random.default_rng(self.seed).permutation(n) % folds
         got: list[list[FloatArray]] = [[] for _ in candidates]
         total = folds * len(candidates)
-        with tqdm(total=total, desc="fitting the model", delay=_QUIET, leave=False) as bar:
+        bar = tqdm(total=total, desc="fitting", delay=_QUIET, leave=False, disable=None)
+        with bar:
             for part in range(folds):
                 held_out = data.replay.take(np.flatnonzero(fold == part))
                 fitted_on = data.take(np.flatnonzero(fold != part))

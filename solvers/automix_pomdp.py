@@ -84,7 +84,15 @@ class AutoMixPOMDP(Solver):
                 for model in range(problem.n_models - 1)
             ]
         )
-        return replace(problem, score=vectors, prior=counts / counts.sum(), likelihood=likelihood)
+        # Its states are particles, of which nothing but scores and signals is known.
+        return replace(
+            problem,
+            score=vectors,
+            prior=counts / counts.sum(),
+            likelihood=likelihood,
+            costs=problem.costs.averaged(),
+            member=None,
+        )
 
     def _likelihood(
         self, problem: RoutingPOMDP, train: Replay, vectors: FloatArray, model: int

@@ -1,15 +1,29 @@
 """Which model a problem is fitted with, and what cross-validation chooses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from envs import Costs, RoutingPOMDP, Rules
 from envs.class_model import Settings
+from evaluation.evaluate import evaluate, model_value, returns
 from evaluation.model_criteria import log_likelihood
 from evaluation.model_fit import Data, Joint, LatentClasses
+from solvers import Exact
+from solvers.alpha_vectors import AlphaVectorIteration
+from solvers.automix_pomdp import AutoMixPOMDP
+from solvers.belief_mdp import BeliefMDP
+from solvers.bounds import FIB, QMDP
+from solvers.point_based import PointBased
+from solvers.pomcp import POMCP
+from solvers.pomcpow import POMCPOW
+from solvers.robust import Bayes
+from solvers.tolls import tolls_of
 from tests.envs.test_class_model import two_kinds
 from tests.problems import random_problem, with_bands
-from verifiers import Histogram
+from verifiers import Histogram, KernelDensity
 
 FULL = Rules(3, skip=True, free_start=True, verify=True)
 PRICES = [0.0, 0.05, 0.2, 0.5]
@@ -106,3 +120,52 @@ def test_likelihood_or_return_can_decide_instead(criterion):
 def test_a_setting_out_of_range_is_named(key, value):
     with pytest.raises(ValueError, match=rf"model\.{key} is"):
         LatentClasses(**{key: value})
+
+
+ONLY_CLASSES = LatentClasses(classes=[2], symbol_strength=[16.0], factor_strength=[])
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [AutoMixPOMDP(), Bayes(draws=4), QMDP(), FIB(), AlphaVectorIteration(), PointBased(gap=1e-2)],
+    ids=lambda solver: type(solver).__name__,
+)
+def test_solvers_of_the_fitted_model_plan_in_classes(solver):
+    replay = two_kinds(300, np.random.default_rng(8))
+    problem = ONLY_CLASSES.fit(data(replay)).at(0.2)
+    assert problem.member is not None
+    assert problem.costs.vary
+    value = model_value(solver.solve(problem, replay), problem)
+    best = Exact().solve(problem).value
+    assert value <= best + 1e-9
+    if isinstance(solver, AlphaVectorIteration | PointBased):
+        assert value == pytest.approx(best, abs=1e-2)
+
+
+def test_searches_on_symbols_and_on_raw_signals_agree_with_exact():
+    replay = two_kinds(200, np.random.default_rng(9))
+    one = replace(data(replay), observation=KernelDensity(bins=4))
+    problem = ONLY_CLASSES.fit(one).at(0.2)
+    best = Exact().solve(problem).value
+    pomcp = POMCP(simulations=200).solve(problem)
+    assert best - 0.02 < model_value(pomcp) <= best + 1e-9
+    world = problem.sample(400, np.random.default_rng(10))
+    searched = POMCPOW(simulations=60).solve(problem)
+    exact = Exact().solve(problem)
+    apart = returns(evaluate(searched, world), problem) - returns(evaluate(exact, world), problem)
+    assert abs(apart.mean()) < 0.03 + 3 * apart.std() / np.sqrt(len(apart))
+
+
+def test_networks_on_the_belief_pay_what_the_class_makes_likely():
+    replay = two_kinds(300, np.random.default_rng(11))
+    problem = ONLY_CLASSES.fit(data(replay)).at(0.3)
+    mdp = BeliefMDP(problem, torch.device("cpu"), torch.float64)
+    codes = np.arange(problem.n_histories)
+    positions = mdp.positions(codes)
+    paid = mdp.paid(positions, mdp.tensor(tolls_of(problem)).expand(len(codes), -1)).numpy()
+    call, verify = problem.expected_prices(codes)
+    history = problem.decode(codes)
+    started = np.flatnonzero((history.stage == 0) & ~history.last_verified)
+    np.testing.assert_allclose(paid[started, 1], call[started, 1])
+    np.testing.assert_allclose(paid[started, problem.rules.verify_action], verify[started, 0])
+    assert np.ptp(call[:, 2]) > 0.1 * call[:, 2].mean()
