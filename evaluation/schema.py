@@ -173,7 +173,9 @@ def faults(
     """Every top-level key that holds what it must not, with what is wrong."""
     if isinstance(config, DictConfig):
         # Hydra's own node refers to jobs that have not begun.
-        config = plain(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
+        config = plain(
+            OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        )
     values = {str(key): value for key, value in config.items()}
     yield from _faults(values, schema, "")
 

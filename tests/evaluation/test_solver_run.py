@@ -22,7 +22,9 @@ from tests.logs import log_of
 from tests.recorder import NAME
 
 CONF = Path(__file__).parents[2] / "conf"
-CHOICES = dict.fromkeys(("solver", "verifier", "observation", "env", "pre_query"), "static")
+CHOICES = dict.fromkeys(
+    ("solver", "verifier", "observation", "model", "env", "pre_query"), "static"
+)
 SMALL = ["rollouts.queries={train: 40, validation: 20, test: 30}"]
 QUICK = [
     "solver=static",

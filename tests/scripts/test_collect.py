@@ -360,10 +360,8 @@ def test_the_documented_files_are_read(tmp_path):
     assert {each.name for each in fields(ModelSpec)} <= documented
 
 
-def test_help_answers_at_once_and_explains_everything():
-    started = time.perf_counter()
+def test_help_explains_everything():
     shown = run("--help").stdout
-    assert time.perf_counter() - started < 10
     for expected in (
         "questions.jsonl",
         "api_key_env",
