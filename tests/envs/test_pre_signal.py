@@ -141,7 +141,7 @@ def test_a_problem_and_its_rules_agree_on_the_signal():
     problem = random_problem(Rules(2), np.random.default_rng(0))
     with pytest.raises(ValueError, match="no likelihood of it is given"):
         replace(problem, rules=Rules(2, pre_query=True))
-    with pytest.raises(ValueError, match="likelihoods of 3 score vectors, expected 4"):
+    with pytest.raises(ValueError, match="likelihoods of 3 hidden states, expected 4"):
         with_pre(problem, np.ones((3, 1)))
 
 
