@@ -102,8 +102,10 @@ class Basis:
         )
         return cls(problem, replay, cells, vectors, values)
 
-    def fit(self, settings: Settings, starts: int = 3, seed: int = 0) -> RoutingPOMDP:
-        """The problem with classes.
+    def fit(
+        self, settings: Settings, starts: int = 3, seed: int = 0, tolerance: float = 1e-5
+    ) -> RoutingPOMDP:
+        """The problem with classes; see `fit_classes` for the other arguments.
 
         Raises:
             ValueError: more hidden states than fit into memory.
@@ -117,9 +119,11 @@ class Basis:
                 "rollouts.models or env.levels, or model=joint"
             )
         if settings.factor is not None:
-            tables = fit_factor(self.cells, settings.classes, settings.factor)
+            tables = fit_factor(self.cells, settings.classes, settings.factor, tolerance)
         else:
-            tables = fit_classes(self.cells, settings.classes, settings.strength, starts, seed)
+            tables = fit_classes(
+                self.cells, settings.classes, settings.strength, starts, seed, tolerance
+            )
         return self.problem_of(tables, settings.cost_strength)
 
     def problem_of(self, tables: ClassTables, cost_strength: float) -> RoutingPOMDP:

@@ -32,6 +32,7 @@ IntArray = NDArray[np.int64]
 
 _log = logging.getLogger(__name__)
 
+_TOLERANCE = 1e-4  # of the EM in cross-validation: candidates differ by more
 _QUIET = 3.0  # seconds before a progress bar shows
 _MOST_WORK = 2**27  # histories solved in a cross-validation: some ten seconds
 
@@ -234,7 +235,7 @@ class LatentClasses(Model):
         joint = data.joint(self.prior_strength)
         basis = Basis.of(joint, data.replay, data.levels)
         for one in candidates:
-            yield joint if one is None else basis.fit(one, starts=1, seed=self.seed)
+            yield joint if one is None else basis.fit(one, 1, self.seed, _TOLERANCE)
 
 
 def _named(settings: Settings | None) -> str:
