@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from envs.checks import fault
+from envs.prices import Price, price_of, read_prices
 from envs.ranges import Range
 from envs.yaml_files import read_yaml
 from verifiers.sampling import Temperature, Tokens
@@ -27,18 +28,6 @@ _SECRET_NAME = re.compile(
 
 class ConfigError(ValueError):
     """A setting that a collection cannot start with; the message names file and key."""
-
-
-@dataclass(frozen=True)
-class Price:
-    """USD per million tokens, of the prompt and generated."""
-
-    tokens_in: float
-    tokens_out: float
-
-    def of(self, tokens_in: int, tokens_out: int) -> float:
-        """USD."""
-        return (tokens_in * self.tokens_in + tokens_out * self.tokens_out) / 1e6
 
 
 @dataclass(frozen=True)
@@ -171,10 +160,10 @@ def load_prices(path: str | Path | None) -> dict[str, Price | None]:
     """
     if path is None:
         return {}
-    read = _read(Path(path))
-    if not isinstance(read, dict):
-        raise ConfigError(f"{path}: expected a mapping MODEL: {{in: USD, out: USD}}")
-    return {str(name): _price(value, f"{path}: {name}") for name, value in read.items()}
+    try:
+        return read_prices(path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def check_priced(models: Sequence[ModelSpec], in_usd: bool) -> None:
@@ -276,11 +265,7 @@ def _texts(value: Any, where: str, headers: bool) -> dict[str, str]:
 
 
 def _price(value: Any, where: str) -> Price | None:
-    if value is None:
-        return None
-    if not isinstance(value, dict) or set(value) != {"in", "out"}:
-        raise ConfigError(f"{where} is {value!r}: expected {{in: USD, out: USD}}, or null")
-    for key, usd in value.items():
-        if isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 <= usd < 1e9:
-            raise ConfigError(f"{where}.{key} is {usd!r}: expected USD per million tokens, >= 0")
-    return Price(float(value["in"]), float(value["out"]))
+    try:
+        return price_of(value, where)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
