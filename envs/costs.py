@@ -123,7 +123,8 @@ class CostModel:
         if rollouts.cost is None:
             raise ValueError(
                 "the log has no answer costs: add a column 'cost' (to a wide table, "
-                "MODEL|total_cost for each model), or set costs.ratio"
+                "MODEL|total_cost for each model), or set costs.ratio "
+                "(or costs=tokens, where it has token counts)"
             )
         if self.verifier != "logged":
             return rollouts.cost, float(self.verifier) * rollouts.cost
