@@ -10,6 +10,8 @@ Formats, by suffix: ``.parquet``, ``.csv``, ``.jsonl`` or ``.ndjson``; the last 
 ``signal_NAME``           a verifier's signal of the answer: any number, -inf for the log of
                           probability 0; empty where it gave none
 ``signal_NAME_cost``      what that signal cost, in the unit of ``cost`` (optional)
+``verify_NAME_tokens_in`` what emitting it took; ``verify_NAME_tokens_out`` and
+                          ``verify_NAME_latency_ms`` alike (optional)
 ``split``                 "train", "validation" (or "val", "valid", "dev"), "test"; "train" without
                           the column
 ``dataset``               text; without the column, the file's name (of several, their folder's)
@@ -51,6 +53,8 @@ from envs.table import Table
 from envs.table_files import file_format, listed, shown
 
 _NUMBERS = {"latency_ms": "latency", "tokens_in": "tokens_in", "tokens_out": "tokens_out"}
+# Of a verification, behind verify_NAME_.
+_OF_SIGNALS = {name: f"signal_{field}" for name, field in _NUMBERS.items()}
 # Cells of a query and a model, 8 bytes in each of several arrays.
 _MOST_CELLS = 2**28
 _KNOWN = {
@@ -62,7 +66,7 @@ _KNOWN = {
 
 def is_column(name: str) -> bool:
     """Whether a calls table knows a column of this name."""
-    return name in _KNOWN or name.startswith("signal_")
+    return name in _KNOWN or name.startswith(("signal_", "verify_"))
 
 
 def read_calls(
@@ -177,6 +181,12 @@ def align(
             arrays["signal_costs"][name.removeprefix("signal_")] = spread(
                 table.numbers(charge, due, ">= 0")
             )
+    for column, field in _OF_SIGNALS.items():
+        arrays[field] = {
+            name: spread(table.numbers(f"verify_{name}_{column}"))
+            for name in arrays["signals"]
+            if f"verify_{name}_{column}" in table
+        }
     if "answer" in table:
         arrays["answer"] = spread(table.texts("answer"), None)
     if "prompt" in table:
@@ -217,6 +227,8 @@ def write_calls(rollouts: Rollouts, path: str | Path) -> None:
             )
         arrays[f"signal_{name}"] = signal
         arrays[f"signal_{name}_cost"] = rollouts.signal_costs.get(name)
+        for column, field in _OF_SIGNALS.items():
+            arrays[f"verify_{name}_{column}"] = getattr(rollouts, field).get(name)
     for name, array in arrays.items():
         if array is not None:
             # A missing number is empty in the file, not "nan".

@@ -1,4 +1,7 @@
-"""What calls and verifications cost: logged costs, or a ladder of a given ratio (DESIGN §1)."""
+"""What calls and verifications cost: logged costs, or a ladder of a given ratio (DESIGN §1).
+
+`envs.objectives` has cost models that count something else: tokens, milliseconds, both.
+"""
 
 from __future__ import annotations
 
@@ -92,13 +95,28 @@ class CostModel:
     def __post_init__(self) -> None:
         check_settings(self, "costs")
 
+    @property
+    def label(self) -> str:
+        """What runs and reports call it; another one for every objective."""
+        return "logged" if self.ratio is None else f"{self.ratio:g}"
+
+    @property
+    def unit_name(self) -> str:
+        """The unit of all costs that it makes, for axes and tables."""
+        return "cost unit of the log" if self.ratio is None else "calls of the cheapest model"
+
+    def priced(self, rollouts: Rollouts) -> Rollouts:
+        """The log with what this model counts as its costs of answers and of signals: what
+        verifiers are asked for their costs on."""
+        return rollouts
+
     def fit(self, rollouts: Rollouts, verification: FloatArray | None = None) -> Costs:
         """Mean costs over a (training) log.
 
         Args:
             rollouts: complete on its models.
-            verification: ``(n, N)`` logged costs of the verifier's signals, NaN where none was
-                emitted; None for a free verifier.
+            verification: ``(n, N)`` costs of the verifier's signals on `priced` rollouts, NaN where
+                none was emitted (`verifiers.charged`); None for a free verifier.
 
         Raises:
             ValueError: logged costs asked of a log without any, or a dearest model that costs
@@ -128,10 +146,12 @@ class CostModel:
     def _logged(
         self, rollouts: Rollouts, verification: FloatArray | None
     ) -> tuple[FloatArray, FloatArray]:
+        rollouts = self.priced(rollouts)
         if rollouts.cost is None:
             raise ValueError(
                 "the log has no answer costs: add a column 'cost' (to a wide table, "
-                "MODEL|total_cost for each model), or set costs.ratio"
+                "MODEL|total_cost for each model), or set costs.ratio "
+                "(or costs=tokens, where it has token counts)"
             )
         if self.verifier != "logged":
             return rollouts.cost, float(self.verifier) * rollouts.cost

@@ -73,6 +73,9 @@ class Rollouts:
         tokens_in: ``(n, N)``, or None.
         tokens_out: ``(n, N)``, or None.
         prompt: ``(n,)`` strings, or None.
+        signal_latency: name -> ``(n, N)`` milliseconds that emitting that signal took.
+        signal_tokens_in: name -> ``(n, N)`` tokens that emitting it read.
+        signal_tokens_out: name -> ``(n, N)`` tokens that emitting it generated.
     """
 
     models: tuple[str, ...]
@@ -88,6 +91,9 @@ class Rollouts:
     tokens_in: FloatArray | None = None
     tokens_out: FloatArray | None = None
     prompt: NDArray[np.object_] | None = None
+    signal_latency: Mapping[str, FloatArray] = field(default_factory=dict)
+    signal_tokens_in: Mapping[str, FloatArray] = field(default_factory=dict)
+    signal_tokens_out: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n, n_models = len(self.query_id), len(self.models)
@@ -116,10 +122,11 @@ class Rollouts:
                     f"the split of query {query[:80]!r} is {str(name)[:80]!r}, expected train, "
                     "validation or test"
                 )
-        if unknown := sorted(set(self.signal_costs) - set(self.signals)):
-            raise RolloutsError(
-                f"signal_costs names {unknown[0]!r}: the log has the signals {sorted(self.signals)}"
-            )
+        for name in ("signal_costs", "signal_latency", "signal_tokens_in", "signal_tokens_out"):
+            if unknown := sorted(set(getattr(self, name)) - set(self.signals)):
+                raise RolloutsError(
+                    f"{name} names {unknown[0]!r}: the log has the signals {sorted(self.signals)}"
+                )
         called = ~np.isnan(self.score)
         self._check("score", self.score, (self.score >= 0) & (self.score <= 1) | ~called, "[0, 1]")
         charged = [

@@ -48,7 +48,7 @@ class Setting:
 
     Attributes:
         row: the data set, and what else varies in the sweep.
-        column: the costs.
+        column: the costs, with their unit where that does not follow.
     """
 
     row: str
@@ -90,13 +90,13 @@ def places(runs: Sequence[Run], *aside: str) -> list[tuple[Setting, str]]:
             if key.startswith("solver.") and len({_text(f.get(key)) for f in kind}) > 1
         )
         label = " ".join([_solver(run), *(f"{_short(key)}={values.get(key)}" for key in own)])
-        costs = [about["costs"] if about["costs"] == "logged" else f"1:{about['costs']}"]
-        if "costs.ratio" in aside:
-            costs = []
+        # Settings of one objective mean nothing to another.
+        alike = [f for other, f in zip(runs, flat, strict=True) if _kind(other) == _kind(run)]
+        costs = [] if _is_ladder(run) and "costs.ratio" in aside else [shown_costs(about)]
         costs += [
-            f"{_short(key)}={values[key]}"
+            f"{_short(key)}={values.get(key)}"
             for key in sorted(varying - named)
-            if key.startswith("costs.")
+            if key.startswith("costs.") and len({_text(f.get(key)) for f in alike}) > 1
         ]
         found.append((Setting(" ".join([about["dataset"], *extras]), " ".join(costs)), label))
     return found
@@ -128,7 +128,21 @@ def panel(setting: Setting, runs: Mapping[str, Run]) -> Panel:
         means.static_frontier(),
         means.oracle_frontier(),
         models,
+        unit_of(next(iter(runs.values()))),
     )
+
+
+def shown_costs(about: Mapping[str, Any]) -> str:
+    """A run's costs for people: a cost ratio, "logged", or an objective with its unit."""
+    label = str(about["costs"])
+    if _is_number(label):
+        return f"1:{label}"
+    return label if label == "logged" else f"{label} ({about['unit']})"
+
+
+def unit_of(run: Run) -> str:
+    """The unit of a run's costs; runs of old have none."""
+    return str(run.about.get("unit", "cost unit of the log"))
 
 
 def run_table(run: Run) -> str:
@@ -141,7 +155,7 @@ def run_table(run: Run) -> str:
         rows.append([name, show(value, form), between])
     about = run.about
     title = (
-        f"{about['solver']} on {about['dataset']}, costs {about['costs']}, "
+        f"{about['solver']} on {about['dataset']}, costs {shown_costs(about)}, "
         f"{about['queries']['test']} test queries: {run.folder}"
     )
     level = about["config"]["evaluation"]["level"]
@@ -184,6 +198,7 @@ def comparison_csv(settings: Mapping[Setting, Mapping[str, Run]]) -> str:
             row: dict[str, Any] = {
                 "data": setting.row,
                 "costs": setting.column,
+                "cost_unit": unit_of(run),
                 "solver": label,
                 **run.measures,
             }
@@ -200,6 +215,23 @@ def comparison_csv(settings: Mapping[Setting, Mapping[str, Run]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _is_number(label: str) -> bool:
+    try:
+        float(label)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_ladder(run: Run) -> bool:
+    return _is_number(str(run.about["costs"]))
+
+
+def _kind(run: Run) -> str:
+    """What costs are compared as: logged ones and ladders, or an objective."""
+    return "logged" if _is_ladder(run) else str(run.about["costs"])
 
 
 def _solver(run: Run) -> str:

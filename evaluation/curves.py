@@ -52,7 +52,7 @@ def measure_curves(
     """
     rows: dict[tuple[Setting, str], list[tuple[float, ...]]] = {}
     for run, place in zip(runs, places(runs, key), strict=True):
-        if key == "costs.ratio" and run.about["costs"] == "logged":
+        if key == "costs.ratio" and run.about["config"]["costs"].get("ratio") is None:
             continue
         at = run.about["queries"]["train"] if key != "costs.ratio" else run.about["costs"]
         found = (run.measures.get(measure), *run.intervals.get(measure, (None, None)))

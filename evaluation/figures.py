@@ -99,18 +99,17 @@ def sweep_figure(
     panels: Sequence[Panel],
     title: str = "",
     *,
-    cost_unit: str = "cost unit of the log",
     score_name: str = "score",
     log_cost: bool = False,
 ) -> Figure:
     """Small multiples of ``frontier_figure``: rows by columns in the order of first appearance.
 
-    A solver keeps its colour and marker in every panel. A cell without a panel stays empty.
+    A solver keeps its colour and marker in every panel. A cell without a panel stays empty. The
+    unit of costs stands at each panel where they differ, and at the figure where they do not.
 
     Args:
         panels: one for each cell; two for one cell are refused.
         title: of the figure.
-        cost_unit: of the cost axes.
         score_name: of the score axes.
         log_cost: logarithmic cost axes.
 
@@ -133,7 +132,11 @@ def sweep_figure(
         _draw(axes, panel, looks, log_cost, small=True)
         axes.set_title(f"{panel.row} · {panel.column}", loc="left", fontsize=9)
         axes.tick_params(labelsize=8)
-    figure.supxlabel(f"mean cost per query ({cost_unit})", fontsize=10)
+        if any(other.unit != panel.unit for other in panels):
+            axes.set_xlabel(panel.unit, fontsize=8)
+    units = list(dict.fromkeys(panel.unit for panel in panels))
+    common = f" ({units[0]})" if len(units) == 1 else ""
+    figure.supxlabel(f"mean cost per query{common}", fontsize=10)
     figure.supylabel(f"mean {score_name}", fontsize=10)
     if title:
         figure.suptitle(title, fontsize=11)

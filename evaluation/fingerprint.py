@@ -43,7 +43,7 @@ def fingerprint(config: Mapping[str, Any], data: Any) -> str:
     targets = sorted({value for key, value in _strings(config) if key == "_target_"})
     # Of the log's reader the data tell all: no folder of logs is gone through.
     beside = {key: value for key, value in config.items() if key != "rollouts"}
-    named = {value: _digest_of_file(value) for _, value in _strings(config) if _is_file(value)}
+    named = _files(config)
     below = {value: _digest_of_folder(value) for _, value in _strings(beside) if _is_dir(value)}
     ours = {
         package: _digest_of_folder(importlib.import_module(package).__path__[0]) for package in OURS
@@ -51,6 +51,11 @@ def fingerprint(config: Mapping[str, Any], data: Any) -> str:
     plugged = {name: _digest_of_file(path) for name, path in sorted(code_of(targets).items())}
     versions = _versions() | versions_of(targets)
     return digest([_ordered(config), data, named, below, ours, plugged, versions])[:_LENGTH]
+
+
+def files_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """The files that a configuration names beside the log's, with the digest of each."""
+    return _files({key: value for key, value in config.items() if key != "rollouts"})
 
 
 def digest(value: Any) -> str:
@@ -141,6 +146,10 @@ def _strings(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(node, list | tuple):
         for value in node:
             yield from _strings(value, key)
+
+
+def _files(config: Mapping[str, Any]) -> dict[str, str]:
+    return {value: _digest_of_file(value) for _, value in _strings(config) if _is_file(value)}
 
 
 def _is_file(text: str | Path) -> bool:

@@ -49,6 +49,7 @@ class Panel:
         static: hull of the single models.
         oracle: the oracle's frontier.
         models: the single models, cheapest first.
+        unit: of costs.
     """
 
     row: str
@@ -57,6 +58,7 @@ class Panel:
     static: Frontier
     oracle: Frontier
     models: Sequence[ModelPoint]
+    unit: str = "cost unit of the log"
 
     @property
     def window(self) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from envs import CostModel, Replay, Rollouts, RoutingPOMDP, Rules, sources
 from evaluation.build import build, plain
 from evaluation.model_fit import Data, Model
-from verifiers import fitted, make_replay, paid, seen_before
+from verifiers import charged, fitted, make_replay, seen_before
 from verifiers.histogram import count_on_missing
 
 
@@ -76,7 +76,7 @@ def prepare(
     rollouts = split_log(loaded, config.evaluation)
     train_log = rollouts.where("train")
     verifier = fitted(build(config.verifier, "verifier"), train_log)
-    costs = cost_model.fit(train_log, paid(verifier, train_log))
+    costs = cost_model.fit(train_log, charged(verifier, train_log, cost_model))
     train_set, validation, test = (
         make_replay(rollouts.where(split), verifier, cost_model, costs)
         for split in ("train", "validation", "test")
@@ -85,9 +85,10 @@ def prepare(
     if before is not None:
         ahead = fitted(build(before, "pre_query.verifier"), train_log)
         seen = build(config.pre_query.observation, "pre_query.observation")
-        unit = 0.0 if train_log.cost is None else costs.unit / float(train_log.cost[:, -1].mean())
+        logged = cost_model.priced(train_log).cost
+        unit = 0.0 if logged is None else costs.unit / float(logged[:, -1].mean())
         train_set, validation, test = (
-            seen_before(replay, ahead, unit) for replay in (train_set, validation, test)
+            seen_before(replay, ahead, unit, cost_model) for replay in (train_set, validation, test)
         )
     observation = build(config.observation, "observation")
     splits = (train_set, validation, test)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.comparison import Setting, panel
+from evaluation.comparison import Setting, panel, shown_costs
 from evaluation.figures import frontier_figure, save_figure
 from evaluation.policy_figure import policy_figure
 from evaluation.reliability_figure import belief_figure
@@ -16,9 +16,12 @@ from evaluation.runs import Run
 def draw(run: Run) -> dict[str, tuple[Path, Path]]:
     """Draws a run's frontier, what its policies do, and how honest their belief is if they hold
     one, into its folder; returns PNG and SVG by name."""
-    shown = panel(Setting(run.about["dataset"], run.about["costs"]), {run.about["solver"]: run})
-    title = f"{run.about['dataset']}, costs {run.about['costs']}"
-    figure = frontier_figure(shown.curves, shown.static, shown.oracle, shown.models, title)
+    costs = shown_costs(run.about)
+    shown = panel(Setting(run.about["dataset"], costs), {run.about["solver"]: run})
+    title = f"{run.about['dataset']}, costs {costs}"
+    figure = frontier_figure(
+        shown.curves, shown.static, shown.oracle, shown.models, title, cost_unit=shown.unit
+    )
     maps = run.maps()
     some = dict.fromkeys(np.linspace(0, len(maps) - 1, 5).round().astype(int).tolist())
     policies = policy_figure(

@@ -167,7 +167,7 @@ def read_sweep(sweep: Path) -> tuple[list[Run], list[str]]:
     """Every finished run below a folder that can be compared, and what was left out, and why.
 
     Runs come in a stable order; of runs that differ in code or data alone the newest counts. A run
-    on an earlier state of a log than others of the same log is left out.
+    on an earlier state of a log, or of a file such as a price table, than others is left out.
 
     Raises:
         ValueError: there is no such folder, or no finished run in it.
@@ -186,12 +186,17 @@ def read_sweep(sweep: Path) -> tuple[list[Run], list[str]]:
     runs = sorted((run for run in found if run), key=lambda run: str(run.about["finished"]))
     newest = {_text(run.about["config"]): run for run in runs}
     logs = {_log(run): run.about.get("data") for run in runs}
+    latest = {path: state for run in runs for path, state in _files(run).items()}
     current = []
     for run in newest.values():
-        if run.about.get("data") == logs[_log(run)]:
+        stale = ["its log"] if run.about.get("data") != logs[_log(run)] else []
+        stale += [path for path, state in _files(run).items() if latest[path] != state]
+        if not stale:
             current.append(run)
         else:
-            left_out.append(f"{run.folder}: later runs read another state of its log: run it again")
+            left_out.append(
+                f"{run.folder}: later runs read another state of {stale[0]}: run it again"
+            )
     if not current:
         why = "\n".join(left_out) or f"none of its folders has a {_METRICS}"
         raise ValueError(f"{sweep} holds no finished run: {why}")
@@ -205,6 +210,10 @@ def load_all(sweep: Path) -> list[Run]:
 
 def _log(run: Run) -> str:
     return _text(run.about["config"].get("rollouts"))
+
+
+def _files(run: Run) -> dict[str, str]:
+    return dict(run.about.get("files") or {})
 
 
 def _text(config: Any) -> str:

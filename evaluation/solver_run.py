@@ -18,7 +18,7 @@ from envs.atomic import write_text
 from envs.secrets import masked
 from evaluation import runs
 from evaluation.build import build, plain
-from evaluation.fingerprint import digest, fingerprint
+from evaluation.fingerprint import digest, files_of, fingerprint
 from evaluation.prepare import prepare
 from evaluation.report import report
 from evaluation.run_figures import draw
@@ -52,10 +52,10 @@ def run(config: DictConfig, choices: Mapping[str, str]) -> Run:
     keeps = getattr(tracker, "keeps", True)
     loaded: Rollouts = build(config.rollouts, "rollouts", Rollouts)
     settings = {str(key): value for key, value in plain(config).items() if key not in _ELSEWHERE}
-    ratio = "logged" if config.costs.ratio is None else f"{config.costs.ratio:g}"
     data = digest(loaded)
     mark = fingerprint(settings, data)
-    name = f"{choices['solver']}-{loaded.title}-ratio{ratio}-seed{config.seed}-{mark}"
+    costs = cost_model.label if cost_model.ratio is None else f"ratio{cost_model.label}"
+    name = f"{choices['solver']}-{loaded.title}-{costs}-seed{config.seed}-{mark}"
     # Names of data sets come from logs: any text, which a folder's name is not.
     folder = Path(config.out) / config.sweep / re.sub(r"[^\w.+-]+", "_", name)
     with alone_in(folder):
@@ -69,7 +69,8 @@ def run(config: DictConfig, choices: Mapping[str, str]) -> Run:
             about = {
                 "solver": choices["solver"],
                 "dataset": loaded.title,
-                "costs": ratio,
+                "costs": cost_model.label,
+                "unit": cost_model.unit_name,
                 "verifier": choices["verifier"],
                 "observation": choices["observation"],
                 "model": choices["model"],
@@ -80,6 +81,7 @@ def run(config: DictConfig, choices: Mapping[str, str]) -> Run:
                 "commit": runs.git_commit(),
                 "fingerprint": mark,
                 "data": data,
+                "files": files_of(settings),
                 "models": list(loaded.models),
                 "queries": dict(
                     zip(("train", "validation", "test"), map(len, splits), strict=True)

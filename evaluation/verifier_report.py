@@ -90,6 +90,7 @@ def verifier_csv(judgements: Sequence[Judgement]) -> str:
                 row |= {
                     "call_cost": float(judged.costs.call[model]),
                     "verification_cost": float(judged.costs.verify[model]),
+                    "cost_unit": judged.unit,
                 }
                 row |= _quality_values(judged.quality[model])
             rows.append(row | _summary(appraisal))

@@ -21,7 +21,7 @@ from evaluation.verifier_value import (
     shuffled_problems,
     worth,
 )
-from verifiers import Verifier, VerifierError, emitted, fitted, make_replay, paid
+from verifiers import Verifier, VerifierError, charged, emitted, fitted, make_replay
 from verifiers.histogram import count_on_missing
 from verifiers.scale import LogitScale, Scale
 
@@ -101,6 +101,7 @@ class Judgement:
         train: what it was fitted to.
         test: held-out queries.
         note: why there is no value, or "".
+        unit: of the costs.
     """
 
     log: str
@@ -115,6 +116,7 @@ class Judgement:
     train: Replay | None
     test: Replay | None
     note: str = ""
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -191,10 +193,11 @@ def judge(log: Rollouts, name: str, verifier: Verifier, study: Study) -> Judgeme
             f"verifier {type(verifier).__name__} has no signal for any model on two or more "
             "training and test queries"
         )
-    costs = study.cost_model.fit(train_log, paid(learned, train_log))
+    costs = study.cost_model.fit(train_log, charged(learned, train_log, study.cost_model))
     judged = Judgement(
-        log.title, name, log.models, kind or "vector", quality, costs, None, [], None, None, None
-    )
+        log.title, name, log.models, kind or "vector", quality, costs, None, [], None, None, None,
+        unit=study.cost_model.unit_name,
+    )  # fmt: skip
     train, test = (
         make_replay(part, learned, study.cost_model, costs) for part in (train_log, test_log)
     )

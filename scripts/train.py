@@ -64,13 +64,15 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> Run:
 
 def one_line(run: Run) -> str:
     """A run's outcome in one line, for the log of a sweep."""
+    from evaluation.comparison import shown_costs
+
     measures, about = run.measures, run.about
     figures = "  ".join(
         f"{label} {'   –  ' if measures[key] is None else format(measures[key], '6.3f')}"
         for label, key in (("AIQ", "aiq"), ("gap closed", "gap_closed"))
     )
     return (
-        f"{about['solver']:<12} {about['dataset']:<12} ratio {about['costs']:<7} {figures}"
+        f"{about['solver']:<12} {about['dataset']:<12} costs {shown_costs(about):<12} {figures}"
         f"  {about['seconds']['all']:5.1f} s"
     )
 

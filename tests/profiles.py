@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from envs.profiles import Marginal, Profile
+from envs.profiles.profile import MEANS
 
 SIGNAL = "confidence_logprob"
 
@@ -50,7 +51,7 @@ def assert_equal(one: Profile, other: Profile, within: float) -> None:
     for field in ("name", "dataset", "split", "queries", "source", "models", "signal"):
         assert getattr(one, field) == getattr(other, field)
     assert one.correlation == pytest.approx(other.correlation, abs=within)
-    for field in ("answer_cost", "signal_cost", "latency"):
+    for field in MEANS:
         if getattr(one, field) is None:
             assert getattr(other, field) is None
         else:

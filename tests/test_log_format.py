@@ -58,6 +58,12 @@ def folder(tmp_path, monkeypatch):
     }))  # fmt: skip
     table(tmp_path / "monday.csv", rows(range(15), OURS))
     table(tmp_path / "tuesday.jsonl", rows(range(15, 30), OURS))
+    used = [call | {"tokens_in": 100.0, "tokens_out": 5.0, "latency_ms": 1e4 * call["cost"]}
+            for call in rows(range(30), OURS)]  # fmt: skip
+    table(tmp_path / "timed.csv", used)
+    (tmp_path / "prices.yaml").write_text(
+        "small: {in: 0.05, out: 0.10}\nlarge: {in: 2.50, out: 10.00}\n"
+    )
     unnamed = {name: of for name, of in OURS.items() if name != "model"}
     for model, cost in MODELS.items():
         table(tmp_path / "logs" / f"{model}.csv", rows(range(30), unnamed, {model: cost}))
@@ -83,7 +89,7 @@ def run(arguments, monkeypatch):
 
 
 def test_the_page_has_commands():
-    assert len(COMMANDS) == 10
+    assert len(COMMANDS) == 14
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=[" ".join(c)[15:60] for c in COMMANDS])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from envs import Replay, Rollouts
+from envs import CostModel, Replay, Rollouts
 from verifiers.verifier import Verifier, VerifierError, emitted, paid
 
 FloatArray = NDArray[np.float64]
@@ -39,14 +39,18 @@ def signal_of_query(verifier: Verifier, rollouts: Rollouts) -> tuple[FloatArray,
     return first, None if cost is None else np.nan_to_num(cost).max(axis=1)
 
 
-def seen_before(replay: Replay, verifier: Verifier, unit: float) -> Replay:
+def seen_before(
+    replay: Replay, verifier: Verifier, unit: float, cost_model: CostModel | None = None
+) -> Replay:
     """A replay with a pre-query signal.
 
     Args:
         replay: of a log.
         verifier: fitted.
-        unit: what one unit of the log's costs is in those of the replay.
+        unit: what one unit of the (priced) log's costs is in those of the replay.
+        cost_model: that the replay was made with; None for logged costs.
     """
     assert replay.rollouts is not None
-    signal, cost = signal_of_query(verifier, replay.rollouts)
+    log = (cost_model or CostModel()).priced(replay.rollouts)
+    signal, cost = signal_of_query(verifier, log)
     return replace(replay, pre_signal=signal, pre_cost=None if cost is None else unit * cost)

@@ -43,7 +43,8 @@ class Verifier(ABC):
         for the lowest and the highest that there is, NaN where the verifier says nothing."""
 
     def cost(self, rollouts: Rollouts) -> FloatArray | None:
-        """What emitting each signal cost, ``(n, N)`` in the log's unit; None if it is free."""
+        """What emitting each signal cost, ``(n, N)`` in the unit of ``rollouts.cost``, which the
+        cost model chooses (`CostModel.priced`); None if it is free."""
         return None
 
     def compared(self, rollouts: Rollouts) -> Mapping[int, FloatArray]:
@@ -192,6 +193,19 @@ def paid(verifier: Verifier, rollouts: Rollouts) -> FloatArray | None:
     return cost
 
 
+def charged(verifier: Verifier, rollouts: Rollouts, cost_model: CostModel) -> FloatArray | None:
+    """What a verifier's signals cost in the unit of a cost model, ``(n, N)``; None if they are
+    free, or the cost model charges something else for them.
+
+    Raises:
+        VerifierError: as `paid`.
+        ValueError: a cost that the log does not tell.
+    """
+    if cost_model.verifier != "logged":
+        return None
+    return paid(verifier, cost_model.priced(rollouts))
+
+
 @contextmanager
 def naming(verifier: Verifier) -> Iterator[None]:
     """Errors of a verifier's own code name it; those of one inside it keep that one's name."""
@@ -210,7 +224,7 @@ def make_replay(
     rollouts: Rollouts, verifier: Verifier, cost_model: CostModel, costs: Costs
 ) -> Replay:
     """A log seen through a verifier and a cost model; ``costs`` are fitted on training queries."""
-    call, verify = cost_model.apply(rollouts, paid(verifier, rollouts), costs)
+    call, verify = cost_model.apply(rollouts, charged(verifier, rollouts, cost_model), costs)
     signal = emitted(verifier, rollouts)
     with naming(verifier):
         compared = verifier.compared(rollouts)

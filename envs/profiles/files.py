@@ -12,20 +12,33 @@ from numpy.typing import NDArray
 
 from envs.atomic import write_text
 from envs.profiles.marginal import Marginal
-from envs.profiles.profile import Profile
+from envs.profiles.profile import OF_ANSWERS, OF_SIGNALS, Profile
 from envs.yaml_files import read_yaml
 
 FloatArray = NDArray[np.float64]
 
 _FOLDER = Path(__file__).parent
 _KEYS = ("name", "dataset", "split", "queries", "source", "signal", "models", "correlation")
-_MODEL_KEYS = ("name", "answer_cost", "signal_cost", "latency_ms", "score", "signal", "missing")
+# Means of each model -> the keys that they stand under.
+_COLUMNS = {
+    "answer_cost": "answer_cost",
+    "signal_cost": "signal_cost",
+    "latency": "latency_ms",
+    "tokens_in": "tokens_in",
+    "tokens_out": "tokens_out",
+    "signal_latency": "signal_latency_ms",
+    "signal_tokens_in": "signal_tokens_in",
+    "signal_tokens_out": "signal_tokens_out",
+}
+_ALWAYS = ("answer_cost", "signal_cost", "latency")
+_MODEL_KEYS = ("name", *_COLUMNS.values(), "score", "signal", "missing")
 _MARGINAL_KEYS = ("levels", "values")
 _HEADER = """\
 # A statistical profile of a log: no text of any query or answer, and no single answer's record.
 # {queries} queries of the split {split!r} were fitted, and no others.
 # score, signal: quantile functions, linear between (level, value) knots; two knots of one value
-#   are an atom, two of one level a gap. Costs and latencies are means, costs in the log's unit.
+#   are an atom, two of one level a gap. Costs, latencies and tokens are means, costs in the log's
+#   unit.
 # missing: shares of signals that are missing where the score is below a half, and where it is not.
 # correlation: of a Gaussian copula over the scores of all models, then their signals.
 """
@@ -40,9 +53,9 @@ def save_profile(profile: Profile, path: str | Path) -> None:
     """Write a profile as YAML, from which `load_profile` makes the same one again."""
     N = len(profile.models)
     columns = {
-        "answer_cost": profile.answer_cost,
-        "signal_cost": profile.signal_cost,
-        "latency_ms": profile.latency,
+        key: getattr(profile, name)
+        for name, key in _COLUMNS.items()
+        if name in _ALWAYS or getattr(profile, name) is not None
     }
     models: list[dict[str, Any]] = []
     for i in range(N):
@@ -105,8 +118,12 @@ def _profile(content: object) -> Profile:
     queries = entry["queries"]
     if not isinstance(queries, int) or isinstance(queries, bool) or queries < 1:
         raise ValueError(f"queries is {_short(queries)}: expected how many were fitted, >= 1")
+    emits = [row["signal"] is not None for row in rows]
+    means: dict[str, Any] = {name: _column(rows, _COLUMNS[name]) for name in OF_ANSWERS}
+    means |= {name: _column(rows, _COLUMNS[name], emits) for name in OF_SIGNALS}
+    texts: Any = {key: str(entry[key]) for key in ("name", "dataset", "split", "source", "signal")}
     return Profile(
-        **{key: str(entry[key]) for key in ("name", "dataset", "split", "source", "signal")},
+        **texts,
         queries=queries,
         models=tuple(str(row["name"]) for row in rows),
         scores=tuple(_marginal(row["score"], f"models[{i}].score") for i, row in enumerate(rows)),
@@ -115,12 +132,8 @@ def _profile(content: object) -> Profile:
             for i, row in enumerate(rows)
         ),
         correlation=_numbers(entry["correlation"], "correlation"),
-        answer_cost=_column(rows, "answer_cost"),
-        signal_cost=_column(
-            rows, "signal_cost", needed=[row["signal"] is not None for row in rows]
-        ),
-        latency=_column(rows, "latency_ms"),
         missing=_column(rows, "missing"),
+        **means,
     )
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from envs.profiles.copula import fit_correlation
 from envs.profiles.marginal import fit_marginal
-from envs.profiles.profile import Profile
+from envs.profiles.profile import OF_ANSWERS, OF_SIGNALS, Profile
 from envs.profiles.statistics import Statistics, describe
 from envs.rollouts import Rollouts, RolloutsError
 from envs.signals import SignalRange
@@ -79,10 +79,12 @@ def fit_profile(rollouts: Rollouts, signal: str, name: str, source: str = "") ->
         scores=scores,
         signals=signals,
         correlation=correlation,
-        answer_cost=_means(rollouts.cost, everyone),
-        signal_cost=_means(rollouts.signal_costs.get(signal), emits),
-        latency=_means(rollouts.latency, everyone),
         missing=_missing(rollouts.score, absent & emits),
+        **{name: _means(getattr(rollouts, held), everyone) for name, held in OF_ANSWERS.items()},
+        **{
+            name: _means(getattr(rollouts, held).get(signal), emits)
+            for name, held in OF_SIGNALS.items()
+        },
     )
 
 

@@ -20,6 +20,22 @@ FloatArray = NDArray[np.float64]
 _PSD_SLACK = 1e-3
 
 
+# What is kept as a mean of each model, and where rollouts hold it: of answers, and of signals.
+OF_ANSWERS = {
+    "answer_cost": "cost",
+    "latency": "latency",
+    "tokens_in": "tokens_in",
+    "tokens_out": "tokens_out",
+}
+OF_SIGNALS = {
+    "signal_cost": "signal_costs",
+    "signal_latency": "signal_latency",
+    "signal_tokens_in": "signal_tokens_in",
+    "signal_tokens_out": "signal_tokens_out",
+}
+MEANS = (*OF_ANSWERS, *OF_SIGNALS)
+
+
 @dataclass(frozen=True, eq=False)
 class Profile:
     """What a log looks like, without any of its queries or answers.
@@ -42,6 +58,12 @@ class Profile:
         answer_cost: ``(N,)`` mean cost of an answer, in the log's unit, or None.
         signal_cost: ``(N,)`` mean cost of a signal, NaN for a model without one, or None.
         latency: ``(N,)`` mean milliseconds, or None.
+        tokens_in: ``(N,)`` mean tokens that an answer reads, or None.
+        tokens_out: ``(N,)`` mean tokens that it is made of, or None.
+        signal_latency: ``(N,)`` mean milliseconds of a signal, NaN for a model without one, or
+            None.
+        signal_tokens_in: the same of the tokens that it reads.
+        signal_tokens_out: the same of those that it generates.
         missing: ``(N, 2)`` the share of signals that are missing where the score is below a half,
             and where it is not; None where none is missing.
 
@@ -64,6 +86,11 @@ class Profile:
     signal_cost: FloatArray | None = None
     latency: FloatArray | None = None
     missing: FloatArray | None = None
+    tokens_in: FloatArray | None = None
+    tokens_out: FloatArray | None = None
+    signal_latency: FloatArray | None = None
+    signal_tokens_in: FloatArray | None = None
+    signal_tokens_out: FloatArray | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9._-]+", self.name):
@@ -77,9 +104,7 @@ class Profile:
         for label, column in (
             ("scores", self.scores),
             ("signals", self.signals),
-            ("answer_cost", self.answer_cost),
-            ("signal_cost", self.signal_cost),
-            ("latency", self.latency),
+            *((name, getattr(self, name)) for name in MEANS),
             ("missing", self.missing),
         ):
             if column is not None and len(column) != N:
@@ -90,11 +115,7 @@ class Profile:
                     f"scores of model {model!r} run from {score.values[0]:g} to "
                     f"{score.values[-1]:g}: expected [0, 1]"
                 )
-        for label, costs in (
-            ("answer_cost", self.answer_cost),
-            ("signal_cost", self.signal_cost),
-            ("latency", self.latency),
-        ):
+        for label, costs in ((name, getattr(self, name)) for name in MEANS):
             # NaN stands for a cost that is not known.
             if costs is not None and ((costs < 0) | np.isinf(costs)).any():
                 i = int(np.argmax((costs < 0) | np.isinf(costs)))
@@ -153,17 +174,20 @@ def simulate(profile: Profile, n: int | Mapping[Any, int], seed: int) -> Rollout
             right = (score[rows] >= 0.5).astype(np.int64)
             share = profile.missing[np.arange(N), right]
             signal[rows][rng.random((size, N)) < share] = np.nan
-    signal_cost = _repeated(profile.signal_cost, total)
+    drawn: dict[str, Any] = {
+        held: _repeated(getattr(profile, name), total) for name, held in OF_ANSWERS.items()
+    }
+    for name, held in OF_SIGNALS.items():
+        means = _repeated(getattr(profile, name), total)
+        drawn[held] = {} if means is None else {profile.signal: means}
     return Rollouts(
         models=profile.models,
         query_id=np.char.mod(f"{profile.name}-sim-%07d", np.arange(total)),
         score=score,
-        cost=_repeated(profile.answer_cost, total),
         signals={profile.signal: signal},
-        signal_costs={} if signal_cost is None else {profile.signal: signal_cost},
         split=np.repeat(list(sizes), list(sizes.values())),
         dataset=np.full(total, profile.dataset),
-        latency=_repeated(profile.latency, total),
+        **drawn,
     )
 
 

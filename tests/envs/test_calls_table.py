@@ -195,6 +195,9 @@ def logs(draw) -> Rollouts:
         tokens_in=cells(tokens, called) if maybe else None,
         tokens_out=cells(tokens, called) if maybe else None,
         prompt=texts(n) if maybe else None,
+        signal_latency={"two": cells(COST, called)} if maybe else {},
+        signal_tokens_in={"one": cells(tokens, emitted)} if maybe else {},
+        signal_tokens_out={"one": cells(tokens, emitted)} if maybe else {},
     )
 
 

@@ -19,6 +19,8 @@ def test_a_saved_profile_loads_as_it_was(tmp_path):
             signals=(signals[0], None, None),
             signal_cost=np.array([0.1, np.nan, np.nan]),
             correlation=known_profile().correlation[:4, :4],
+            tokens_in=np.array([100.0, 100, 120]),
+            signal_latency=np.array([7.5, np.nan, np.nan]),
         ),
     ):
         save_profile(profile, tmp_path / "known.yaml")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def test_a_sweep_has_a_panel_for_each_cell_and_one_look_for_each_solver():
         _panel("mmlu", "ratio 50", labels=("threshold",)),
         _panel("medmcqa", "ratio 10", labels=("threshold", "exact")),
     ]
-    figure = sweep_figure(panels, "sweep", cost_unit="cheapest call")
+    figure = sweep_figure([replace(panel, unit="cheapest call") for panel in panels], "sweep")
     shown = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title(loc="left") for axes in shown] == [
         "mmlu · ratio 10",

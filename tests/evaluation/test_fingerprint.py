@@ -29,6 +29,9 @@ WHOLE = {
     "tokens_in": np.array([[5.0, 5.0], [6.0, 6.0], [7.0, 7.0]]),
     "tokens_out": np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]),
     "prompt": np.array(["p", "q", "r"], dtype=object),
+    "signal_latency": {"confidence": np.array([[5.0, 9.0], [5.0, 8.0], [6.0, 9.0]])},
+    "signal_tokens_in": {"confidence": np.array([[2.0, 3.0], [2.0, 3.0], [4.0, 3.0]])},
+    "signal_tokens_out": {"confidence": np.array([[1.0, 1.0], [1.0, 2.0], [1.0, 1.0]])},
 }
 
 
@@ -58,7 +61,10 @@ def test_names_of_signals_count_and_fields_that_are_missing_do():
     renamed = replace(
         log,
         signals={"p_true": WHOLE["signals"]["confidence"]},
-        signal_costs={"p_true": WHOLE["signal_costs"]["confidence"]},
+        **{
+            name: {"p_true": WHOLE[name]["confidence"]}
+            for name in ("signal_costs", "signal_latency", "signal_tokens_in", "signal_tokens_out")
+        },
     )
     free = replace(log, signal_costs={})
     no_texts = replace(log, answer=None)

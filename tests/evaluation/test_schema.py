@@ -45,6 +45,8 @@ NEEDED = {
     "rollouts.path": "log.csv",
     "solver.path": "policy.pt",
     "policy.signal": "p_true",
+    "costs.prices": {"small": {"in": 0.05, "out": 0.1}},
+    "costs.per_second": 0.01,
 }
 
 
@@ -108,7 +110,7 @@ def undeclared(values: Mapping[str, Any], schema: Any, prefix: str) -> Iterator[
             yield from undeclared(value, None, f"{prefix}{key}.")
         elif isinstance(value, Mapping) and get_origin(kind) is not None:
             for name, entry in value.items():
-                if isinstance(entry, Mapping):
+                if isinstance(entry, Mapping) and "_target_" in entry:
                     yield from undeclared(entry, None, f"{prefix}{key}.{name}.")
 
 
@@ -135,6 +137,11 @@ train: env.skip=1 env.skip=maybe env.free_start=2 env.verify=null env.answer=fir
 train: env.answer=1 env.levels=abc env.levels=1 env.levels=2.5 env=3
 train: costs.ratio=0.5 costs.ratio=ten costs.ratio=nan costs.ratio=inf costs.ratio=[10]
 train: costs.verifier=free costs.verifier=-1 costs.verifier=null costs.verifier=true
+train costs=latency: costs.verifier=free costs.verifier=-1
+train costs=tokens: costs.prices=3 costs.prices=[a.yaml] costs.prices=null costs.prices=''
+train costs=tokens: costs.prices={small:3} costs.prices={small:{in:-1,out:2}} costs.judges=3
+train costs=tokens: costs.prices={small:{input:1}} costs.judges={sharp:3} costs.verifier=x
+train costs=mixed: costs.per_second=-1 costs.per_second=null costs.prices=3 costs.per_second=nan
 train: rollouts.profile=3 rollouts.profile=null rollouts.queries=3 rollouts.queries.train=0
 train: rollouts.queries.test=1.5 rollouts.queries.test=1e9 rollouts.seed=-1 rollouts.seed=x
 train: rollouts.models=small rollouts.models=[] rollouts.models=[a,a] rollouts.models=[1]

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
 from envs.checks import expected, fault
+from envs.prices import Price, price_of, read_prices
 from envs.ranges import Range
 from envs.secrets import is_secret, masked, names_secret, secret_values, shown, shown_name
 from envs.yaml_files import read_yaml
@@ -28,18 +29,6 @@ _OURS = ("messages", "stream")
 
 class ConfigError(ValueError):
     """A setting that a collection cannot start with; the message names file and key."""
-
-
-@dataclass(frozen=True)
-class Price:
-    """USD per million tokens, of the prompt and generated."""
-
-    tokens_in: float
-    tokens_out: float
-
-    def of(self, tokens_in: int, tokens_out: int) -> float:
-        """USD."""
-        return (tokens_in * self.tokens_in + tokens_out * self.tokens_out) / 1e6
 
 
 @dataclass(frozen=True)
@@ -187,10 +176,10 @@ def load_prices(path: str | Path | None) -> dict[str, Price | None]:
     """
     if path is None:
         return {}
-    read = _read(Path(path))
-    if not isinstance(read, dict):
-        raise ConfigError(f"{path}: expected a mapping MODEL: {{in: USD, out: USD}}")
-    return {str(name): _price(value, f"{path}: {name}") for name, value in read.items()}
+    try:
+        return read_prices(path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def check_priced(models: Sequence[ModelSpec], in_usd: bool) -> None:
@@ -305,16 +294,10 @@ def _texts(value: Any, where: str, headers: bool) -> dict[str, str]:
 
 
 def _price(value: Any, where: str) -> Price | None:
-    if value is None:
-        return None
-    if not isinstance(value, dict) or set(value) != {"in", "out"}:
-        raise ConfigError(f"{where} is {shown(value)}: expected {{in: USD, out: USD}}, or null")
-    for key, usd in value.items():
-        if isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 <= usd < 1e9:
-            raise ConfigError(
-                f"{where}.{key} is {shown(usd)}: expected USD per million tokens, >= 0"
-            )
-    return Price(float(value["in"]), float(value["out"]))
+    try:
+        return price_of(value, where)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _is_address(url: str) -> bool:
