@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.comparison import Setting, panel
-from evaluation.figures import frontier_figure, save_figure
-from evaluation.policy_figure import policy_figure
-from evaluation.reliability_figure import belief_figure
 from evaluation.runs import Run
 
 
 def draw(run: Run) -> dict[str, tuple[Path, Path]]:
     """Draws a run's frontier, what its policies do, and how honest their belief is if they hold
     one, into its folder; returns PNG and SVG by name."""
+    # Who computes needs no matplotlib.
+    from evaluation.figures import frontier_figure, save_figure
+    from evaluation.policy_figure import policy_figure
+    from evaluation.reliability_figure import belief_figure
+
     shown = panel(Setting(run.about["dataset"], run.about["costs"]), {run.about["solver"]: run})
     title = f"{run.about['dataset']}, costs {run.about['costs']}"
     figure = frontier_figure(shown.curves, shown.static, shown.oracle, shown.models, title)

@@ -14,10 +14,7 @@ from envs import Rollouts, Rules
 from envs.atomic import replacing, write_text
 from envs.secrets import masked
 from evaluation.build import build, plain
-from evaluation.figures import save_figure
-from evaluation.likelihood_figure import likelihood_figure
 from evaluation.prepare import load_logs, split_log
-from evaluation.verifier_figure import verifier_figure
 from evaluation.verifier_report import (
     HEADER,
     LEGEND,
@@ -54,6 +51,9 @@ def run(config: DictConfig, chosen: str) -> None:
     notes = left_out(judgements, failed)
     if not judgements:
         raise ValueError("no verifier could be judged\n" + "\n".join(notes))
+
+    from evaluation.figures import save_figure  # who judges needs no matplotlib
+    from evaluation.verifier_figure import verifier_figure
 
     folder = Path(config.out) / config.sweep
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,6 +131,7 @@ def makers(config: DictConfig, chosen: str, log: Rollouts) -> dict[str, Callable
 
 def draw_likelihoods(judged: Judgement, folder: Path, observation: str) -> None:
     """Draws a fitted observation model over its training queries, as PNG."""
+    from evaluation.likelihood_figure import likelihood_figure
 
     assert judged.problem is not None
     assert judged.train is not None
