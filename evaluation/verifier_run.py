@@ -52,17 +52,9 @@ def run(config: DictConfig, chosen: str) -> None:
     if not judgements:
         raise ValueError("no verifier could be judged\n" + "\n".join(notes))
 
-    from evaluation.figures import save_figure  # who judges needs no matplotlib
-    from evaluation.verifier_figure import verifier_figure
-
     folder = Path(config.out) / config.sweep
     folder.mkdir(parents=True, exist_ok=True)
-    title = "What the verifiers are worth"
-    pictures = {"verifiers": save_figure(verifier_figure(judgements, title), folder / "verifiers")}
-    if config.likelihoods:
-        for one in judgements:
-            if one.problem is not None:
-                draw_likelihoods(one, folder / "likelihoods", str(config.observation._target_))
+    pictures = draw(judgements, config, folder)
     write_text(folder / "verifiers.csv", verifier_csv(judgements))
     write_text(folder / "values.csv", value_csv(judgements))
     page = verifier_page(judgements, failed, [png.name for png, _ in pictures.values()])
@@ -86,6 +78,23 @@ def run(config: DictConfig, chosen: str) -> None:
         tracked.table("values", columns, [[row.get(key) for key in columns] for row in values])
         for name, (png, _) in pictures.items():
             tracked.figure(name, png)
+
+
+def draw(
+    judgements: list[Judgement], config: DictConfig, folder: Path
+) -> dict[str, tuple[Path, Path]]:
+    """Draws what was judged, and the likelihoods where they are asked for; returns PNG and SVG of
+    the figures by name."""
+    # Who judges needs no matplotlib.
+    from evaluation.figures import save_figure
+    from evaluation.verifier_figure import verifier_figure
+
+    if config.likelihoods:
+        for one in judgements:
+            if one.problem is not None:
+                draw_likelihoods(one, folder / "likelihoods", str(config.observation._target_))
+    figure = verifier_figure(judgements, "What the verifiers are worth")
+    return {"verifiers": save_figure(figure, folder / "verifiers")}
 
 
 def study(config: DictConfig, log: Rollouts) -> Study:
