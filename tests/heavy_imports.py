@@ -1,8 +1,8 @@
 """Commands of this project in one process in which no heavy package can be imported.
 
 ``python -m tests.heavy_imports`` reads a list of commands, each a script and its arguments, as JSON
-from stdin. It prints a JSON list: of each command what it printed, how it ended, and where it asked
-for which heavy package.
+from stdin. It prints, as JSON, of each command what it printed, how it ended, and where it asked
+for which heavy package; and which modules of this project ask for one when they are imported.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "sklearn", "matplotlib")
+HEAVY = ("torch", "sklearn", "matplotlib", "pomdp_py")
 
 
 class Refusal:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.collecting import sums, write_questions
 from tests.commands import ROOT, train
+from tests.heavy_imports import HEAVY
 from tests.loopback import Loopback
 
 QUERIES = "rollouts.queries={train: 60, validation: 30, test: 60}"
@@ -86,9 +87,10 @@ def test_what_learns_with_torch_says_that_it_is_missing(found):
 
 def test_a_module_that_needs_torch_learns_and_one_that_needs_matplotlib_draws(found):
     needs = found[2]
-    assert set(needs.values()) == {"torch", "matplotlib"}
-    drawing = {name for name, package in needs.items() if package == "matplotlib"}
-    assert {name.partition(".")[0] for name in drawing} == {"evaluation"}
-    learning = set(needs) - drawing - {"envs.stable_baselines"}  # for other people's learners
+    needing = {package: {name for name in needs if needs[name] == package} for package in HEAVY}
+    assert needing["sklearn"] == set()
+    assert needing["pomdp_py"] == {"solvers.pomcp", "solvers.pomcp_model"}
+    assert {name.partition(".")[0] for name in needing["matplotlib"]} == {"evaluation"}
+    learning = needing["torch"] - {"envs.stable_baselines"}  # for other people's learners
     assert {name.partition(".")[0] for name in learning} == {"solvers"}
     assert {"solvers.belief_dqn", "solvers.belief_fqi", "solvers.history_net"} <= learning
