@@ -1,4 +1,7 @@
-"""Readers of known logs, named by the configs in ``conf/rollouts/``."""
+"""Readers of known logs, named by the configs in ``conf/rollouts/``.
+
+Those that read files import what that takes: a simulation from a profile does without pyarrow.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,11 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from envs.calls_table import align, read_calls, scores
 from envs.profiles import load_profile, simulate
 from envs.ranges import Names, Range, Seed, Text
 from envs.rollouts import SPLIT_NAMES, Rollouts, RolloutsError, concatenate
-from envs.table import Table
 
 Split = Literal["train", "validation", "test"]
 _SPLITS = get_args(Split)
@@ -42,6 +41,8 @@ def calls_table(
     Raises:
         RolloutsError: a log that cannot be used.
     """
+    from envs.calls_table import read_calls
+
     return read_calls(path, signals, columns).chosen(models, complete_only)
 
 
@@ -139,6 +140,9 @@ def _logs_in(folder: Path) -> set[str]:
 
 
 def _rational_cascade(folder: Path, dataset: str, chain: str) -> Rollouts:
+    from envs.calls_table import align
+    from envs.table import Table
+
     files = {
         split: file
         for split in _SPLITS
@@ -167,6 +171,11 @@ def _rational_cascade(folder: Path, dataset: str, chain: str) -> Rollouts:
 
 
 def _prompts(file: Path, query_id: NDArray[np.str_]) -> NDArray[np.object_]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from envs.table import Table
+
     table = Table.of(file)
     ids = pa.array(table.texts("query_id"), pa.string())
     rows = pc.index_in(pa.array(query_id.tolist(), pa.string()), value_set=ids)
@@ -210,6 +219,9 @@ def automix(
     Raises:
         RolloutsError: a log that cannot be used.
     """
+    from envs.calls_table import scores
+    from envs.table import Table
+
     table = Table.of(path)
     n = len(table)
     score = [

@@ -185,14 +185,14 @@ def _found(name: str) -> Any:
     module, found = parts[0], None
     for i, part in enumerate(parts):
         path = ".".join(parts[: i + 1])
-        if i and hasattr(found, part):
-            found = getattr(found, part)
-            module = path if isinstance(found, ModuleType) else module
-            continue
-        if i and not isinstance(found, ModuleType):
-            raise ValueError(f"{module} has no {part!r}" + nearest(part, dir(found)))
         try:
-            found, module = importlib.import_module(path), path
+            if i and hasattr(found, part):  # which may import the part's own module
+                found = getattr(found, part)
+                module = path if isinstance(found, ModuleType) else module
+                continue
+            if i == 0 or isinstance(found, ModuleType):
+                found, module = importlib.import_module(path), path
+                continue
         except ModuleNotFoundError as missing:
             if missing.name != path:
                 raise ValueError(f"{path} needs {missing.name}, which is not installed") from None
@@ -202,6 +202,7 @@ def _found(name: str) -> Any:
         except Exception as error:  # of a user's module, which may raise anything
             reason = f"{type(error).__name__}: {error}"
             raise ValueError(f"importing {path} fails: {reason}") from error
+        raise ValueError(f"{module} has no {part!r}" + nearest(part, dir(found)))
     return found
 
 

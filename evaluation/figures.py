@@ -1,7 +1,8 @@
 """Figures in the cost–quality plane: one for a comparison, small multiples for a sweep.
 
 Built on matplotlib's objects alone, without pyplot, so that drawing leaves no global state and
-needs no display. matplotlib is imported by this module and nowhere else.
+needs no display. Modules that draw are imported by the functions that draw: matplotlib takes longer
+to import than many a run to compute.
 """
 
 from __future__ import annotations

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from envs import RoutingPOMDP
 from evaluation.evaluate import model_value
-from evaluation.figures import Style, styles
 from evaluation.frontier import FloatArray
 from solvers import Exact, Policy
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from evaluation.figures import Style
 
 _SMALLEST = 1e-4  # regrets below it are drawn on a linear scale, down to 0
 
@@ -77,6 +79,11 @@ def regret_figure(
     Raises:
         ValueError: nothing to draw.
     """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    from evaluation.figures import styles
+
     if not curves or not all(curves.values()):
         raise ValueError("regret figure: no curve; expected at least one for each problem")
     columns = min(3, len(curves))
@@ -106,6 +113,8 @@ def regret_figure(
 def _draw(
     axes: Axes, panel: Sequence[RegretCurve], looks: dict[str, Style], most: float, target: float
 ) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
     for curve in panel:
         look, mean = looks[curve.label], curve.regret.mean(axis=1)
         axes.fill_between(

@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.comparison import Setting, panel, shown_costs
-from evaluation.figures import frontier_figure, save_figure
-from evaluation.policy_figure import policy_figure
-from evaluation.reliability_figure import belief_figure
 from evaluation.runs import Run
 
 
 def draw(run: Run) -> dict[str, tuple[Path, Path]]:
     """Draws a run's frontier, what its policies do, and how honest their belief is if they hold
     one, into its folder; returns PNG and SVG by name."""
+    # Who computes needs no matplotlib.
+    from evaluation.figures import frontier_figure, save_figure
+    from evaluation.policy_figure import policy_figure
+    from evaluation.reliability_figure import belief_figure
+
     costs = shown_costs(run.about)
     shown = panel(Setting(run.about["dataset"], costs), {run.about["solver"]: run})
     title = f"{run.about['dataset']}, costs {costs}"

@@ -10,9 +10,6 @@ import numpy as np
 
 from envs.atomic import write_text
 from evaluation.comparison import Setting, panel, sort_runs
-from evaluation.curves import SWEPT, curve_figure, measure_curves
-from evaluation.figures import save_figure, sweep_figure
-from evaluation.policy_figure import policy_figure
 from evaluation.policy_map import PolicyMap
 from evaluation.runs import Run
 from evaluation.sections import (
@@ -119,6 +116,11 @@ def _figures(
     folder: Path,
     log_cost: bool,
 ) -> dict[str, Path]:
+    # Who computes needs no matplotlib.
+    from evaluation.curves import SWEPT, curve_figure, measure_curves
+    from evaluation.figures import save_figure, sweep_figure
+    from evaluation.policy_figure import policy_figure
+
     panels = [panel(setting, found) for setting, found in settings.items()]
     drawn = {"frontiers": sweep_figure(panels, log_cost=log_cost)}
     for key in SWEPT:

@@ -14,10 +14,7 @@ from envs import Rollouts, Rules
 from envs.atomic import replacing, write_text
 from envs.secrets import masked
 from evaluation.build import build, plain
-from evaluation.figures import save_figure
-from evaluation.likelihood_figure import likelihood_figure
 from evaluation.prepare import load_logs, split_log
-from evaluation.verifier_figure import verifier_figure
 from evaluation.verifier_report import (
     HEADER,
     LEGEND,
@@ -57,12 +54,7 @@ def run(config: DictConfig, chosen: str) -> None:
 
     folder = Path(config.out) / config.sweep
     folder.mkdir(parents=True, exist_ok=True)
-    title = "What the verifiers are worth"
-    pictures = {"verifiers": save_figure(verifier_figure(judgements, title), folder / "verifiers")}
-    if config.likelihoods:
-        for one in judgements:
-            if one.problem is not None:
-                draw_likelihoods(one, folder / "likelihoods", str(config.observation._target_))
+    pictures = draw(judgements, config, folder)
     write_text(folder / "verifiers.csv", verifier_csv(judgements))
     write_text(folder / "values.csv", value_csv(judgements))
     page = verifier_page(judgements, failed, [png.name for png, _ in pictures.values()])
@@ -86,6 +78,23 @@ def run(config: DictConfig, chosen: str) -> None:
         tracked.table("values", columns, [[row.get(key) for key in columns] for row in values])
         for name, (png, _) in pictures.items():
             tracked.figure(name, png)
+
+
+def draw(
+    judgements: list[Judgement], config: DictConfig, folder: Path
+) -> dict[str, tuple[Path, Path]]:
+    """Draws what was judged, and the likelihoods where they are asked for; returns PNG and SVG of
+    the figures by name."""
+    # Who judges needs no matplotlib.
+    from evaluation.figures import save_figure
+    from evaluation.verifier_figure import verifier_figure
+
+    if config.likelihoods:
+        for one in judgements:
+            if one.problem is not None:
+                draw_likelihoods(one, folder / "likelihoods", str(config.observation._target_))
+    figure = verifier_figure(judgements, "What the verifiers are worth")
+    return {"verifiers": save_figure(figure, folder / "verifiers")}
 
 
 def study(config: DictConfig, log: Rollouts) -> Study:
@@ -131,6 +140,7 @@ def makers(config: DictConfig, chosen: str, log: Rollouts) -> dict[str, Callable
 
 def draw_likelihoods(judged: Judgement, folder: Path, observation: str) -> None:
     """Draws a fitted observation model over its training queries, as PNG."""
+    from evaluation.likelihood_figure import likelihood_figure
 
     assert judged.problem is not None
     assert judged.train is not None

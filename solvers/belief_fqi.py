@@ -43,7 +43,8 @@ from solvers.fitted_values import (
     plain_settings,
     ready,
 )
-from solvers.places import Places, Returns
+from solvers.places import Places
+from solvers.returns import Returns
 from solvers.settings import CostRatios, Device, PriceRange, Width
 from solvers.solver import Actions, FrontierSolver, Training
 from solvers.tolls import Terms, packed, tolls_of

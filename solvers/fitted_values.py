@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from envs import Replay, RoutingPOMDP
-from solvers.places import Places, Returns, open_loop
+from solvers.places import Places, open_loop
+from solvers.returns import Returns
 from solvers.simulated import simulated
 from solvers.solver import Policy, Training
 from solvers.tolls import Terms, unpacked

@@ -41,7 +41,8 @@ from solvers.fitted_values import (
     plain_settings,
     ready,
 )
-from solvers.places import Places, Returns, open_loop
+from solvers.places import Places, open_loop
+from solvers.returns import Returns
 from solvers.settings import CostRatios, Device, PriceRange, Width
 from solvers.solver import Actions, FrontierSolver, Training
 from solvers.tolls import Terms, packed, tolls_of

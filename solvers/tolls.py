@@ -12,16 +12,17 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from envs import Costs, RoutingPOMDP, Rules
 from envs.costs import ladder
 from envs.tolls import log_uniform
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FloatArray = NDArray[np.float64]
 
@@ -156,6 +157,8 @@ def toll_matrix(rules: Rules) -> FloatArray:
 
 def toll_features(tolls: Tensor) -> Tensor:
     """What a network sees of tolls ``(m, 2N)``: ``(m, 4N)``, a logarithm and a share of one."""
+    import torch  # whoever has tensors has imported it; tolls alone need none
+
     return torch.cat([torch.log10(tolls + _LEAST) / 2, tolls / (1 + tolls)], dim=-1)
 
 

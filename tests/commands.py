@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -25,11 +26,11 @@ def script(name: str) -> ModuleType:
 def train(*overrides: str) -> Any:
     """One run of scripts/train.py, without its figures; the finished run."""
     module = script("train")
-    vars(module)["draw"] = lambda run: {}
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("train", list(overrides), return_hydra_config=True)
     choices = dict(config.hydra.runtime.choices)
     with open_dict(config):
         del config["hydra"]
-    return module.train(config, choices)
+    with patch("evaluation.solver_run.draw", lambda run: {}):
+        return module.train(config, choices)

@@ -10,11 +10,18 @@ The shipped profiles (`shipped_profiles`) describe the logs published with Zelli
 to the *train* splits alone, so that what learns from them has seen nothing of a test split.
 """
 
-from envs.profiles.files import load_profile, save_profile, shipped_profiles
-from envs.profiles.fit import filled, fit_profile
-from envs.profiles.marginal import Marginal, fit_marginal
-from envs.profiles.profile import Profile, simulate
-from envs.profiles.statistics import Statistics, describe
+from typing import TYPE_CHECKING
+
+from envs.lazy import lazy_face
+
+if TYPE_CHECKING:
+    from envs.profiles.files import load_profile, save_profile, shipped_profiles
+    from envs.profiles.fit import filled, fit_profile
+    from envs.profiles.marginal import Marginal, fit_marginal
+    from envs.profiles.profile import Profile, simulate
+    from envs.profiles.statistics import Statistics, describe
+else:
+    __getattr__, __dir__ = lazy_face(__name__)
 
 __all__ = [
     "Marginal",

@@ -1,8 +1,11 @@
 """From config to objects: every error names its key."""
 
+import sys
+
 import pytest
 from omegaconf import OmegaConf
 
+import solvers
 from envs.observation import Observation
 from evaluation.build import build
 from solvers import Exact, Solver, Static
@@ -87,6 +90,13 @@ def test_a_module_that_cannot_be_imported_is_named_with_its_own_error(tmp_path, 
     ):
         with pytest.raises(ValueError, match=message):
             build(OmegaConf.create({"_target_": f"{module}.Mine"}), "solver", Solver)
+
+
+def test_a_public_name_whose_module_needs_what_is_missing_is_no_unknown_name(monkeypatch):
+    monkeypatch.delitem(vars(solvers), "BeliefFQI", raising=False)
+    monkeypatch.setitem(sys.modules, "solvers.belief_fqi", None)
+    with pytest.raises(ValueError, match=r"BeliefFQI needs solvers.belief_fqi, which is not"):
+        build(OmegaConf.create({"_target_": "solvers.BeliefFQI"}), "solver", Solver)
 
 
 def test_a_function_may_give_the_object_or_be_the_scoring():

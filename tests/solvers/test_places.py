@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from envs import Episodes, Rules
-from solvers.places import Places, Returns, open_loop
+from solvers.places import Places, open_loop
+from solvers.returns import Returns
 from solvers.tolls import tolls_of
 from tests.problems import every_rules, name_of, random_problem
 

@@ -210,13 +210,6 @@ def test_each_search_starts_from_the_exact_posterior(monkeypatch):
             assert np.abs(share - exact).max() < 1 / 400 + 1e-9
 
 
-# -- what is imported -------------------------------------------------------------------------
-
-
-def test_the_other_solvers_do_without_pomdp_py():
-    assert _python("import sys, solvers; print('pomdp_py' in sys.modules)").strip() == "False"
-
-
 def _python(code: str, **environment: str) -> str:
     """What a fresh interpreter prints."""
     root = str(Path(__file__).parents[2])

@@ -12,15 +12,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from envs.answer_text import Quantity, extract_quantity, is_whole, normalise_text
 from envs.checks import check_settings
 from envs.ranges import NotNegative
 from verifiers.choices import extract_choice
 from verifiers.collection.models import ConfigError
-from verifiers.collection.queries import Question
 from verifiers.live import Query
+
+if TYPE_CHECKING:
+    from verifiers.collection.queries import Question
 
 
 class Scoring(Protocol):

@@ -1,0 +1,51 @@
+"""Public faces of packages: names that import their modules when first asked for (PEP 562).
+
+A package states what it offers as plain imports, which type checkers and editors follow:
+
+    if TYPE_CHECKING:
+        from envs.costs import CostModel
+    else:
+        __getattr__, __dir__ = lazy_face(__name__)
+
+At run time the same lines are the table of where each name comes from.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+def lazy_face(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of a package, from its imports for type checkers."""
+    module = sys.modules[package]
+    homes = dict(_homes(getattr(module.__loader__, "get_source")(package)))  # noqa: B009 (untyped)
+
+    def found(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(
+                f"module {package!r} has no attribute {name!r}", name=name, obj=module
+            )
+        home, attribute = homes[name]
+        value = getattr(importlib.import_module(home, package), attribute)
+        setattr(module, name, value)  # Python asks here for what a module lacks only
+        return value
+
+    def listed() -> list[str]:
+        return sorted({*vars(module), *homes})
+
+    return found, listed
+
+
+def _homes(source: str) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Name -> the module that it is imported from under ``if TYPE_CHECKING:``, its name there."""
+    for block in ast.parse(source).body:
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING":
+            for node in block.body:
+                if isinstance(node, ast.ImportFrom):
+                    home = "." * node.level + (node.module or "")
+                    for alias in node.names:
+                        yield alias.asname or alias.name, (home, alias.name)
