@@ -1,6 +1,7 @@
 """How to decide. Solvers are named by their configs; the heavy ones are imported where used."""
 
 from solvers.baselines import Oracle, RandomMix, Static
+from solvers.checks import check_solver
 from solvers.exact import Exact
 from solvers.solver import Believing, Clairvoyant, Policy, Solver, TablePolicy, Training, Unbound
 from solvers.threshold import Threshold
@@ -18,4 +19,5 @@ __all__ = [
     "Threshold",
     "Training",
     "Unbound",
+    "check_solver",
 ]

@@ -4,6 +4,7 @@ from verifiers.agreement import Agreement
 from verifiers.answer_logprob import AnswerLogprob
 from verifiers.before import seen_before, signal_of_query
 from verifiers.beta import Beta
+from verifiers.checks import check_verifier
 from verifiers.combinators import AffordableFirst, CalibratedMerge, SideBySide
 from verifiers.entailment import Entailment
 from verifiers.histogram import Histogram
@@ -58,6 +59,7 @@ __all__ = [
     "Signal",
     "Verifier",
     "VerifierError",
+    "check_verifier",
     "emitted",
     "fitted",
     "judged",
