@@ -273,7 +273,7 @@ def _legal(policy: Policy | Unbound, replay: Replay, asked: list[History]) -> st
     episodes = Episodes(replay, rules)
     while len(episodes):
         history = episodes.history
-        asked.append(history)
+        asked.append(history.take(np.arange(len(history))))  # a copy: act may change its own
         action = decided(playing, history)
         masks = rules.masks[history.stage + 1, history.last_verified.astype(np.int64)]
         for row in range(len(history)):
