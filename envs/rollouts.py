@@ -213,6 +213,24 @@ class Rollouts:
             lambda array, per_query: array if per_query else array[:, columns], tuple(models)
         )
 
+    def require(self, name: str) -> NDArray[Any]:
+        """A column that a log need not have, such as "tokens_out" or "prompt".
+
+        Raises:
+            RolloutsError: the log does not have it, with what it has.
+        """
+        columns = [item.name for item in fields(self) if item.name in _OPTIONAL]
+        if name not in columns:
+            raise RolloutsError(f"no log has a column {name!r}: expected one of {columns}")
+        found: NDArray[Any] | None = getattr(self, name)
+        if found is None:
+            present = [column for column in columns if getattr(self, column) is not None]
+            raise RolloutsError(
+                f"the log has no {name}: log a column {name!r}, of its optional columns it has "
+                + (", ".join(present) or "none")
+            )
+        return found
+
     def require_complete(self) -> Self:
         """This log, if every model was called on every query.
 
@@ -355,6 +373,7 @@ class Rollouts:
 _log = logging.getLogger(__name__)
 
 _PER_QUERY = ("query_id", "split", "dataset", "prompt")
+_OPTIONAL = ("cost", "answer", "latency", "tokens_in", "tokens_out", "prompt")
 
 
 def _uniform(text: str) -> float:

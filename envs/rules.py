@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.checks import check_settings
+from envs.history import History
 
 STAY = 0
 ESCALATE = 1
@@ -96,6 +97,14 @@ class Rules:
                 masks[stage + 1, 0, self.verify_action] = True
         masks.setflags(write=False)
         return masks
+
+    def can_verify(self, history: History) -> NDArray[np.bool_]:
+        """``(n,)`` where ``VERIFY`` is legal: it is an action, and the last answer was called,
+        is not verified and has signals. They are NaN until then."""
+        if not self.verify:
+            return np.zeros(len(history), dtype=bool)
+        legal = self.masks[history.stage + 1, history.last_verified.astype(np.int64)]
+        return legal[:, self.verify_action]
 
     def label(self, action: int) -> str:
         """The name of an action, for people; the bare number of what is none."""

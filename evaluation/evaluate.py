@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import STAY, Episodes, History, Replay, RoutingPOMDP
-from solvers.solver import Policy, Unbound
+from solvers.solver import Policy, Unbound, bound, decided
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -45,8 +45,7 @@ class Outcome:
 
 def evaluate(policy: Policy | Unbound, replay: Replay) -> Outcome:
     """Plays ``policy`` on every query of ``replay``, exactly as `RoutingEnv` would step it."""
-    if isinstance(policy, Unbound):
-        policy = policy.bind(replay)
+    policy = bound(policy, replay)
     problem, n = policy.problem, len(replay)
     cost = np.empty(n)
     answer, calls, verifications = (np.empty(n, dtype=np.int64) for _ in range(3))
@@ -62,7 +61,7 @@ def evaluate(policy: Policy | Unbound, replay: Replay) -> Outcome:
                     impossible + int(doubts[0].sum()),
                     unseen + int(doubts[1].sum()),
                 )
-            ended, paid = episodes.step(policy.act(episodes.history))
+            ended, paid = episodes.step(decided(policy, episodes.history))
             cost[ended.query] = paid
             answer[ended.query] = problem.best_answer(ended)
             calls[ended.query] = _count(ended.called)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from envs import STAY, History, Replay, RoutingPOMDP
 from evaluation.evaluate import Outcome, evaluate
 from solvers import Policy, Unbound
-from solvers.solver import Actions
+from solvers.solver import Actions, bound, decided
 
 IntArray = NDArray[np.int64]
 
@@ -53,8 +53,7 @@ def watch(
         replay: its queries.
         problem: the fitted problem, whose observation model bins the signals.
     """
-    bound = policy.bind(replay) if isinstance(policy, Unbound) else policy
-    watched = _Watched(bound, problem)
+    watched = _Watched(bound(policy, replay), problem)
     return evaluate(watched, replay), watched.map
 
 
@@ -72,7 +71,7 @@ class _Watched:
         return self.policy.problem
 
     def act(self, history: History) -> Actions:
-        action = self.policy.act(history)
+        action = decided(self.policy, history)
         rules = self.problem.rules
         done = np.where(
             action == rules.verify_action,

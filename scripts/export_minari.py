@@ -47,6 +47,7 @@ def export(arguments: argparse.Namespace) -> None:
     from evaluation.prepare import prepare
     from evaluation.schema import Train, check
     from solvers import Unbound
+    from solvers.solver import solved
 
     if not 0 <= arguments.price < float("inf"):
         raise ValueError(f"--price is {arguments.price}: expected a number >= 0")
@@ -63,7 +64,7 @@ def export(arguments: argparse.Namespace) -> None:
     act, name = random_legal(problem.rules, np.random.default_rng(arguments.seed)), "random"
     if arguments.policy == "solver":
         solver = build(config.solver, "solver")
-        policy = solver.solve_frontier(problem, [arguments.price], splits[0])[0]
+        policy = solved(solver, problem, [arguments.price], splits[0])[0]
         policy = policy.bind(replay) if isinstance(policy, Unbound) else policy
         # A policy may bring rules of its own.
         problem, act, name = policy.problem, policy.act, type(solver).__name__

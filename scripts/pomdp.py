@@ -87,10 +87,11 @@ def _show(arguments: argparse.Namespace) -> None:
     from solvers import Unbound
     from solvers.alpha_vectors import AlphaPolicy
     from solvers.bounds import Bounds
+    from solvers.solver import solved
 
     config, problem, train, models = _fitted(arguments)
     solver = build(config.solver, "solver")
-    policy = solver.solve_frontier(problem, [arguments.price], train)[0]
+    policy = solved(solver, problem, [arguments.price], train)[0]
     if isinstance(policy, Unbound):
         raise ValueError("a policy that reads texts or scores has no tree: choose another solver")
     bounds = Bounds.of(problem)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from solvers.bounds import FIB, QMDP
     from solvers.cascade_routing import CascadeRouting
     from solvers.checkpoint import Restored
+    from solvers.checks import check_solver
     from solvers.exact import Exact
     from solvers.fitted_q import FittedQ
     from solvers.frugalgpt import FrugalGPT
@@ -86,4 +87,5 @@ __all__ = [
     "Threshold",
     "Training",
     "Unbound",
+    "check_solver",
 ]

@@ -150,7 +150,8 @@ class BeliefFQI(FrontierSolver):
         """One policy a price, from a checkpoint's content."""
         settings, places = saved["about"]["settings"], Places.of(problem.rules)
         seen = NormalScores.restored(saved)
-        network = ValueNet(settings["members"], seen.width, settings["hidden"], places)
+        with torch.random.fork_rng(devices=[]):  # for numbers that are replaced at once
+            network = ValueNet(settings["members"], seen.width, settings["hidden"], places)
         network.double().load_state_dict(saved["network"])
         return ready(_policies(problem, prices, network, seen, saved["mean"].numpy()), saved)
 

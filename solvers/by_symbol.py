@@ -25,6 +25,9 @@ from solvers.solver import (
     Solver,
     Training,
     Unbound,
+    bound,
+    decided,
+    solved,
 )
 
 
@@ -50,13 +53,13 @@ class BySymbol(FrontierSolver):
         self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
     ) -> Sequence[Policy | Unbound]:
         if not problem.rules.pre_query:
-            return self.solver.with_training(self.training).solve_frontier(problem, prices, train)
+            return solved(self.solver.with_training(self.training), problem, prices, train)
         assert problem.pre is not None
         found = []
         for symbol in range(problem.pre.n_symbols):
             solver = self.solver.with_training(self._training_of(symbol, problem.pre))
             shown = _showing(train, symbol, problem.pre)
-            found.append(solver.solve_frontier(problem.given(symbol), prices, shown))
+            found.append(solved(solver, problem.given(symbol), prices, shown))
         return [
             _joined(problem.at(price), parts)
             for price, parts in zip(prices, zip(*found, strict=True), strict=True)
@@ -122,7 +125,7 @@ class PolicyBySymbol:
     def act(self, history: History) -> Actions:
         action = np.empty(len(history), dtype=np.int64)
         for rows, part, left in self._branches(history):
-            action[rows] = part.act(left)
+            action[rows] = decided(part, left)
         return action
 
     def _branches(self, history: History) -> Iterator[tuple[NDArray[np.int64], Policy, History]]:
@@ -151,7 +154,4 @@ class _UnboundBySymbol(Unbound):
     parts: Sequence[Policy | Unbound]
 
     def bind(self, replay: Replay) -> Policy:
-        return PolicyBySymbol(
-            self.problem,
-            [part.bind(replay) if isinstance(part, Unbound) else part for part in self.parts],
-        )
+        return PolicyBySymbol(self.problem, [bound(part, replay) for part in self.parts])

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from envs.ranges import Count, Positive, Seed, Text
 from envs.signals import SignalRange
 from solvers.budget import neighbours
 from solvers.solver import Actions, FrontierSolver, Policy, Unbound
-from solvers.text_models import FittedFeatures, Kind, ScoreModel, TextFeatures, logistic
+from solvers.text_models import FittedFeatures, Kind, Remembered, ScoreModel, TextFeatures, logistic
 from solvers.threshold import ThresholdPolicy, best_chain, best_cut
 
 FloatArray = NDArray[np.float64]
@@ -98,7 +97,7 @@ class AnswerScorer:
     answer: FittedFeatures | None
     ranks: SignalRanks | None
     models: Sequence[ScoreModel]
-    _known: WeakKeyDictionary[Replay, FloatArray] = field(default_factory=WeakKeyDictionary)
+    _known: Remembered = field(default_factory=Remembered)
 
     @classmethod
     def fit(cls, solver: FrugalGPT, train: Replay) -> tuple[AnswerScorer, FloatArray]:

@@ -147,7 +147,8 @@ class HistoryNet(FrontierSolver):
         """One policy a price, from a checkpoint's content."""
         places = Places.of(problem.rules)
         seen = NormalScores.restored(saved)
-        network = _network(saved["about"]["settings"], seen.width, places).double()
+        with torch.random.fork_rng(devices=[]):  # for numbers that are replaced at once
+            network = _network(saved["about"]["settings"], seen.width, places).double()
         network.load_state_dict(saved["network"])
         return ready(_policies(problem, prices, network, seen), saved)
 

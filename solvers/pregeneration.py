@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from envs.ranges import Seed, Share, Text
 from solvers.baselines import FixedChoice
 from solvers.settings import Pair
 from solvers.solver import FrontierSolver, Policy, Unbound
-from solvers.text_models import FittedFeatures, Kind, ScoreModel, TextFeatures, logistic
+from solvers.text_models import FittedFeatures, Kind, Remembered, ScoreModel, TextFeatures, logistic
 from solvers.threshold import best_cut
 
 FloatArray = NDArray[np.float64]
@@ -150,7 +149,7 @@ class PromptReader:
 
     features: FittedFeatures
     models: Sequence[ScoreModel | Neighbours]
-    _known: WeakKeyDictionary[Replay, FloatArray] = field(default_factory=WeakKeyDictionary)
+    _known: Remembered = field(default_factory=Remembered)
 
     def predict(self, replay: Replay) -> FloatArray:
         """``(n, columns)``."""

@@ -84,6 +84,10 @@ class Clairvoyant(Unbound):
     """One that reads the hidden scores, and so is no policy at all. Only the oracle does."""
 
 
+class SolverError(ValueError):
+    """A solver or a policy that returned what none may; the message names it."""
+
+
 class Solver(ABC):
     """Finds a policy for a problem. Hyperparameters are dataclass fields of the subclass, with
     the types and ranges that `envs.checks` reads."""
@@ -109,6 +113,75 @@ class Solver(ABC):
     ) -> Sequence[Policy | Unbound]:
         """One policy a price; overridden where many prices can share work."""
         return [self.solve(problem.at(price), train) for price in prices]
+
+
+def solved(
+    solver: Solver, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
+) -> Sequence[Policy | Unbound]:
+    """A solver's policies, one a price.
+
+    Raises:
+        SolverError: it returned something else.
+    """
+    found = solver.solve_frontier(problem, prices, train)
+    name = f"solver {type(solver).__name__}"
+    if not isinstance(found, Sequence):
+        raise SolverError(f"{name} returned {_kind(found)} from solve_frontier: expected {_LIST}")
+    for policy in found:
+        if not isinstance(policy, Unbound) and not _is_policy(policy):
+            raise SolverError(f"{name} returned {_kind(policy)}: expected {_POLICY}")
+    if len(found) != len(prices):
+        raise SolverError(f"{name} returned {len(found)} policies for {len(prices)} prices")
+    return found
+
+
+def bound(policy: Policy | Unbound, replay: Replay) -> Policy:
+    """A policy for the queries of a replay.
+
+    Raises:
+        SolverError: ``bind`` returned something else.
+    """
+    if not isinstance(policy, Unbound):
+        return policy
+    found = policy.bind(replay)
+    if not _is_policy(found):
+        name = f"{type(policy).__name__}.bind"
+        raise SolverError(f"{name} returned {_kind(found)}: expected an object with act")
+    return found
+
+
+def decided(policy: Policy, history: History) -> Actions:
+    """A policy's actions ``(n,)``; whether they are legal is for the rules to say.
+
+    Raises:
+        SolverError: they are no integers, or not one a history.
+    """
+    found = policy.act(history)
+    action = np.asarray(found)
+    if action.shape != (len(history),) or action.dtype.kind not in "iu":
+        what = _kind(found)
+        if isinstance(found, np.ndarray):
+            what = f"{found.dtype} of shape {found.shape}"
+        raise SolverError(
+            f"{type(policy).__name__}.act returned {what}: expected an array of "
+            f"{len(history)} integers, one action a history"
+        )
+    return action
+
+
+_POLICY = (
+    "a policy, an object with problem and act(history), or a solvers.Unbound (does solve end in a "
+    "return?)"
+)
+_LIST = "a list of policies, one a price"
+
+
+def _is_policy(found: Any) -> bool:
+    return callable(getattr(found, "act", None)) and hasattr(found, "problem")
+
+
+def _kind(found: Any) -> str:
+    return "None" if found is None else f"a {type(found).__name__}"
 
 
 class FrontierSolver(Solver):

@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
+
+from envs import Replay
 
 FloatArray = NDArray[np.float64]
 Kind = Literal["tfidf", "embedding"]
 
 _FOLDS = 5
 _STRENGTHS = (0.1, 1.0, 10.0, 100.0)
+
+
+class Remembered(WeakKeyDictionary[Replay, FloatArray]):
+    """What was computed of each replay, as long as that lives; nothing once pickled."""
+
+    def __reduce__(self) -> tuple[type[Remembered], tuple[()]]:
+        return Remembered, ()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The code in docs/ runs as it stands there."""
 
 import asyncio
+import importlib
 import os
 import re
 import runpy
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from solvers.checks import CLAIMS as SOLVER
 from tests.verifiers.clients import Scripted, case_of
 from verifiers import SideBySide, Signal, judged, live_parts
+from verifiers.checks import CLAIMS as VERIFIER
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -47,32 +50,47 @@ def write_log(path):
 QUICK = "evaluation.prices=[0, 0.1, 1]"
 
 
-def test_a_solver_works_from_its_own_files_alone(tmp_path):
-    (code,), (config,) = blocks("solver.md", "python"), blocks("solver.md", "yaml")
-    assert len(code.splitlines()) < 40
-    (tmp_path / re.search(r"^# (\w+\.py)", code)[1]).write_text(code)
-    folder = tmp_path / "solver"
-    folder.mkdir()
-    (folder / "myopic.yaml").write_text(config)
-    done = run("train.py", tmp_path, "--config-dir", tmp_path, "solver=myopic", QUICK,
-               f"out={tmp_path}/runs")  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "gap_closed" in done.stdout
+@pytest.mark.parametrize(
+    ("page", "code", "config"),
+    [
+        ("solver.md", "my_solvers.py", "solver/neighbours.yaml"),
+        ("verifier.md", "my_verifiers.py", "verifier/brevity.yaml"),
+    ],
+)
+def test_a_page_shows_its_example_as_it_stands(page, code, config):
+    code, config = ((DOCS / "examples" / name).read_text() for name in (code, config))
+    assert code in blocks(page, "python")
+    assert len(code.splitlines()) < 50
+    assert config in blocks(page, "yaml")
 
 
-def test_the_page_on_verifiers_shows_the_example_as_it_stands():
-    code = (DOCS / "examples" / "my_verifiers.py").read_text()
-    assert code in blocks("verifier.md", "python")
-    assert len(code.splitlines()) < 25
-    assert (DOCS / "examples" / "verifier" / "brevity.yaml").read_text() in blocks(
-        "verifier.md", "yaml"
-    )
+@pytest.mark.parametrize(
+    ("page", "module"), [("solver", "my_solvers"), ("verifier", "my_verifiers")]
+)
+def test_the_example_keeps_every_claim_as_the_page_says(page, module, monkeypatch):
+    monkeypatch.syspath_prepend(DOCS / "examples")
+    (check,) = (code for code in blocks(f"{page}.md", "py") if "check_" in code)
+    exec(check, vars(importlib.import_module(module)))
+
+
+@pytest.mark.parametrize(("page", "known"), [("solver.md", SOLVER), ("verifier.md", VERIFIER)])
+def test_the_pages_list_every_claim(page, known):
+    table = (DOCS / page).read_text().split("| claim |")[1].split("\n\n")[0]
+    listed = [re.findall(r"`(\w+)`", row.split("|")[1]) for row in table.splitlines()[2:]]
+    assert {name for row in listed for name in row} == set(known)
 
 
 @pytest.fixture
 def mine(tmp_path):
     """A user's folder, away from this repository."""
     return Path(shutil.copytree(DOCS / "examples", tmp_path / "mine"))
+
+
+def test_the_example_of_a_solver_routes(mine, tmp_path):
+    done = run("train.py", mine, "--config-dir", mine, "solver=neighbours", "env=full", QUICK,
+               f"out={tmp_path}/runs")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "gap_closed" in done.stdout
 
 
 def test_the_example_of_a_verifier_routes(mine, tmp_path):
@@ -125,7 +143,7 @@ def test_the_readme_lists_every_solver():
 def test_the_live_verifier_of_the_docs_is_the_example_and_works():
     path = DOCS / "examples" / "live_verifier.py"
     code = path.read_text()
-    (shown,) = blocks("verifier.md", "py")
+    (shown,) = (code for code in blocks("verifier.md", "py") if "SecondOpinion" in code)
     assert shown in code
     assert len(code.splitlines()) < 25
     found = runpy.run_path(str(path))["SecondOpinion"]()

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from verifiers.answer_logprob import AnswerLogprob
     from verifiers.before import seen_before, signal_of_query
     from verifiers.beta import Beta
+    from verifiers.checks import check_verifier
     from verifiers.combinators import AffordableFirst, CalibratedMerge, SideBySide
     from verifiers.entailment import Entailment
     from verifiers.histogram import Histogram
@@ -67,6 +68,7 @@ __all__ = [
     "Verifier",
     "VerifierError",
     "charged",
+    "check_verifier",
     "emitted",
     "fitted",
     "judged",

@@ -77,9 +77,7 @@ class PromptEase(Verifier):
 
 
 def _prompts(rollouts: Rollouts) -> NDArray[np.str_]:
-    if rollouts.prompt is None:
-        raise ValueError("it reads prompts, the log has none: log a prompt column")
-    return np.array(rollouts.prompt.tolist(), dtype=np.str_)
+    return np.array(rollouts.require("prompt").tolist(), dtype=np.str_)
 
 
 def _ridge(texts: NDArray[np.str_], target: FloatArray) -> Any:

@@ -121,11 +121,12 @@ class LoggedColumn(Verifier):
     column: Literal["tokens_in", "tokens_out", "latency"] = "tokens_out"
 
     def signal(self, rollouts: Rollouts) -> FloatArray:
-        """``(n, N)``, as logged."""
-        found: FloatArray | None = getattr(rollouts, self.column)
-        if found is None:
-            raise ValueError(f"verifier.column is {self.column!r}, which the log does not have")
-        return found
+        """``(n, N)``, as logged.
+
+        Raises:
+            ValueError: the log does not have the column.
+        """
+        return rollouts.require(self.column)
 
 
 @dataclass(frozen=True)

@@ -14,4 +14,4 @@ class Brevity(Verifier):
     scale: float = 20.0
 
     def signal(self, rollouts: Rollouts) -> np.ndarray:
-        return -rollouts.tokens_out / self.scale
+        return -rollouts.require("tokens_out") / self.scale

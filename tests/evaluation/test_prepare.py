@@ -102,7 +102,7 @@ def test_nothing_is_seen_before_the_first_call_unless_it_is_asked_for():
 
 
 def test_a_log_without_prompts_is_refused_by_name():
-    message = "verifier PromptEase: it reads prompts, the log has none"
+    message = "verifier PromptEase: the log has no prompt"
     with pytest.raises(VerifierError, match=re.escape(message)):
         prepared(replace(LOG, prompt=None), "pre_query=prompt")
 

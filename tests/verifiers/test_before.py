@@ -129,7 +129,7 @@ def test_prompts_without_words_and_queries_without_scores_do_not_break_it():
         (lambda: PromptEase("worst"), "verifier.target is 'worst'"),
         (lambda: PromptEase(folds=1), "verifier.folds is 1"),
         (lambda: emitted(PromptEase(), texts(5)), "PromptEase: this verifier learns: call fit"),
-        (lambda: fitted(PromptEase(), log_of()), "PromptEase: it reads prompts, the log has none"),
+        (lambda: fitted(PromptEase(), log_of()), "PromptEase: the log has no prompt"),
     ],
 )
 def test_bad_use_is_said(attempt, message):

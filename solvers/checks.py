@@ -1,0 +1,533 @@
+"""`check_solver`: holds a solver of one's own to what every solver promises."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs import Costs, Episodes, History, Replay, RoutingPOMDP, Rules
+from envs.observation import Observation
+from envs.plug_in_checks import (
+    Claims,
+    example_log,
+    fault_of_settings,
+    mirrored,
+    own_random_numbers,
+    untouched,
+)
+from solvers.by_symbol import BySymbol
+from solvers.solver import Policy, Solver, Unbound, bound, decided, solved
+
+PRICES = (0.0, 0.3, 3.0)
+CLAIMS = {
+    "settings": "hyperparameters are dataclass fields, and the solver pickles",
+    "solves": "`solve` returns a policy for each price",
+    "pure": "problem, log, solver and histories stay as they were",
+    "legal": "every action is legal, at every decision point under every rule set",
+    "batch": "a history gets the same action alone and in any batch, whatever its other queries",
+    "paid": "scores, signals and answers that were not paid for change nothing",
+    "pickle": "a policy that was pickled and loaded plays the same",
+    "seed": "solved again it is the same policy, and the global random states stay as they were",
+    "prices": "a higher price buys no more",
+    "verify": "a solver that goes by signals buys them where VERIFY is an action",
+    "missing": "signals that are missing (NaN) though verified",
+    "infinite": "signals of -∞ and +∞",
+    "pre_query": "problems that begin with a pre-query signal",
+}
+
+
+def check_solver(
+    solver: Solver,
+    *,
+    observation: Observation | None = None,
+    rules: Sequence[Rules] | None = None,
+    skip: Collection[str] = (),
+    queries: int = 120,
+) -> None:
+    """Tries a solver on small example problems; returns if it keeps all claims (`CLAIMS`).
+
+    Args:
+        solver: to be tried.
+        observation: unfitted; the observation model of the problems, None for one by bins.
+        rules: of three models; the rule sets that the solver is for. None for all 16.
+        skip: names of claims that it need not keep.
+        queries: of the example, half of them training queries: as many as the solver needs.
+
+    Raises:
+        CheckError: a ValueError that names the first broken claim and the case, which `example`
+            makes again.
+    """
+    claims = Claims(solver, [name for name in CLAIMS if name not in ("solves", "legal")], skip)
+    claims.hold("settings", partial(_settings, solver))
+    kinds = list(rules or _all_rules())
+    found = {}
+    for rule in kinds:
+        found[rule] = _play(claims, solver, Example.make(rule, observation, queries=queries))
+    first, last = kinds[0], kinds[-1]
+    claims.hold("seed", partial(_seed, found[first]))
+    claims.hold("prices", partial(_prices, found[first]))
+    bought = [tried for tried in found.values() if tried.example.problem.rules.verify]
+    if bought:
+        free = Example.make(replace(bought[0].rules, verify=False), observation, queries=queries)
+        claims.hold("verify", partial(_verify, claims, solver, free, bought))
+    for kind in ("missing", "infinite"):
+        for rule in dict.fromkeys((first, last)):
+            tried = Example.make(rule, observation, signals=kind, queries=queries)
+            claims.hold(kind, partial(_stands, claims, solver, tried), str(tried))
+    ahead = Example.make(replace(last, pre_query=True), observation, queries=queries)
+    claims.hold("pre_query", partial(_stands, claims, BySymbol(solver), ahead), str(ahead))
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A small problem that a solver is tried on.
+
+    Attributes:
+        problem: fitted on ``train``.
+        train: training queries.
+        test: others.
+        about: how to make it again.
+    """
+
+    problem: RoutingPOMDP
+    train: Replay
+    test: Replay
+    about: str
+
+    @classmethod
+    def make(
+        cls,
+        rules: Rules,
+        observation: Observation | None = None,
+        signals: str = "plain",
+        queries: int = 120,
+    ) -> Example:
+        """The example of these rules.
+
+        Args:
+            rules: of three models.
+            observation: unfitted; None for one by bins.
+            signals: confidences in [0, 1]; "missing" has NaN among them, "infinite" ±∞.
+            queries: half of them training queries.
+        """
+        log = example_log(queries)
+        (logged,) = log.signals.values()
+        confidence = np.exp(logged)
+        odd = np.random.default_rng(1).random(confidence.shape)
+        if signals == "missing":
+            confidence[odd < 0.25] = np.nan
+        if signals == "infinite":
+            confidence[(odd < 0.2) & (confidence < 0.5)] = -np.inf
+            confidence[(odd < 0.2) & (confidence >= 0.5)] = np.inf
+        log = replace(log, signals={"confidence": confidence})
+        assert log.cost is not None
+        verify = log.signal_costs["confidence"]
+        replay = Replay(log.score, log.cost, verify, confidence[..., None], log)
+        if rules.pre_query:
+            assert log.prompt is not None
+            hard = np.array([text.startswith("prove") for text in log.prompt])
+            replay = replace(replay, pre_signal=hard[:, None].astype(float))
+        train, test = (replay.take(log.split == name) for name in ("train", "test"))
+        problem = RoutingPOMDP.fit(
+            train,
+            observation or Bins(),
+            Costs(train.call_cost.mean(axis=0), train.verify_cost.mean(axis=0)),
+            rules,
+            pre=Bins(2) if rules.pre_query else None,
+        )
+        settings = "" if signals == "plain" else f", signals={signals!r}"
+        settings += "" if queries == 120 else f", queries={queries}"
+        return cls(problem, train, test, f"solvers.checks.Example.make({rules}{settings})")
+
+    def __str__(self) -> str:
+        return self.about
+
+
+@dataclass(frozen=True)
+class Bins:
+    """An observation model for examples: quantile bins of the first number of a signal, and a
+    symbol for missing ones.
+
+    Attributes:
+        bins: how many.
+        edges_: fitted, ``(N - 1, bins - 1)``.
+        likelihood_: fitted.
+        representative_: fitted.
+    """
+
+    bins: int = 4
+    edges_: NDArray[np.float64] | None = None
+    likelihood_: NDArray[np.float64] | None = None
+    representative_: NDArray[np.float64] | None = None
+
+    @property
+    def n_symbols(self) -> int:
+        return self.bins + 1
+
+    @property
+    def likelihood(self) -> NDArray[np.float64]:
+        assert self.likelihood_ is not None
+        return self.likelihood_
+
+    @property
+    def representative(self) -> NDArray[np.float64]:
+        assert self.representative_ is not None
+        return self.representative_
+
+    def fit(
+        self,
+        signal: NDArray[np.float64],
+        level: NDArray[np.int64],
+        score_vectors: NDArray[np.int64],
+    ) -> Bins:
+        shown = np.where(np.isinf(signal[..., 0]), np.sign(signal[..., 0]) * 9, signal[..., 0])
+        levels = np.linspace(0, 1, self.bins + 1)[1:-1]
+        edges = np.nanquantile(shown, levels, axis=0).T
+        cut = replace(self, edges_=edges)
+        likelihood = np.empty((len(edges), len(score_vectors), self.n_symbols))
+        middle = np.full((len(edges), self.n_symbols, signal.shape[2]), np.nan)
+        for model in range(len(edges)):
+            symbol = cut.symbols(model, signal[:, model])
+            for value in np.unique(score_vectors[:, model]):
+                alike = symbol[level[:, model] == value]
+                count = np.bincount(alike, minlength=self.n_symbols) + 0.5
+                likelihood[model, score_vectors[:, model] == value] = count / count.sum()
+            inner = np.concatenate([[edges[model, 0] - 0.1], edges[model]])
+            middle[model, : self.bins] = inner[:, None] + 1e-9
+        return replace(cut, likelihood_=likelihood, representative_=middle)
+
+    def symbols(self, model: int, signal: NDArray[np.float64]) -> NDArray[np.int64]:
+        assert self.edges_ is not None
+        value = signal[:, 0]
+        found = np.searchsorted(self.edges_[model], value, side="right")
+        return np.where(np.isnan(value), self.bins, found)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """What became of a solver on an example.
+
+    Attributes:
+        example: that it was tried on.
+        solver: as it was tried.
+        policies: one a price.
+        histories: what each of them was asked at, with legal actions at random among its own.
+    """
+
+    example: Example
+    solver: Solver
+    policies: Sequence[Policy | Unbound]
+    histories: Sequence[Sequence[History]]
+
+    @property
+    def rules(self) -> Rules:
+        return self.example.problem.rules
+
+
+def _play(claims: Claims, solver: Solver, example: Example) -> _Tried:
+    """Solves an example, and holds the policies to what must be true under any rules."""
+    problem, train = example.problem, example.train
+    policies: list[Policy | Unbound] = []
+    histories: list[list[History]] = []
+
+    def solves() -> None:
+        policies.extend(solved(solver, problem, PRICES, train))
+
+    with untouched(problem=problem, train=train, solver=solver) as said:
+        claims.hold("solves", solves, str(example))
+    claims.hold("pure", lambda: said[0] if said else None)
+    for policy, price in zip(policies, PRICES, strict=True):
+        case = f"{example}, price {price:g}"
+        asked: list[History] = []
+        claims.hold("legal", partial(_legal, policy, example.test, asked), case)
+        claims.hold("pure", partial(_pure, policy, example.test, asked), case)
+        claims.hold("batch", partial(_batch, policy, example.test, asked), case)
+        claims.hold("paid", partial(_paid, policy, example.test, asked), case)
+        claims.hold("pickle", partial(_pickle, policy, example.test, asked), case)
+        histories.append(asked)
+    return _Tried(example, solver, policies, histories)
+
+
+# -- claims: each says what is wrong, None if nothing is -------------------------------------------
+
+
+def _settings(solver: Solver) -> str | None:
+    if said := fault_of_settings(solver):
+        return said
+    again = pickle.loads(pickle.dumps(solver))
+    return None if type(again) is type(solver) else "it is another class once pickled"
+
+
+def _legal(policy: Policy | Unbound, replay: Replay, asked: list[History]) -> str | None:
+    """Notes the histories ``asked`` about; every other query goes where chance sends it."""
+    playing, rng = bound(policy, replay), np.random.default_rng(2)
+    rules = playing.problem.rules
+    if rules.n_models != replay.n_models:
+        return f"its policy plays {rules.n_models} models of {replay.n_models}"
+    episodes = Episodes(replay, rules)
+    while len(episodes):
+        history = episodes.history
+        asked.append(history.take(np.arange(len(history))))  # a copy: act may change its own
+        action = decided(playing, history)
+        masks = rules.masks[history.stage + 1, history.last_verified.astype(np.int64)]
+        for row in range(len(history)):
+            if not 0 <= action[row] < rules.n_actions or not masks[row, action[row]]:
+                legal = [rules.label(int(a)) for a in np.flatnonzero(masks[row])]
+                return (
+                    f"it plays {rules.label(int(action[row]))} at {_place(history, row)}, where "
+                    f"{', '.join(legal)} are legal"
+                )
+        chance = np.where(masks, rng.random(masks.shape), -1).argmax(axis=1)
+        episodes.step(np.where(history.query % 2, chance, action))
+    return None
+
+
+def _pure(policy: Policy | Unbound, replay: Replay, asked: list[History]) -> str | None:
+    playing = bound(policy, replay)
+    for history in asked:
+        with untouched(history=history) as said:
+            playing.act(history)
+        if said:
+            return said[0].replace("it", "act", 1)
+    return None
+
+
+def _batch(policy: Policy | Unbound, replay: Replay, asked: list[History]) -> str | None:
+    playing, rng = bound(policy, replay), np.random.default_rng(3)
+    for history in asked:
+        together = decided(playing, history)
+        order = rng.permutation(len(history))
+        alone = rng.choice(len(history), min(3, len(history)), replace=False)
+        for rows in (order, *alone[:, None]):
+            again = decided(playing, history.take(rows))
+            if (apart := again != together[rows]).any():
+                row = int(rows[apart.argmax()])
+                return (
+                    f"it plays {int(together[row])} among {len(history)} histories and "
+                    f"{int(again[apart.argmax()])} among {len(rows)} in another order, at "
+                    f"{_place(history, row)}"
+                )
+        if isinstance(policy, Unbound):
+            # Those of the other queries' texts are exchanged.
+            kept = history.query % 3 > 0
+            other = bound(
+                policy, _hidden(replay, ~np.isin(np.arange(len(replay)), history.query[kept]))
+            )
+            apart = (decided(other, history) != together) & kept
+            if apart.any():
+                return f"other queries' texts decide at {_place(history, int(apart.argmax()))}"
+    return None
+
+
+def _paid(policy: Policy | Unbound, replay: Replay, asked: list[History]) -> str | None:
+    if not isinstance(policy, Unbound):
+        return None  # a history holds nothing else
+    playing = bound(policy, replay)
+    for history in asked:
+        action = decided(playing, history)
+        called, verified = np.zeros((2, *replay.score.shape), dtype=bool)
+        called[history.query], verified[history.query] = history.called, history.verified
+        blind = _hidden(replay, ~called, ~verified)
+        if (apart := decided(bound(policy, blind), history) != action).any():
+            return (
+                "scores, costs, or signals or answers that were not bought decide at "
+                f"{_place(history, int(apart.argmax()))}"
+            )
+    return None
+
+
+def _pickle(policy: Policy | Unbound, replay: Replay, asked: list[History]) -> str | None:
+    loaded = bound(pickle.loads(pickle.dumps(policy)), replay)
+    return _differs(bound(policy, replay), loaded, asked, "once pickled and loaded")
+
+
+def _seed(tried: _Tried) -> str | None:
+    example = tried.example
+    with own_random_numbers() as said:
+        policies = solved(tried.solver, example.problem, PRICES, example.train)
+        for policy, asked in zip(policies, tried.histories, strict=True):
+            for history in asked:
+                bound(policy, example.test).act(history)
+    if said:
+        return said[0]
+    for before, after, asked in zip(tried.policies, policies, tried.histories, strict=True):
+        one, other = bound(before, example.test), bound(after, example.test)
+        if apart := _differs(one, other, asked, "when solved again"):
+            return apart
+    return None
+
+
+def _prices(tried: _Tried) -> str | None:
+    replay = tried.example.test
+    cost = [float(_cost(policy, replay).mean()) for policy in tried.policies]
+    if cost[-1] <= cost[0] + 1e-9:
+        return None
+    return (
+        f"its mean cost is {cost[0]:.4g} at price {PRICES[0]:g} and {cost[-1]:.4g} at price "
+        f"{PRICES[-1]:g}: expected no more"
+    )
+
+
+def _verify(claims: Claims, solver: Solver, free: Example, bought: Sequence[_Tried]) -> str | None:
+    """Where verification comes with every call it decides by signals; where it is an action, it
+    never plays it."""
+    shown = solved(solver, free.problem, PRICES, free.train)
+    reads = any(_goes_by_signals(policy, free.test) for policy in shown)
+    if not reads:
+        return None
+    for tried in bought:
+        replay = tried.example.test
+        playing = [bound(policy, replay) for policy in tried.policies]
+        if not all(policy.problem.rules.verify for policy in playing):
+            continue
+        if any(_verifies(policy, replay) for policy in playing):
+            continue
+        i = PRICES.index(0.3)
+        with_it, without = (
+            float((_score(p, replay) - 0.3 * _cost(p, replay) / unit).mean())
+            for p, unit in (
+                (shown[i], free.problem.costs.unit),
+                (tried.policies[i], tried.example.problem.costs.unit),
+            )
+        )
+        claims.case = str(tried.example)
+        return (
+            "its decisions depend on signals where verification comes with every call, but where "
+            "VERIFY is an action it never plays it: there history.signal is NaN until VERIFY is "
+            "played, so it decides by NaN (mean return at price 0.3: "
+            f"{with_it:.3f} with signals, {without:.3f} here). Play problem.rules.verify_action "
+            "where problem.rules.can_verify(history) before reading a signal"
+        )
+    return None
+
+
+def _stands(claims: Claims, solver: Solver, example: Example) -> str | None:
+    """It solves, plays legally and alike in any batch."""
+    for policy in solved(solver, example.problem, PRICES, example.train):
+        asked: list[History] = []
+        said = _legal(policy, example.test, asked) or _batch(policy, example.test, asked)
+        if said := said or _paid(policy, example.test, asked):
+            return said
+    return None
+
+
+# -- parts -----------------------------------------------------------------------------------------
+
+
+def _all_rules() -> list[Rules]:
+    options = product(("last", "best"), (False, True), (False, True), (False, True))
+    return [Rules(3, skip, start, verify, answer) for answer, verify, start, skip in options]  # type: ignore[arg-type]
+
+
+def _hidden(
+    replay: Replay, called: NDArray[np.bool_], verified: NDArray[np.bool_] | None = None
+) -> Replay:
+    """A replay with what was not paid for exchanged between queries.
+
+    Args:
+        replay: as it is.
+        called: ``(n, N)`` whose answers are exchanged, or ``(n,)`` whose prompts are too.
+        verified: ``(n, N)`` whose signals are; None for those of ``called``.
+    """
+    log = replay.rollouts
+    assert log is not None
+    assert log.answer is not None
+    assert log.prompt is not None
+    mirror = np.stack(
+        [mirrored(np.arange(len(replay)), column) for column in replay.score.T], axis=1
+    )
+    model = np.arange(replay.n_models)
+    whole = called.ndim == 1
+    texts = np.broadcast_to(called[:, None], replay.score.shape) if whole else called
+    unseen = texts if verified is None else verified
+    signals = {name: np.where(unseen, s[mirror, model], s) for name, s in log.signals.items()}
+    exchanged = replace(
+        log,
+        score=1 - log.score,
+        cost=None if log.cost is None else log.cost[mirror, model] * 2,
+        signals=signals,
+        answer=np.where(texts, log.answer[mirror, model], log.answer),
+        tokens_out=None if log.tokens_out is None else log.tokens_out[mirror, model],
+        prompt=np.where(called, log.prompt[mirror[:, 0]], log.prompt) if whole else log.prompt,
+    )
+    return replace(
+        replay,
+        score=1 - replay.score,
+        call_cost=replay.call_cost[mirror, model] * 2,
+        verify_cost=replay.verify_cost[mirror, model] * 2,
+        signal=np.where(unseen[..., None], replay.signal[mirror, model], replay.signal),
+        rollouts=exchanged,
+    )
+
+
+def _differs(one: Policy, other: Policy, asked: Sequence[History], how: str) -> str | None:
+    for history in asked:
+        before, after = decided(one, history), decided(other, history)
+        if (apart := before != after).any():
+            row = int(apart.argmax())
+            return f"it plays {before[row]}, and {after[row]} {how}, at {_place(history, row)}"
+    return None
+
+
+def _goes_by_signals(policy: Policy | Unbound, replay: Replay) -> bool:
+    """Whether other signals of the first answer change a decision."""
+    playing = bound(policy, replay)
+    episodes = Episodes(replay, playing.problem.rules)
+    history = episodes.history
+    if not history.last_verified.any():
+        if playing.problem.rules.free_start and not playing.problem.rules.verify:
+            episodes.step(np.ones(len(history), dtype=np.int64))
+            history = episodes.history
+        else:
+            return False
+    other = replace(history, signal=history.signal[::-1])
+    reverse = replace(history, signal=1 - history.signal)
+    before = decided(playing, history)
+    return any((decided(playing, changed) != before).any() for changed in (other, reverse))
+
+
+def _verifies(policy: Policy, replay: Replay) -> bool:
+    episodes, verifies = Episodes(replay, policy.problem.rules), False
+    while len(episodes):
+        action = decided(policy, episodes.history)
+        verifies |= bool((action == policy.problem.rules.verify_action).any())
+        episodes.step(action)
+    return verifies
+
+
+def _played(
+    policy: Policy | Unbound, replay: Replay
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Which answer each query returned, and what it paid."""
+    playing = bound(policy, replay)
+    episodes = Episodes(replay, playing.problem.rules)
+    answer, cost = np.zeros(len(replay), dtype=np.int64), np.zeros(len(replay))
+    while len(episodes):
+        ended, paid = episodes.step(decided(playing, episodes.history))
+        answer[ended.query], cost[ended.query] = playing.problem.best_answer(ended), paid
+    return answer, cost
+
+
+def _cost(policy: Policy | Unbound, replay: Replay) -> NDArray[np.float64]:
+    return _played(policy, replay)[1]
+
+
+def _score(policy: Policy | Unbound, replay: Replay) -> NDArray[np.float64]:
+    score: NDArray[np.float64] = replay.score[np.arange(len(replay)), _played(policy, replay)[0]]
+    return score
+
+
+def _place(history: History, row: int) -> str:
+    """A history, in words."""
+    signal = np.round(history.signal[row, :, 0], 4).tolist()
+    return (
+        f"query {history.query[row]}, stage {history.stage[row]}, "
+        f"called {np.flatnonzero(history.called[row]).tolist()}, "
+        f"verified {np.flatnonzero(history.verified[row]).tolist()}, signals {signal}"
+    )
