@@ -40,7 +40,12 @@ def _locked(folder: Path) -> int:
     path = folder / _LOCK
     said = False
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:  # a file; or a holder removed the folder as it was looked at
+            if folder.exists() and not folder.is_dir():
+                raise
+            continue
         with suppress(FileNotFoundError):  # the holder removed the folder just now
             lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
