@@ -352,13 +352,16 @@ def _seed(tried: _Tried) -> str | None:
     with own_random_numbers() as said:
         policies = solved(tried.solver, example.problem, PRICES, example.train)
         for policy, asked in zip(policies, tried.histories, strict=True):
-            for history in asked:
-                bound(policy, example.test).act(history)
+            # A policy may remember what it decided: this one is asked in another order at first.
+            playing = bound(policy, example.test)
+            for history in reversed(asked):
+                for rows in (np.arange(len(history))[:1], np.arange(len(history))[::-1]):
+                    playing.act(history.take(rows))
     if said:
         return said[0]
     for before, after, asked in zip(tried.policies, policies, tried.histories, strict=True):
         one, other = bound(before, example.test), bound(after, example.test)
-        if apart := _differs(one, other, asked, "when solved again"):
+        if apart := _differs(one, other, asked, "when solved and asked again in another order"):
             return apart
     return None
 
