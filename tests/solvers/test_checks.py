@@ -15,7 +15,8 @@ from evaluation.build import build
 from evaluation.evaluate import evaluate, returns
 from solvers import Oracle, Solver, Static, Unbound, check_solver
 from solvers.by_symbol import BySymbol
-from solvers.checks import PRICES, Example
+from solvers.check_examples import Example
+from solvers.checks import PRICES
 from solvers.solver import SolverError, bound, decided, solved
 
 ROOT = Path(__file__).parents[2]
