@@ -11,17 +11,17 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from envs import Costs, Episodes, History, Replay, RoutingPOMDP, Rules
+from envs import Episodes, History, Replay, Rules
 from envs.observation import Observation
 from envs.plug_in_checks import (
     Claims,
-    example_log,
     fault_of_settings,
     mirrored,
     own_random_numbers,
     untouched,
 )
 from solvers.by_symbol import BySymbol
+from solvers.check_examples import Example
 from solvers.solver import Policy, Solver, Unbound, bound, decided, solved
 
 PRICES = (0.0, 0.3, 3.0)
@@ -82,131 +82,6 @@ def check_solver(
             claims.hold(kind, partial(_stands, claims, solver, tried), str(tried))
     ahead = Example.make(replace(last, pre_query=True), observation, queries=queries)
     claims.hold("pre_query", partial(_stands, claims, BySymbol(solver), ahead), str(ahead))
-
-
-@dataclass(frozen=True, eq=False)
-class Example:
-    """A small problem that a solver is tried on.
-
-    Attributes:
-        problem: fitted on ``train``.
-        train: training queries.
-        test: others.
-        about: how to make it again.
-    """
-
-    problem: RoutingPOMDP
-    train: Replay
-    test: Replay
-    about: str
-
-    @classmethod
-    def make(
-        cls,
-        rules: Rules,
-        observation: Observation | None = None,
-        signals: str = "plain",
-        queries: int = 120,
-    ) -> Example:
-        """The example of these rules.
-
-        Args:
-            rules: of three models.
-            observation: unfitted; None for one by bins.
-            signals: confidences in [0, 1]; "missing" has NaN among them, "infinite" ±∞.
-            queries: half of them training queries.
-        """
-        log = example_log(queries)
-        (logged,) = log.signals.values()
-        confidence = np.exp(logged)
-        odd = np.random.default_rng(1).random(confidence.shape)
-        if signals == "missing":
-            confidence[odd < 0.25] = np.nan
-        if signals == "infinite":
-            confidence[(odd < 0.2) & (confidence < 0.5)] = -np.inf
-            confidence[(odd < 0.2) & (confidence >= 0.5)] = np.inf
-        log = replace(log, signals={"confidence": confidence})
-        assert log.cost is not None
-        verify = log.signal_costs["confidence"]
-        replay = Replay(log.score, log.cost, verify, confidence[..., None], log)
-        if rules.pre_query:
-            assert log.prompt is not None
-            hard = np.array([text.startswith("prove") for text in log.prompt])
-            replay = replace(replay, pre_signal=hard[:, None].astype(float))
-        train, test = (replay.take(log.split == name) for name in ("train", "test"))
-        problem = RoutingPOMDP.fit(
-            train,
-            observation or Bins(),
-            Costs(train.call_cost.mean(axis=0), train.verify_cost.mean(axis=0)),
-            rules,
-            pre=Bins(2) if rules.pre_query else None,
-        )
-        settings = "" if signals == "plain" else f", signals={signals!r}"
-        settings += "" if queries == 120 else f", queries={queries}"
-        return cls(problem, train, test, f"solvers.checks.Example.make({rules}{settings})")
-
-    def __str__(self) -> str:
-        return self.about
-
-
-@dataclass(frozen=True)
-class Bins:
-    """An observation model for examples: quantile bins of the first number of a signal, and a
-    symbol for missing ones.
-
-    Attributes:
-        bins: how many.
-        edges_: fitted, ``(N - 1, bins - 1)``.
-        likelihood_: fitted.
-        representative_: fitted.
-    """
-
-    bins: int = 4
-    edges_: NDArray[np.float64] | None = None
-    likelihood_: NDArray[np.float64] | None = None
-    representative_: NDArray[np.float64] | None = None
-
-    @property
-    def n_symbols(self) -> int:
-        return self.bins + 1
-
-    @property
-    def likelihood(self) -> NDArray[np.float64]:
-        assert self.likelihood_ is not None
-        return self.likelihood_
-
-    @property
-    def representative(self) -> NDArray[np.float64]:
-        assert self.representative_ is not None
-        return self.representative_
-
-    def fit(
-        self,
-        signal: NDArray[np.float64],
-        level: NDArray[np.int64],
-        score_vectors: NDArray[np.int64],
-    ) -> Bins:
-        shown = np.where(np.isinf(signal[..., 0]), np.sign(signal[..., 0]) * 9, signal[..., 0])
-        levels = np.linspace(0, 1, self.bins + 1)[1:-1]
-        edges = np.nanquantile(shown, levels, axis=0).T
-        cut = replace(self, edges_=edges)
-        likelihood = np.empty((len(edges), len(score_vectors), self.n_symbols))
-        middle = np.full((len(edges), self.n_symbols, signal.shape[2]), np.nan)
-        for model in range(len(edges)):
-            symbol = cut.symbols(model, signal[:, model])
-            for value in np.unique(score_vectors[:, model]):
-                alike = symbol[level[:, model] == value]
-                count = np.bincount(alike, minlength=self.n_symbols) + 0.5
-                likelihood[model, score_vectors[:, model] == value] = count / count.sum()
-            inner = np.concatenate([[edges[model, 0] - 0.1], edges[model]])
-            middle[model, : self.bins] = inner[:, None] + 1e-9
-        return replace(cut, likelihood_=likelihood, representative_=middle)
-
-    def symbols(self, model: int, signal: NDArray[np.float64]) -> NDArray[np.int64]:
-        assert self.edges_ is not None
-        value = signal[:, 0]
-        found = np.searchsorted(self.edges_[model], value, side="right")
-        return np.where(np.isnan(value), self.bins, found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -352,13 +227,16 @@ def _seed(tried: _Tried) -> str | None:
     with own_random_numbers() as said:
         policies = solved(tried.solver, example.problem, PRICES, example.train)
         for policy, asked in zip(policies, tried.histories, strict=True):
-            for history in asked:
-                bound(policy, example.test).act(history)
+            # A policy may remember what it decided: this one is asked in another order at first.
+            playing = bound(policy, example.test)
+            for history in reversed(asked):
+                for rows in (np.arange(len(history))[:1], np.arange(len(history))[::-1]):
+                    playing.act(history.take(rows))
     if said:
         return said[0]
     for before, after, asked in zip(tried.policies, policies, tried.histories, strict=True):
         one, other = bound(before, example.test), bound(after, example.test)
-        if apart := _differs(one, other, asked, "when solved again"):
+        if apart := _differs(one, other, asked, "when solved and asked again in another order"):
             return apart
     return None
 

@@ -295,23 +295,6 @@ def test_signals_missing_at_random_change_no_decision_on_the_others(solver):
     assert apart.mean() <= most.get(type(solver), 0.1)
 
 
-@pytest.mark.parametrize("solver", LEARNERS, ids=name_of)
-def test_decisions_on_missing_signals_do_not_depend_on_the_batch(solver):
-    replay = noisy(200)
-    problem = problem_of(replay, price=0.5)
-    (policy,) = solver.solve_frontier(problem, [0.5], replay)
-    history = History.start(np.arange(200), 3, 1)
-    called = np.tile([True, False, False], (200, 1))
-    signal = np.where(called[..., None], replay.signal, NAN)
-    history = replace(history, stage=np.zeros(200, int), called=called, verified=called,
-                      signal=signal)  # fmt: skip
-    together = policy.act(history)
-    order = np.random.default_rng(0).permutation(200)
-    np.testing.assert_array_equal(policy.act(history.take(order)), together[order])
-    for row in range(0, 200, 20):
-        assert policy.act(history.take(np.array([row])))[0] == together[row]
-
-
 @pytest.mark.parametrize("solver", [Exact(), *RAW[:-1]], ids=name_of)
 @pytest.mark.parametrize("binning", ["quantile", "supervised"])
 def test_minus_infinity_is_any_very_low_number_to_what_ranks(solver, binning):

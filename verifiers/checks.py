@@ -69,7 +69,7 @@ def check_verifier(
     about = f"the test queries of {about}"
     claims.hold("settings", partial(_settings, verifier))
     found: list[Verifier] = []
-    with untouched(log=log, verifier=verifier) as said:
+    with untouched(train=train, test=test, verifier=verifier) as said:
         claims.hold("fit", partial(_fit, verifier, train, found), "fit on the training queries")
         ready = found[0]
         claims.hold("signal", partial(_signal, ready, test), about)

@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from envs.atomic import PART, write_bytes
 from envs.calls_table import read_calls, write_calls
 from evaluation import solver_run
+from evaluation.command_line import explained
 from evaluation.runs import load, read_sweep
 from solvers.baselines import Static
 from tests.logs import log_of
@@ -335,3 +336,12 @@ def test_another_cost_of_a_signal_is_another_run_and_the_old_one_is_left_out(tmp
     assert [each.folder for each in found] == [second.folder]
     assert str(other.folder) in reason
     assert "another state of its log" in reason
+
+
+def test_a_solver_that_returns_nothing_is_named_and_is_no_fault_of_this_program(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Static, "solve", lambda *_: None)
+    with pytest.raises(ValueError, match=r"^solver Static returned None: expected a pol") as error:
+        run(tmp_path)
+    assert explained(error.value) == str(error.value)

@@ -176,15 +176,6 @@ def test_without_patience_the_last_is_kept_and_validation_changes_nothing():
         np.testing.assert_array_equal(other[0].values.heads, judged[0].values.heads)
 
 
-def test_one_history_alone_is_decided_as_among_others():
-    problem = ordered(FULL)
-    policy = QUICK.solve(problem, problem.sample(80, np.random.default_rng(0)))
-    history = problem.decode(np.arange(problem.n_histories))
-    history = history.take(np.flatnonzero(history.stage >= 0))
-    alone = [policy.act(history.take(np.array([row])))[0] for row in range(len(history))]
-    np.testing.assert_array_equal(policy.act(history), alone)
-
-
 @pytest.mark.parametrize("rules", every_rules(3), ids=name_of)
 def test_it_plays_by_every_rule_with_few_queries_ties_and_vectors(rules):
     rng = np.random.default_rng(0)

@@ -213,17 +213,6 @@ def test_patience_stops_early_and_keeps_the_best_by_validation(solver):
 
 
 @both
-def test_a_decision_does_not_depend_on_the_batch(solver):
-    problem = problem_of()
-    one, other = (solver.solve(problem) for _ in range(2))
-    history = problem.decode(np.arange(problem.n_histories))
-    together = one.act(history)
-    alone = [int(other.act(history.take(np.array([row])))[0]) for row in range(len(history))]
-    np.testing.assert_array_equal(alone, together)
-    np.testing.assert_array_equal(one.act(history), together)  # remembered
-
-
-@both
 def test_one_network_for_all_prices_is_as_good_as_one_for_each(solver):
     problem = problem_of(symbols=4, seed=17)
     replay = queries(problem, 10_000)

@@ -86,15 +86,6 @@ def test_restored_it_believes_and_decides_the_same(tmp_path):
     assert {"belief_error", "belief_log_loss", "belief_brier"} <= told[-1].keys()
 
 
-def test_one_history_alone_is_decided_as_among_others():
-    problem = ordered(FULL)
-    policy = QUICK.solve(problem, problem.sample(80, np.random.default_rng(0)))
-    history = problem.decode(np.arange(problem.n_histories))
-    history = history.take(np.flatnonzero(history.stage >= 0))
-    alone = [policy.act(history.take(np.array([row])))[0] for row in range(len(history))]
-    np.testing.assert_array_equal(policy.act(history), alone)
-
-
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [("belief_hidden", 0, "a whole number from 1"), ("belief_weight", 0.0, "a number > 0")],
