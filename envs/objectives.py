@@ -9,7 +9,7 @@ cost as a share of the answer's.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated
@@ -112,7 +112,7 @@ class _SignalCosts(Mapping[str, FloatArray]):
 
 
 @dataclass(frozen=True)
-class Objective(CostModel):
+class Objective(CostModel, ABC):
     """A cost model that counts what a log knows of calls; a subclass says what, and its unit."""
 
     ratio: None = field(default=None, init=False, repr=False)

@@ -9,17 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from envs import Rules
 from envs.atomic import write_bytes
 from envs.calls_table import read_calls, write_calls
+from envs.objectives import LatencyCosts
 from evaluation import run_figures, solver_run, sweep_report
 from evaluation.comparison import comparison_csv, comparison_table, panel, places, sort_runs
 from evaluation.curves import measure_curves
 from evaluation.figures import sweep_figure
 from evaluation.runs import load_all, read_sweep
+from evaluation.verifier_report import verifier_csv
+from evaluation.verifier_study import Study, judge
 from scripts.train import one_line
 from tests.envs.test_objectives import GENERIC, prices
 from tests.evaluation.test_solver_run import run
 from tests.recorder import NAME
+from verifiers import Histogram, LoggedSignal
 
 PER_SECOND = 0.5
 OBJECTIVES = {
@@ -216,6 +221,19 @@ def test_what_a_log_lacks_is_said_before_anything_is_written(tmp_path, files, no
             "costs.prices={m0: {in: 1, out: 2}, m1: {in: 3, out: 4}}",
         )
     assert not list(tmp_path.rglob("metrics.json"))
+
+
+def test_what_a_verifier_is_worth_is_judged_in_the_objectives_unit():
+    study = Study(
+        cost_model=LatencyCosts(), observation=Histogram(bins=4), rules=Rules(3), levels=None,
+        prices=[0.1], shuffles=0, resamples=10,
+    )  # fmt: skip
+    judged = judge(GENERIC, "sharp", LoggedSignal("sharp"), study)
+    first = next(csv.DictReader(io.StringIO(verifier_csv([judged]))))
+    train = GENERIC.where("train")
+    assert first["cost_unit"] == "ms"
+    assert float(first["call_cost"]) == pytest.approx(train.latency[:, 0].mean())
+    assert float(first["verification_cost"]) == pytest.approx(0.5 * train.latency[:, 0].mean())
 
 
 def test_the_log_on_disk_keeps_what_verifications_took(files):
