@@ -57,8 +57,7 @@ def verifier_figure(judgements: Sequence[Judgement], title: str) -> Figure:
         above, below = grid[row, column], grid[row + 1, column]
         above.set_title(judged.log, loc="left", fontsize=10)
         _draw_reliability(above, judged)
-        if (span := _draw_value(below, judged.chain)) is not None:
-            spans.setdefault(row + 1, []).append(span)
+        spans.setdefault(row + 1, []).append(_draw_value(below, judged.chain))
         first = all(not grid[row, c].get_visible() for c in range(column))
         for axes in (above, below):
             axes.set_visible(True)
@@ -79,8 +78,7 @@ def _most_worth(judgements: Sequence[Judgement]) -> list[str]:
     """The verifiers to draw: those of the greatest value, on the log where it is greatest."""
     best: dict[str, float] = {}
     for judged in judgements:
-        worth = judged.chain.worth if judged.chain else None
-        value = float(worth.value["choice"].max()) if worth else -np.inf
+        value = float(judged.chain.worth.value["choice"].max())
         best[judged.verifier] = max(best.get(judged.verifier, -np.inf), value)
     return sorted(best, key=lambda name: -best[name])[:_MOST]
 
@@ -103,14 +101,9 @@ def _draw_reliability(axes: Axes, judged: Judgement) -> None:
     axes.set_xlabel("signal as a probability" if stands else "calibrated signal", fontsize=8)
 
 
-def _draw_value(axes: Axes, appraisal: Appraisal | None) -> tuple[float, float] | None:
+def _draw_value(axes: Axes, appraisal: Appraisal) -> tuple[float, float]:
     """Draws it; returns the span of scores that has to be shown."""
     draw_plain(axes)
-    if appraisal is None:
-        axes.text(0.5, 0.5, "no value:\na signal is missing", ha="center", va="center",
-                  transform=axes.transAxes, fontsize=8, color=_GREY)  # fmt: skip
-        axes.set_xticks([])
-        return None
     worth = appraisal.worth
     prices = worth.prices
     choice, always, free = (100 * worth.value[bought] for bought in ("choice", "always", "free"))

@@ -65,15 +65,13 @@ def verifier_page(
 ) -> str:
     """A page in markdown: figures, the table, how to read it, and what was left out."""
     parts = ["# What the verifiers are worth", *(f"![{name}]({name})" for name in figures)]
-    parts += [verifier_table(judgements, "github"), LEGEND, *left_out(judgements, failed)]
+    parts += [verifier_table(judgements, "github"), LEGEND, *left_out(failed)]
     return "\n\n".join(parts) + "\n"
 
 
-def left_out(judgements: Sequence[Judgement], failed: Sequence[LeftOut]) -> list[str]:
-    """A line for every verifier that failed, or has no value."""
-    lines = [f"left out: {f.verifier} on {f.log}: {f.reason}" for f in failed]
-    lines += [f"no value: {j.verifier} on {j.log}: {j.note}" for j in judgements if j.note]
-    return lines
+def left_out(failed: Sequence[LeftOut]) -> list[str]:
+    """A line for every verifier that failed."""
+    return [f"left out: {f.verifier} on {f.log}: {f.reason}" for f in failed]
 
 
 def verifier_csv(judgements: Sequence[Judgement]) -> str:
@@ -151,8 +149,6 @@ def ranges_text(ranges: Sequence[tuple[float, float]]) -> str:
 
 
 def _appraisals(judged: Judgement) -> list[tuple[str, Appraisal]]:
-    if judged.chain is None:
-        return []
     return [(CHAIN, judged.chain), *zip(judged.models[:-1], judged.alone, strict=True)]
 
 

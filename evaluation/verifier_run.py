@@ -48,7 +48,7 @@ def run(config: DictConfig, chosen: str) -> None:
         judged, broken = judge_all(log, makers(config, chosen, log), study(config, log))
         judgements += judged
         failed += broken
-    notes = left_out(judgements, failed)
+    notes = left_out(failed)
     if not judgements:
         raise ValueError("no verifier could be judged\n" + "\n".join(notes))
 
@@ -91,8 +91,7 @@ def draw(
 
     if config.likelihoods:
         for one in judgements:
-            if one.problem is not None:
-                draw_likelihoods(one, folder / "likelihoods", str(config.observation._target_))
+            draw_likelihoods(one, folder / "likelihoods", str(config.observation._target_))
     figure = verifier_figure(judgements, "What the verifiers are worth")
     return {"verifiers": save_figure(figure, folder / "verifiers")}
 
@@ -142,8 +141,6 @@ def draw_likelihoods(judged: Judgement, folder: Path, observation: str) -> None:
     """Draws a fitted observation model over its training queries, as PNG."""
     from evaluation.likelihood_figure import likelihood_figure
 
-    assert judged.problem is not None
-    assert judged.train is not None
     kind = observation.rpartition(".")[2]
     figure = likelihood_figure(
         judged.problem, judged.train, judged.models, f"{judged.log}, {judged.verifier}: {kind}"

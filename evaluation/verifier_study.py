@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,12 +95,11 @@ class Judgement:
         kind: how the signal is read, see `LogitScale`; "vector" for several numbers.
         quality: ``N``, None where there are too few answers with a signal.
         costs: mean costs of calls and verifications.
-        chain: what it is worth on all models, or None where that cannot be said.
+        chain: what it is worth on all models.
         alone: ``N − 1``, what it is worth if only one model's answers can be verified.
-        problem: as fitted; None where there is no value.
+        problem: as fitted.
         train: what it was fitted to.
         test: held-out queries.
-        note: why there is no value, or "".
         unit: of the costs.
     """
 
@@ -110,12 +109,11 @@ class Judgement:
     kind: str
     quality: Sequence[Quality | None]
     costs: Costs
-    chain: Appraisal | None
+    chain: Appraisal
     alone: Sequence[Appraisal]
-    problem: RoutingPOMDP | None
-    train: Replay | None
-    test: Replay | None
-    note: str = ""
+    problem: RoutingPOMDP
+    train: Replay
+    test: Replay
     unit: str = ""
 
 
@@ -194,10 +192,6 @@ def judge(log: Rollouts, name: str, verifier: Verifier, study: Study) -> Judgeme
             "training and test queries"
         )
     costs = study.cost_model.fit(train_log, charged(learned, train_log, study.cost_model))
-    judged = Judgement(
-        log.title, name, log.models, kind or "vector", quality, costs, None, [], None, None, None,
-        unit=study.cost_model.unit_name,
-    )  # fmt: skip
     train, test = (
         make_replay(part, learned, study.cost_model, costs) for part in (train_log, test_log)
     )
@@ -210,7 +204,10 @@ def judge(log: Rollouts, name: str, verifier: Verifier, study: Study) -> Judgeme
         _appraise(worth(problem, study.prices, only), shuffled, train, test, study, only)
         for only in (None, *range(log.n_models - 1))
     )
-    return replace(judged, chain=chain, alone=alone, problem=problem, train=train, test=test)
+    return Judgement(
+        log.title, name, log.models, kind or "vector", quality, costs, chain, alone, problem, train,
+        test, unit=study.cost_model.unit_name,
+    )  # fmt: skip
 
 
 def _appraise(
@@ -259,4 +256,4 @@ def _kind(signal: dict[str, FloatArray]) -> Scale | None:
 
 
 def _peak(judged: Judgement) -> float:
-    return float(judged.chain.worth.value["choice"].max()) if judged.chain else -np.inf
+    return float(judged.chain.worth.value["choice"].max())

@@ -100,23 +100,24 @@ def judged():
 def test_a_broken_verifier_costs_its_own_rows_alone(judged):
     broken = {name: make for name, (make, _) in BROKEN.items()}
     found, failed = judge_all(LOG, broken | GOOD | {"nans": NaNs}, study())
-    assert [one.verifier for one in found[:2]] == ["sharp", "dull"]
-    assert text_rows(found[:2]) == text_rows(judged)
-    assert value_rows(found[:2]) == value_rows(judged)
+    sound = [one for one in found if one.verifier != "nans"]
+    assert [one.verifier for one in sound] == ["sharp", "dull"]
+    assert text_rows(sound) == text_rows(judged)
+    assert value_rows(sound) == value_rows(judged)
     assert {one.verifier for one in failed} == set(BROKEN)
     for one in failed:
         assert BROKEN[one.verifier][1] in one.reason
-    lines = left_out(found, failed)
-    assert len(lines) == 5
-    assert all(any(f"{name} on toy: " in line for line in lines) for name in (*BROKEN, "nans"))
+    lines = left_out(failed)
+    assert len(lines) == 4
+    assert all(any(f"{name} on toy: " in line for line in lines) for name in BROKEN)
 
 
-def test_a_signal_that_is_missing_for_some_answers_is_judged_without_a_value():
+def test_a_signal_that_is_missing_for_some_answers_is_worth_almost_as_much(judged):
     found = judge(LOG, "nans", NaNs(), study())
-    assert found.chain is None
-    assert "verifier NaNs has no finite signal for 'm0'" in found.note
+    # A fifth of the first model's signals are missing at random; the others' are all there.
+    whole, most = (one.chain.worth.value["free"] for one in (judged[0], found))
+    assert (most > 0.6 * whole).all()
     assert found.quality[0].queries < found.quality[1].queries == len(LOG.where("test"))
-    assert text_rows([found])[0][-7:] == ["–"] * 7
     verifier_figure([found], "")
 
 

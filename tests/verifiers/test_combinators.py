@@ -108,7 +108,7 @@ def test_a_combinator_that_learns_says_so_before_it_has():
 def test_columns_of_the_log_and_nothing_at_all_are_verifiers():
     log = log_of()
     np.testing.assert_array_equal(emitted(LoggedColumn(), log)[..., 0], log.tokens_out)
-    with pytest.raises(VerifierError, match=r"LoggedColumn: .*'latency', which the log does not"):
+    with pytest.raises(VerifierError, match="LoggedColumn: the log has no latency"):
         emitted(LoggedColumn("latency"), log)
     assert (emitted(NoSignal(), log) == 0).all()
     assert paid(NoSignal(), log) is None
