@@ -130,5 +130,5 @@ def test_bad_input_is_refused():
         CascadeRouting().solve(random_problem(Rules(3), rng), random_replay(4, 3, rng))
     with pytest.raises(ValueError, match=r"solver\.draws is 0: expected"):
         CascadeRouting(draws=0)
-    with pytest.raises(ValueError, match=r"solver\.budget is -1: expected a share > 0, or null"):
+    with pytest.raises(ValueError, match=r"solver\.budget is -1: expected a number > 0 or null"):
         CascadeRouting(budget=-1)

@@ -96,5 +96,5 @@ def test_bad_input_is_refused_with_the_remedy():
         FrugalGPT(budget=0.001).solve(problem, train)
     with pytest.raises(ValueError, match=r"solver\.max_models is 0: expected"):
         FrugalGPT(max_models=0)
-    with pytest.raises(ValueError, match=r"solver\.budget is -1: expected a share > 0"):
+    with pytest.raises(ValueError, match=r"solver\.budget is -1: expected a number > 0"):
         FrugalGPT(budget=-1)
