@@ -52,6 +52,7 @@ def reported(
         log: takes the traceback of an error that is not the user's; None for none.
         gate: takes secrets out of all that is said and kept.
     """
+    before = os.environ.get(_FULL_ERROR)
     os.environ[_FULL_ERROR] = "1"
     try:
         yield
@@ -67,6 +68,11 @@ def reported(
             raise
         where = "" if _is_expected(error) else _kept(error, log, " ".join(sys.argv[1:]), gate)
         sys.exit(gate(f"error: {explained(error)}{where}"))
+    finally:
+        if before is None:
+            os.environ.pop(_FULL_ERROR, None)
+        else:
+            os.environ[_FULL_ERROR] = before
 
 
 def failed_run(error: Exception, log: Path, overrides: str) -> FailedRun:

@@ -106,7 +106,7 @@ class Bounds:
     @classmethod
     def _of(cls, problem: RoutingPOMDP) -> Bounds:
         graph = DecisionGraph.of(problem)
-        blind = np.empty(len(graph.nodes))
+        blind = np.zeros(len(graph.nodes))
         for i in reversed(range(len(graph.nodes))):
             node = graph.nodes[i]
             blind[i] = max(

@@ -13,7 +13,7 @@ from envs import Rules
 from envs.atomic import write_bytes
 from envs.calls_table import read_calls, write_calls
 from envs.objectives import LatencyCosts
-from evaluation import run_figures, solver_run, sweep_report
+from evaluation import figures, solver_run
 from evaluation.comparison import comparison_csv, comparison_table, panel, places, sort_runs
 from evaluation.curves import measure_curves
 from evaluation.figures import sweep_figure
@@ -92,7 +92,7 @@ def sweep(tmp_path_factory, files):
         return stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.svg")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_figures, "save_figure", save)
+        patch.setattr(figures, "save_figure", save)
         runs = {name: run_under(out, files, name) for name in OBJECTIVES}
     return out / "s", runs, drawn
 
@@ -170,7 +170,7 @@ def test_every_panel_of_a_sweep_says_its_unit(sweep):
 def test_a_report_of_several_objectives_is_written(sweep, tmp_path, monkeypatch):
     folder, _, _ = sweep
     monkeypatch.setattr(
-        sweep_report, "save_figure", lambda figure, stem: (stem.with_suffix(".png"), stem)
+        figures, "save_figure", lambda figure, stem: (stem.with_suffix(".png"), stem)
     )
     page = sweep_report.sweep_report(load_all(folder), tmp_path).write(tmp_path, "Objectives")
     text = page.read_text()

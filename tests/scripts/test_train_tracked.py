@@ -134,7 +134,7 @@ def test_started_again_what_broke_is_repeated_and_what_is_finished_is_not(learne
     before = (well.folder / "metrics.json").stat().st_mtime_ns
     again = learn(learned[0].parent)
     assert again.returncode != 0
-    assert "is no finite number at step" in again.stderr
+    assert "is no finite number at step" in again.stdout
     assert exit_codes(broken) == [1, 1]
     assert not (broken / "metrics.json").exists()
     assert (well.folder / "metrics.json").stat().st_mtime_ns == before

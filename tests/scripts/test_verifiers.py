@@ -133,7 +133,7 @@ def test_the_logs_signals_come_first_and_the_groups_verifier_only_where_it_is_an
     ("overrides", "message"),
     [
         (["bins=1"], "bins is 1"),
-        (["evaluation.prices=[-1]"], "evaluation.prices has -1"),
+        (["evaluation.prices=[-1]"], "price is -1: expected a finite number >= 0"),
         (["rollouts=rational_cascades"], "rollouts.path is not set"),
         (["rollouts=rational_cascades", "rollouts.path=nowhere"], "nowhere has no DATASET.llama"),
         (["rollouts.profile=[]"], "rollouts.profile is empty"),
