@@ -13,7 +13,7 @@ from envs import Rules
 from envs.atomic import write_bytes
 from envs.calls_table import read_calls, write_calls
 from envs.objectives import LatencyCosts
-from evaluation import figures, solver_run
+from evaluation import figures, solver_run, sweep_report
 from evaluation.comparison import comparison_csv, comparison_table, panel, places, sort_runs
 from evaluation.curves import measure_curves
 from evaluation.figures import sweep_figure
