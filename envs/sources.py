@@ -61,13 +61,23 @@ def profile(
         seed: of the simulation.
         models: as `calls_table`.
         train_on: another profile that every split but "test" is simulated from: out of domain.
+
+    Raises:
+        ValueError: no such profile, or one that cannot be simulated from, by its name.
     """
-    log = simulate(load_profile(profile), queries, seed).select(models)
+    log = _simulated(profile, queries, seed).select(models)
     if train_on in (None, profile):
         return log
     assert train_on is not None
-    elsewhere = simulate(load_profile(train_on), queries, seed).select(models)
+    elsewhere = _simulated(train_on, queries, seed).select(models)
     return _out_of_domain(elsewhere.take(elsewhere.split != "test"), log.where("test"))
+
+
+def _simulated(profile: str, queries: Mapping[Split, int], seed: int) -> Rollouts:
+    try:
+        return simulate(load_profile(profile), queries, seed)
+    except RolloutsError as error:
+        raise RolloutsError(f"profile {profile}: {error}") from error
 
 
 def _out_of_domain(elsewhere: Rollouts, tested: Rollouts) -> Rollouts:
