@@ -81,9 +81,8 @@ def verifier_csv(judgements: Sequence[Judgement]) -> str:
         place = {"log": judged.log, "verifier": judged.verifier, "read_as": judged.kind}
         for model, name in enumerate((*judged.models, CHAIN)):
             row: dict[str, Any] = {**place, "model": name}
-            if name == CHAIN:
-                appraisal = judged.chain
-            else:
+            appraisal: Appraisal | None = judged.chain
+            if name != CHAIN:
                 appraisal = judged.alone[model] if model < len(judged.alone) else None
                 row |= {
                     "call_cost": float(judged.costs.call[model]),
