@@ -19,6 +19,19 @@ PART = ".part-"
 """How the temporary names begin; a kill may leave such a file, which nothing reads."""
 
 
+def check_output(path: Path, *inputs: Path) -> None:
+    """Raise ValueError unless a file can be written at ``path``: its folder is there, and it is
+    none of the files that are read, under whatever name."""
+    if not path.parent.is_dir():
+        raise ValueError(f"{path} cannot be written: there is no folder {path.parent}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: expected the name of a file to write")
+    for each in inputs:
+        same = path.exists() and each.exists() and path.samefile(each)
+        if same or path.resolve() == each.resolve():
+            raise ValueError(f"{path} is read, and would be overwritten: give another name")
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A file to write in binary; it replaces ``path`` when the block ends, unless that raises.

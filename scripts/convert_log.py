@@ -63,6 +63,7 @@ def convert(arguments: argparse.Namespace) -> str:
     Raises:
         ValueError: an option of another tool, or a log that cannot be used.
     """
+    from envs.atomic import check_output
     from envs.calls_table import write_table
     from envs.table_files import file_format
 
@@ -73,9 +74,7 @@ def convert(arguments: argparse.Namespace) -> str:
         if name not in own and getattr(arguments, name) is not None:
             raise ValueError(f"--{name} means nothing for {arguments.tool}")
     file_format(arguments.out)
-    inputs = [*arguments.files, *([arguments.scores] if arguments.scores else [])]
-    if arguments.out.resolve() in [file.resolve() for file in inputs]:
-        raise ValueError(f"--out is {arguments.out}, which is one of the logs")
+    check_output(arguments.out, *arguments.files, *([arguments.scores] if arguments.scores else []))
     calls = _read(arguments, {name: getattr(arguments, name) for name in own})
     table = calls.table()
     part = arguments.out.with_name(f".part-{arguments.out.name}")

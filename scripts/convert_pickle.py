@@ -12,14 +12,14 @@ def main() -> None:
     parser.add_argument("pickle", type=Path, help="a pickled pandas.DataFrame, maybe gzipped")
     parser.add_argument("out", type=Path, help=".parquet, .csv or .jsonl to write")
     arguments = parser.parse_args()
+    from envs.atomic import check_output
     from envs.calls_table import write_table
     from envs.pickled_table import read_pickled_table
     from envs.table_files import file_format
 
     try:
         file_format(arguments.out)
-        if arguments.out.exists() and arguments.out.samefile(arguments.pickle):
-            raise ValueError(f"{arguments.out} is the pickle itself: give another name to write")
+        check_output(arguments.out, arguments.pickle)
         table = read_pickled_table(arguments.pickle)
     except OSError as error:
         sys.exit(f"error: {error}")

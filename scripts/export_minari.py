@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from evaluation.command_line import reported
@@ -49,6 +50,10 @@ def export(arguments: argparse.Namespace) -> None:
     from solvers import Unbound
     from solvers.solver import solved
 
+    if not re.fullmatch(r"[\w./-]+-v\d+", arguments.id):
+        raise ValueError(
+            f"id is {arguments.id!r}: expected a name and version such as routing/x-v0"
+        )
     if not 0 <= arguments.price < float("inf"):
         raise ValueError(f"--price is {arguments.price}: expected a number >= 0")
     if arguments.repeats < 1:

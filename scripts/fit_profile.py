@@ -45,9 +45,13 @@ def main() -> None:
 
 def fit(arguments: argparse.Namespace) -> None:
     """Reads, fits, writes the profile and prints the comparison."""
+    from envs.atomic import check_output
     from envs.profiles import fit_profile, load_profile, save_profile
     from envs.sources import calls_table, rational_cascades
 
+    if arguments.out.suffix not in (".yaml", ".yml"):
+        raise ValueError(f"--out is {arguments.out}: expected a name that ends in .yaml")
+    check_output(arguments.out, arguments.path)
     if arguments.dataset is None:
         log = calls_table(arguments.path)
     else:

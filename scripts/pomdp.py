@@ -94,15 +94,15 @@ def _show(arguments: argparse.Namespace) -> None:
     policy = solved(solver, problem, [arguments.price], train)[0]
     if isinstance(policy, Unbound):
         raise ValueError("a policy that reads texts or scores has no tree: choose another solver")
+    if arguments.figure and not isinstance(policy, AlphaPolicy):
+        raise ValueError("--figure draws alpha vectors: choose solver=alpha_vectors")
     bounds = Bounds.of(problem)
     print(policy_tree(policy, models, arguments.depth))
     print(
         f"\nvalue in the model {model_value(policy):.4f} at λ = {arguments.price:g}; blind "
         f"{bounds.blind:.4f}, fast informed bound {bounds.fib:.4f}, QMDP {bounds.qmdp:.4f}"
     )
-    if arguments.figure:
-        if not isinstance(policy, AlphaPolicy):
-            raise ValueError("--figure draws alpha vectors: choose solver=alpha_vectors")
+    if isinstance(policy, AlphaPolicy) and arguments.figure:
         from evaluation.alpha_figure import alpha_figure
 
         figure = alpha_figure(policy, models, f"alpha vectors at λ = {arguments.price:g}")
@@ -160,12 +160,15 @@ def _searched(solver: type, problem: RoutingPOMDP, simulations: int, price: floa
 def _solve(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
+    from envs.atomic import check_output
     from envs.pomdp_file import read_pomdp
     from solvers.alpha_files import write_alpha
     from solvers.bounds import fib_bound, qmdp_bound
     from solvers.pruning import Deadline
     from solvers.value_iteration import Solution, value_iteration
 
+    if arguments.out:
+        check_output(arguments.out, arguments.file)
     pomdp = read_pomdp(arguments.file)
     with tqdm(unit="backup", total=arguments.horizon, disable=None, leave=False) as bar:
 

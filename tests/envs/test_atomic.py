@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from envs.atomic import PART, replacing, write_bytes, write_text
+from envs.atomic import PART, check_output, replacing, write_bytes, write_text
 
 
 def test_a_reader_finds_the_old_content_until_the_new_is_whole(tmp_path):
@@ -89,3 +89,18 @@ def test_a_pipe_is_written_as_it_is():
     assert os.read(read, 100) == b"through"
     os.close(read)
     os.close(write)
+
+
+def test_an_output_is_no_input_under_any_name_and_its_folder_is_there(tmp_path):
+    log, other = tmp_path / "log.csv", tmp_path / "again.csv"
+    log.write_text("paid for")
+    other.hardlink_to(log)
+    (tmp_path / "linked.csv").symlink_to(log)
+    for taken in (log, other, tmp_path / "linked.csv", tmp_path / "." / "log.csv"):
+        with pytest.raises(ValueError, match="is read, and would be overwritten"):
+            check_output(taken, log)
+    with pytest.raises(ValueError, match=r"there is no folder .*nowhere"):
+        check_output(tmp_path / "nowhere" / "x.csv", log)
+    with pytest.raises(ValueError, match="is a folder"):
+        check_output(tmp_path, log)
+    check_output(tmp_path / "new.csv", log, tmp_path / "absent.csv")

@@ -61,10 +61,10 @@ def test_options_of_another_tool_are_refused(convert, tmp_path):
 def test_a_log_is_never_overwritten_and_nothing_is_written_of_a_bad_one(convert, tmp_path):
     file = harness(tmp_path, lines=[sample(0)])
     before = file.read_bytes()
-    assert "is one of the logs" in refused(convert, "lm_eval", file, "--out", file)
+    assert "would be overwritten" in refused(convert, "lm_eval", file, "--out", file)
     assert file.read_bytes() == before
     scores = tmp_path / "scores.csv"
-    assert "is one of the logs" in refused(
+    assert "would be overwritten" in refused(
         convert, "litellm", file, "--scores", scores, "--out", scores
     )
     bad = harness(tmp_path, "bad", lines=[sample(0, exact_match=2.0)])

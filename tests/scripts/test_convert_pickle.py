@@ -52,7 +52,7 @@ def test_what_cannot_be_converted_is_one_line_and_writes_nothing(tmp_path):
         ("r.pkl", "x.xlsx", "expected .parquet, .csv"),
         ("absent.pkl", "x.csv", "absent.pkl"),
         ("r.pkl", "absent/x.csv", "absent/x.csv"),
-        ("same.csv", "same.csv", "is the pickle itself"),
+        ("same.csv", "same.csv", "same.csv is read, and would be overwritten"),
     ):
         done = _convert(tmp_path / source, tmp_path / target)
         assert done.returncode == 1

@@ -110,6 +110,7 @@ def test_a_shipped_profile_can_be_made_again(fit, shared_logs, tmp_path):
         (["--path", "nowhere.csv"], "nowhere.csv"),
         (["--name", "my log"], "name is 'my log'"),
         (["--dataset", "mmlu"], "no mmlu.llama"),
+        (["--out", "mine.csv"], "expected a name that ends in .yaml"),
     ],
 )
 def test_a_wrong_argument_ends_in_one_sentence(fit, tmp_path, log, arguments, message):

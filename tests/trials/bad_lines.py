@@ -186,6 +186,7 @@ def _logs() -> list[Case]:
         "good.csv costs=ratio costs.ratio=10 rollouts.signals=[nobody]": "nobody",
         "good.csv rollouts.models=[small,nobody]": "nobody",
         "good.csv rollouts.columns={query_id:nothing}": "nothing",
+        "good.csv rollouts.signals=[confidence]": "rollouts.signals",
         "many_models.csv": "rollouts.models",
         "free.csv": "costs nothing|cost",
         "long_id.csv": "long_id.csv|K",
@@ -217,7 +218,7 @@ def _logs() -> list[Case]:
         "minus_infinity.csv observation=kernel",
         "all_missing_signal.csv solver=threshold",
         "all_missing_signal.csv solver=automix_threshold",
-        "good.csv rollouts.signals=[confidence]",
+        "good.csv 'rollouts.signals={signal_confidence: null}'",
         "'[good.csv]'",
     ]  # fmt: skip
     few = "evaluation.resamples=50 "
@@ -257,6 +258,7 @@ def _other_commands() -> list[Case]:
         ("pomdp solve tiger.pomdp --precision nan", "E:precision"),
         ("pomdp solve tiger.pomdp --seconds 0", "E:time limit|seconds"),
         ("pomdp solve tiger.pomdp --horizon 3 --out no/such/x.alpha", "E:no/such"),
+        ("pomdp solve tiger.pomdp --horizon 3 --out tiger.pomdp", "E:would be overwritten"),
         ("pomdp solve good.csv", "E:good.csv"),
         ("pomdp value tiger.pomdp three.alpha", "E:three.alpha"),
         ("pomdp value tiger.pomdp odd.alpha", "E:odd.alpha"),
