@@ -51,7 +51,7 @@ def fit(arguments: argparse.Namespace) -> None:
 
     if arguments.out.suffix not in (".yaml", ".yml"):
         raise ValueError(f"--out is {arguments.out}: expected a name that ends in .yaml")
-    check_output(arguments.out, arguments.path)
+    check_output(arguments.out, Path(arguments.path))
     if arguments.dataset is None:
         log = calls_table(arguments.path)
     else:
