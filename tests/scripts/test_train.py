@@ -248,7 +248,7 @@ def test_bad_input_gets_one_line_that_names_it(arguments, message, tmp_path):
     ("argument", "message"),
     [
         ("costs.rato=10", "costs.rato is no setting (did you mean ratio?)"),
-        ("solver=pomcpo", "solver=pomcpo: no such option (did you mean pomcp?)"),
+        ("solver=pomcpo", "solver=pomcpo: no such option (did you mean pomcpow?)"),
     ],
 )
 def test_unknown_keys_and_options_are_refused(argument, message, tmp_path):
