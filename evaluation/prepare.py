@@ -38,8 +38,6 @@ def load_logs(rollouts: DictConfig) -> list[Rollouts]:
     return [_load(node)]
 
 
-_FEW = 20  # queries of which a split may get none by chance
-
 # Readers for which ``dataset: null`` means all queries of the file.
 _TAKE_DATASET = ("envs.sources.automix", "envs.wide_table.routerbench")
 
@@ -59,13 +57,6 @@ def split_log(loaded: Rollouts, evaluation: DictConfig) -> Rollouts:
         rollouts = replace(rollouts, split=np.full(len(rollouts), "train"))
     rollouts = rollouts.with_split("test", evaluation.test, seed)
     rollouts = rollouts.with_split("validation", evaluation.validation, again)
-    for name in ("train", "validation", "test"):
-        if len(rollouts) < _FEW and not (rollouts.split == name).any():
-            queries = "1 query is" if len(rollouts) == 1 else f"{len(rollouts)} queries are"
-            raise ValueError(
-                f"{queries} too few to split, none is left for {name!r}: log more, or a column "
-                "'split' that says train, validation or test of each"
-            )
     return rollouts.thinned("train", evaluation.train_size, again)
 
 
