@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint benchmark clean
+.PHONY: help install links demo test lint benchmark clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -18,6 +18,11 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
+links:  ## Name the folders as they are imported, for type checkers and editors: .links
+	@mkdir -p .links/routing_pomdp
+	@for folder in envs solvers verifiers evaluation conf scripts; do \
+		ln -sfn ../../$$folder .links/routing_pomdp/$$folder; done
+
 demo: $(INSTALLED)  ## Compare solvers over cost ratios on embedded data: runs/demo
 	$(BIN)/python scripts/train.py -m experiment=demo
 	$(BIN)/python scripts/compare.py runs/demo
@@ -25,13 +30,13 @@ demo: $(INSTALLED)  ## Compare solvers over cost ratios on embedded data: runs/d
 test: $(INSTALLED) lint  ## Lint, check types, run all tests
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-lint: $(INSTALLED)
+lint: $(INSTALLED) links
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 benchmark: $(INSTALLED)  ## Print speed figures
-	$(BIN)/python scripts/benchmark.py
+	$(BIN)/python scripts/benchmark
 
 clean:  ## Remove .venv and caches; runs stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .links .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -77,7 +77,7 @@ class History:
         )
 
     def to_array(self) -> NDArray[np.float64]:
-        """As `RoutingEnv` shows it where all signals are finite (otherwise: `Setting.observed`),
+        """As `RoutingEnv` shows it where all signals are finite (otherwise: `EnvConfig.observed`),
         ``(n, 1 + 2N + N·D)``: stage, ``called``, ``verified``, then the signals with 0 where
         nothing was verified (the masks tell the two apart); ``P`` more where something was seen
         before the first call."""
@@ -96,7 +96,7 @@ class History:
 
     @classmethod
     def from_array(cls, array: NDArray[np.float64], n_models: int, n_pre: int = 0) -> History:
-        """The inverse of `to_array`; rows are numbered from 0. The ``2N - 1`` tolls that an
+        """The inverse of `to_array`; rows are numbered from 0. The ``2N - 1`` action costs that an
         environment may show after the history are passed over.
 
         Args:

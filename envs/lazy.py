@@ -3,9 +3,9 @@
 A package states what it offers as plain imports, which type checkers and editors follow:
 
     if TYPE_CHECKING:
-        from envs.costs import CostModel
+        from routing_pomdp.envs.costs.cost_model import CostModel
     else:
-        __getattr__, __dir__ = lazy_face(__name__)
+        __getattr__, __dir__, __all__ = lazy_face(__name__)
 
 At run time the same lines are the table of where each name comes from.
 """
@@ -18,9 +18,18 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+_FOLDERS = ("envs", "solvers", "verifiers", "evaluation")
 
-def lazy_face(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` of a package, from its imports for type checkers."""
+
+def lazy_face(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """``__getattr__``, ``__dir__``, ``__all__`` of a package, from its imports for type checkers.
+
+    Raises:
+        ImportError: a folder of a checkout imported by its bare name, which would load each module
+            a second time.
+    """
+    if package in _FOLDERS:
+        raise ImportError(f"no package {package!r}: import routing_pomdp.{package}", name=package)
     module = sys.modules[package]
     homes = dict(_homes(getattr(module.__loader__, "get_source")(package)))  # noqa: B009 (untyped)
 
@@ -37,7 +46,7 @@ def lazy_face(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str
     def listed() -> list[str]:
         return sorted({*vars(module), *homes})
 
-    return found, listed
+    return found, listed, sorted(homes)
 
 
 def _homes(source: str) -> Iterator[tuple[str, tuple[str, str]]]:

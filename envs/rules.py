@@ -1,6 +1,6 @@
 """`Rules`: which decisions an episode offers, and which of them are legal when.
 
-Actions are small integers, the same in every environment, solver and replay:
+Actions are small integers, the same in every environment, solver and data:
 
 - ``STAY = 0`` returns an answer that was paid for and ends the episode;
 - ``a`` in ``1 … rungs`` escalates by ``a`` rungs: ``ESCALATE = 1`` calls the next model,
@@ -18,8 +18,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.checks import check_settings
-from envs.history import History
+from routing_pomdp.envs.history import History
+from routing_pomdp.envs.settings.checks import check_settings
 
 STAY = 0
 ESCALATE = 1

@@ -1,9 +1,9 @@
 """What a signal may be, and what a model may compute with: the one convention of this project.
 
-A **raw signal**, in `Rollouts`, `Replay` and `History`, is a number, -∞ (the log of probability 0:
-the lowest signal there is), +∞ (the highest), or NaN. NaN of a *verified* answer says that the
-verifier said nothing: an observation of its own, a **missing** signal. NaN of an answer that was
-not verified says nothing; the mask ``verified`` tells the two apart.
+A **raw signal**, in `Rollouts`, `RoutingData` and `History`, is a number, -∞ (the log of
+probability 0: the lowest signal there is), +∞ (the highest), or NaN. NaN of a *verified* answer
+says that the verifier said nothing: an observation of its own, a **missing** signal. NaN of an
+answer that was not verified says nothing; the mask ``verified`` tells the two apart.
 
 What compares signals (bins, thresholds, ranks) takes raw ones as they are. What computes with them
 or shows them to a network takes `SignalRange`: finite numbers, and apart from them a mask of what

@@ -1,0 +1,1 @@
+"""How good a policy is: evaluation on logs, frontiers, measures, intervals, tracking."""

@@ -5,7 +5,7 @@ every measure is one call with a leading dimension ``R``. Two families resampled
 the same queries, which pairs them.
 
 Intervals are percentile intervals over the resamples in which the measure is defined. Where it is
-undefined in more than ``1 − level`` of them (a dearest model that is hardly better than the
+undefined in more than ``1 − level`` of them (a most expensive model that is hardly better than the
 cheapest, an oracle that is hardly better than mixing) the interval is NaN: what is left would
 describe the resamples that happened to be kind.
 """
@@ -17,9 +17,9 @@ from dataclasses import fields
 
 import numpy as np
 
-from evaluation.families import FamilyMeans, FamilyOutcomes
-from evaluation.frontier import FloatArray, height
-from evaluation.measures import (
+from routing_pomdp.evaluation.frontier import FloatArray, height
+from routing_pomdp.evaluation.frontier_outcomes import FrontierMeans, FrontierOutcomes
+from routing_pomdp.evaluation.measures import (
     SAVING_POINTS,
     SCALARS,
     check_models,
@@ -45,17 +45,20 @@ def bootstrap_weights(n: int, resamples: int, seed: int) -> FloatArray:
     return np.concatenate(list(weight_blocks(n, resamples, seed)))
 
 
-def resampled_means(outcomes: FamilyOutcomes, resamples: int, seed: int) -> FamilyMeans:
+def resampled_means(outcomes: FrontierOutcomes, resamples: int, seed: int) -> FrontierMeans:
     """Mean outcomes in every resample: arrays ``(R, M)``, ``(R, N)``, ``(R, M_o)``."""
     blocks = [outcomes.means(w) for w in weight_blocks(len(outcomes), resamples, seed)]
-    return FamilyMeans(
-        *(np.concatenate([getattr(block, f.name) for block in blocks]) for f in fields(FamilyMeans))
+    return FrontierMeans(
+        *(
+            np.concatenate([getattr(block, f.name) for block in blocks])
+            for f in fields(FrontierMeans)
+        )
     )
 
 
 def intervals(
-    test: FamilyOutcomes,
-    validation: FamilyOutcomes,
+    test: FrontierOutcomes,
+    validation: FrontierOutcomes,
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -98,7 +101,7 @@ def intervals(
 
 
 def frontier_band(
-    outcomes: FamilyOutcomes,
+    outcomes: FrontierOutcomes,
     cost: FloatArray,
     resamples: int = 1000,
     level: float = 0.95,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from envs import STAY, Episodes, History, Replay, RoutingPOMDP
-from solvers.solver import Policy, Unbound, bound, decided
+from routing_pomdp.envs import STAY, Episodes, History, RoutingData, RoutingPOMDP
+from routing_pomdp.solvers.solver import Policy, QueryPolicy, decided, for_queries
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -23,7 +23,7 @@ class Outcome:
 
     Attributes:
         score: ``(n,)`` of the returned answer.
-        cost: ``(n,)`` paid, in the unit of the replay.
+        cost: ``(n,)`` paid, in the unit of the data.
         answer: ``(n,)`` which model's answer was returned.
         calls: ``(n,)`` how many models were called.
         verifications: ``(n,)`` how many answers were verified.
@@ -43,16 +43,16 @@ class Outcome:
     unseen: int = 0
 
 
-def evaluate(policy: Policy | Unbound, replay: Replay) -> Outcome:
-    """Plays ``policy`` on every query of ``replay``, exactly as `RoutingEnv` would step it."""
-    policy = bound(policy, replay)
-    problem, n = policy.problem, len(replay)
+def evaluate(policy: Policy | QueryPolicy, data: RoutingData) -> Outcome:
+    """Plays ``policy`` on every query of ``data``, exactly as `RoutingEnv` would step it."""
+    policy = for_queries(policy, data)
+    problem, n = policy.problem, len(data)
     cost = np.empty(n)
     answer, calls, verifications = (np.empty(n, dtype=np.int64) for _ in range(3))
     decisions = impossible = unseen = 0
     doubtful = problem.has_gaps
     for begin in range(0, n, _CHUNK):
-        episodes = Episodes(replay, problem.rules, slice(begin, begin + _CHUNK))
+        episodes = Episodes(data, problem.rules, slice(begin, begin + _CHUNK))
         while len(episodes):
             decisions += len(episodes)
             if doubtful:
@@ -66,7 +66,7 @@ def evaluate(policy: Policy | Unbound, replay: Replay) -> Outcome:
             answer[ended.query] = problem.best_answer(ended)
             calls[ended.query] = _count(ended.called)
             verifications[ended.query] = _count(ended.verified)
-    score = replay.score[np.arange(n), answer]
+    score = data.score[np.arange(n), answer]
     return Outcome(score, cost, answer, calls, verifications, decisions, impossible, unseen)
 
 

@@ -9,7 +9,7 @@ hull). Conventions used throughout the package:
 - **Right.** It is flat to the right of the best point: paying more never has to hurt. It is *not*
   tied to always-``M_{N-1}``, so a bad router can fall below the hull of the single models.
 - **Window.** AIQ averages over the costs between always-``M_0`` and always-``M_{N-1}``. Points
-  dearer than that do not count themselves, but mixing towards them does.
+  more expensive than that do not count themselves, but mixing towards them does.
 
 Every function takes leading batch dimensions, written ``...``: one call handles all resamples of a
 bootstrap.
@@ -175,7 +175,7 @@ def _check_window(first: FloatArray, low: FloatArray, high: FloatArray) -> None:
     if not np.all(high > low):
         raise ValueError(
             f"AIQ is a mean over an interval of costs, but high − low is {np.min(high - low):g}; "
-            "expected the dearest model to cost more than the cheapest on average: order the "
+            "expected the last model to cost more than the first on average: order the "
             "models cheapest first, or choose two that differ in cost"
         )
     if not np.all(first <= low):

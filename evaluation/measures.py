@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from evaluation.families import FamilyMeans, FamilyOutcomes
-from evaluation.frontier import FloatArray, Frontier, Point, aiq, height
+from routing_pomdp.evaluation.frontier import FloatArray, Frontier, Point, aiq, height
+from routing_pomdp.evaluation.frontier_outcomes import FrontierMeans, FrontierOutcomes
 
 SAVING_POINTS = (0.0, 1.0, 2.0)
 """The tolerated losses, in points of 0.01 score, at which savings are reported."""
@@ -88,7 +88,7 @@ def aiq_by_largest_cost(aiq: ArrayLike, low: ArrayLike, high: ArrayLike) -> Floa
     Args:
         aiq: ``(...)`` by the paper's convention.
         low: ``(...)`` the cheapest model's cost.
-        high: ``(...)`` the dearest model's.
+        high: ``(...)`` the most expensive model's.
     """
     low, high = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
     return np.asarray(aiq) * (high - low) / high
@@ -108,8 +108,8 @@ def ibc(P: ArrayLike, C: ArrayLike, P_slm: ArrayLike, C_slm: ArrayLike) -> Float
 def delta_ibc(ibc: ArrayLike, base: ArrayLike) -> FloatArray:
     """``100 · (IBC − base)/base``, in percent (AutoMix, arXiv 2310.12963, §4).
 
-    NaN where the base is not positive (the dearer model is no better, so there is no gain to
-    compare with) or where either slope is NaN.
+    NaN where the base is not positive (the more expensive model is no better, so there is no gain
+    to compare with) or where either slope is NaN.
     """
     value, base = np.broadcast_arrays(
         np.asarray(ibc, dtype=np.float64), np.asarray(base, dtype=np.float64)
@@ -158,7 +158,7 @@ def gap_closed(aiq: ArrayLike, aiq_static: ArrayLike, aiq_oracle: ArrayLike) -> 
     return np.divide(gain, gap, out=np.full(gap.shape, np.nan), where=gap > _ROUNDING)
 
 
-def frontier_measures(means: FamilyMeans) -> dict[str, FloatArray]:
+def frontier_measures(means: FrontierMeans) -> dict[str, FloatArray]:
     """Measures of a family's frontier, each ``(...)``, by the names of ``Measures``.
 
     ``delta_ibc_regions`` is ``(..., 5)``.
@@ -182,7 +182,7 @@ def frontier_measures(means: FamilyMeans) -> dict[str, FloatArray]:
     }
 
 
-def pick_for_saving(validation: FamilyMeans, epsilon: float) -> int:
+def pick_for_saving(validation: FrontierMeans, epsilon: float) -> int:
     """The cheapest operating point whose score is within ``epsilon`` points of the LLM's.
 
     Of equally cheap ones the best. -1, the LLM itself, where no point that qualifies is cheaper
@@ -202,7 +202,7 @@ def pick_for_saving(validation: FamilyMeans, epsilon: float) -> int:
     return int(candidates[order[0]])
 
 
-def saving_of(test: FamilyMeans, index: int) -> tuple[FloatArray, FloatArray]:
+def saving_of(test: FrontierMeans, index: int) -> tuple[FloatArray, FloatArray]:
     """Saving ``1 − C/C_LLM`` and score lost to the LLM in points, of one operating point.
 
     Args:
@@ -222,7 +222,7 @@ def saving_of(test: FamilyMeans, index: int) -> tuple[FloatArray, FloatArray]:
     return 1.0 - test.cost[..., index] / llm.cost, 100.0 * (llm.score - test.score[..., index])
 
 
-def saving_at(test: FamilyMeans, validation: FamilyMeans, epsilon: float) -> Saving:
+def saving_at(test: FrontierMeans, validation: FrontierMeans, epsilon: float) -> Saving:
     """Saving@ε: the operating point is picked on validation and scored on test.
 
     Raises:
@@ -234,7 +234,7 @@ def saving_at(test: FamilyMeans, validation: FamilyMeans, epsilon: float) -> Sav
     return Saving(epsilon, index, float(saving), float(drop))
 
 
-def check_models(means: FamilyMeans) -> None:
+def check_models(means: FrontierMeans) -> None:
     """Raise ValueError unless the last model costs more than the first, on average."""
     dear, cheap = np.atleast_1d(means.llm.cost), np.atleast_1d(means.slm.cost)
     if not np.all(dear > cheap):
@@ -246,7 +246,7 @@ def check_models(means: FamilyMeans) -> None:
         )
 
 
-def check_same_points(test: FamilyMeans, validation: FamilyMeans) -> None:
+def check_same_points(test: FrontierMeans, validation: FrontierMeans) -> None:
     """Raise ValueError unless both splits have the same numbers of points and models."""
     for what, name in (("operating points", "cost"), ("models", "model_cost")):
         found = [getattr(means, name).shape[-1] for means in (test, validation)]
@@ -257,7 +257,7 @@ def check_same_points(test: FamilyMeans, validation: FamilyMeans) -> None:
             )
 
 
-def measure(test: FamilyOutcomes, validation: FamilyOutcomes) -> Measures:
+def measure(test: FrontierOutcomes, validation: FrontierOutcomes) -> Measures:
     """All measures of a family on ``test``; only the savings look at ``validation``.
 
     Raises:

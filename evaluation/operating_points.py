@@ -8,22 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.bootstrap import percentile_interval, weight_blocks
-from evaluation.families import FamilyOutcomes
-from evaluation.frontier import FloatArray
-from evaluation.measures import check_same_points, pick_for_saving
+from routing_pomdp.evaluation.bootstrap import percentile_interval, weight_blocks
+from routing_pomdp.evaluation.frontier import FloatArray
+from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
+from routing_pomdp.evaluation.measures import check_same_points, pick_for_saving
 
 
 @dataclass(frozen=True)
 class Chosen:
     """A policy or a mixture of two, with what it promised and what it got.
 
-    Costs are shares of the dearest model's mean cost on the same queries.
+    Costs are shares of the most expensive model's mean cost on the same queries.
 
     Attributes:
         by: "price", "budget" or "floor".
-        target: the price, the budget as a share of the dearest model's cost, or the points of
-            score that may be lost to the dearest model.
+        target: the price, the budget as a share of the most expensive model's cost, or the points
+            of score that may be lost to the most expensive model.
         promised_score: mean on validation.
         promised_cost: mean on validation.
         score: mean on test.
@@ -49,13 +49,13 @@ class Chosen:
         return asdict(self)
 
 
-def mixture_for_budget(validation: FamilyOutcomes, budget: float) -> FloatArray:
+def mixture_for_budget(validation: FrontierOutcomes, budget: float) -> FloatArray:
     """Shares ``(M + 1,)`` of the operating points, the last of always-``M_0``, that score best on
     validation at a mean cost: two neighbours on the hull, mixed so as to spend all of it.
 
     Args:
         validation: outcomes of ``M`` operating points.
-        budget: a mean cost a query, as a share of the dearest model's.
+        budget: a mean cost a query, as a share of the most expensive model's.
 
     Raises:
         ValueError: the cheapest model costs more.
@@ -65,7 +65,7 @@ def mixture_for_budget(validation: FamilyOutcomes, budget: float) -> FloatArray:
     score = np.append(means.score, means.slm.score)
     if budget < cost[-1]:
         raise ValueError(
-            f"a budget of {budget:g} of the dearest model's cost buys nothing: the cheapest model "
+            f"a budget of {budget:g} of the last model's cost buys nothing: the cheapest model "
             f"costs {cost[-1]:.3g} of it; raise the budget"
         )
     within = np.flatnonzero(cost <= budget)
@@ -82,13 +82,13 @@ def mixture_for_budget(validation: FamilyOutcomes, budget: float) -> FloatArray:
     return share
 
 
-class Chooser:
+class OperatingPointSelection:
     """Chooses among a family's operating points on validation and scores the choice on test."""
 
     def __init__(
         self,
-        test: FamilyOutcomes,
-        validation: FamilyOutcomes,
+        test: FrontierOutcomes,
+        validation: FrontierOutcomes,
         resamples: int = 1000,
         level: float = 0.95,
         seed: int = 0,
@@ -107,7 +107,7 @@ class Chooser:
         return self._scored("budget", budget, mixture_for_budget(self._validation, budget))
 
     def at_floor(self, points: float) -> Chosen:
-        """The cheapest policy within so many points of the dearest model, or that model itself."""
+        """The cheapest policy within so many points of the last model's score, or that model."""
         at = pick_for_saving(self._validation.means(), points)
         share = np.zeros(self._validation.score.shape[1] + 1)
         if at >= 0:
@@ -144,8 +144,8 @@ class Chooser:
         )
 
 
-def _mixed(outcomes: FamilyOutcomes, share: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Expected score and cost of each query, ``(n,)``; no shares at all is the dearest model."""
+def _mixed(outcomes: FrontierOutcomes, share: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Expected score and cost of each query, ``(n,)``; without shares, of the largest model."""
     if not share.any():
         return outcomes.model_score[:, -1], outcomes.model_cost[:, -1]
     score = np.column_stack([outcomes.score, outcomes.model_score[:, 0]]) @ share

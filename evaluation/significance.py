@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.bootstrap import percentile_interval, two_sided, weight_blocks
-from evaluation.families import FamilyOutcomes
-from evaluation.frontier import FloatArray
-from evaluation.measures import frontier_measures
+from routing_pomdp.evaluation.bootstrap import percentile_interval, two_sided, weight_blocks
+from routing_pomdp.evaluation.frontier import FloatArray
+from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
+from routing_pomdp.evaluation.measures import frontier_measures
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Resampled:
 
     def __init__(
         self,
-        families: Mapping[str, FamilyOutcomes | Sequence[FamilyOutcomes]],
+        families: Mapping[str, FrontierOutcomes | Sequence[FrontierOutcomes]],
         measure: str,
         resamples: int = 1000,
         seed: int = 0,
@@ -103,7 +103,7 @@ class Resampled:
             ValueError: families of different queries, models or costs.
         """
         by_seed = {
-            label: [found] if isinstance(found, FamilyOutcomes) else list(found)
+            label: [found] if isinstance(found, FrontierOutcomes) else list(found)
             for label, found in families.items()
         }
         first = next(iter(by_seed.values()))[0]
@@ -188,7 +188,7 @@ def win_tie_loss(
 
 
 def across_seeds(
-    families: Sequence[FamilyOutcomes],
+    families: Sequence[FrontierOutcomes],
     measure: str,
     resamples: int = 1000,
     level: float = 0.95,

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-from envs.checks import check_settings
-from envs.ranges import Pattern, Text
-from envs.secrets import masked
+from routing_pomdp.envs.files.secrets import masked
+from routing_pomdp.envs.settings.checks import check_settings
+from routing_pomdp.envs.settings.ranges import Pattern, Text
 
 Mode = Literal["online", "offline", "disabled"]
 Project = Annotated[str, Pattern(r"[^/\\#?%:]{1,128}", "up to 128 characters without / \\ # ? % :")]

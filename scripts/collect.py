@@ -14,22 +14,23 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from evaluation.command_line import choices_of, reported
+from routing_pomdp.evaluation.configuration.command_line import choices_of, reported
 
 if TYPE_CHECKING:
-    from envs.secrets import Secrets
-    from verifiers import Verifier
-    from verifiers.collection import Collected, Plan
-    from verifiers.collection.collector import Answers
+    from routing_pomdp.envs.files.secrets import Secrets
+    from routing_pomdp.verifiers import Verifier
+    from routing_pomdp.verifiers.collection import Collected, Plan
+    from routing_pomdp.verifiers.collection.collector import Answers
 
 # What is no part of what was collected.
 _ELSEWHERE = ("out", "progress", "at_once")
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="collect")
+@reported()
+@hydra.main(version_base="1.3", config_path="pkg://routing_pomdp.conf", config_name="collect")
 def main(config: DictConfig) -> None:
-    from envs.secrets import Secrets
-    from verifiers.collection import collect
+    from routing_pomdp.envs.files.secrets import Secrets
+    from routing_pomdp.verifiers.collection import collect
 
     secrets = Secrets()
     secrets.guard_output()
@@ -57,14 +58,20 @@ def make_plan(
     Raises:
         ValueError: a bad configuration, or file that it names.
     """
-    from envs.secrets import masked
-    from evaluation.build import build, plain
-    from evaluation.schema import Collect, check
-    from verifiers import Verifier, live_parts
-    from verifiers.collection import AnswerPrompt, Plan, load_models, load_prices, load_questions
-    from verifiers.collection.files import check_outputs
-    from verifiers.collection.policy import CollectionPolicy
-    from verifiers.collection.scoring import Scoring
+    from routing_pomdp.envs.files.secrets import masked
+    from routing_pomdp.evaluation.configuration.build import build, plain
+    from routing_pomdp.evaluation.configuration.schema import Collect, check
+    from routing_pomdp.verifiers import Verifier, live_parts
+    from routing_pomdp.verifiers.collection import (
+        AnswerPrompt,
+        Plan,
+        load_models,
+        load_prices,
+        load_questions,
+    )
+    from routing_pomdp.verifiers.collection.files import check_outputs
+    from routing_pomdp.verifiers.collection.policy import CollectionPolicy
+    from routing_pomdp.verifiers.collection.scoring import Scoring
 
     check(config, Collect)
     inputs = list(_files(plain(config)))
@@ -119,7 +126,7 @@ def _judges_logs(verifier: Verifier) -> bool:
 
     Signals that a log already has are not, and what is learned from a log's scores comes later.
     """
-    from verifiers import LiveVerifier, LoggedColumn, LoggedSignal, NoSignal
+    from routing_pomdp.verifiers import LiveVerifier, LoggedColumn, LoggedSignal, NoSignal
 
     read = LiveVerifier | LoggedSignal | LoggedColumn | NoSignal
     return not isinstance(verifier, read) and not tuple(verifier.parts())
@@ -209,7 +216,7 @@ _FLAGS = {
 
 def status(collected: Collected) -> int:
     """The exit status that ``--help`` states."""
-    from verifiers.collection import BudgetExhaustedError, InterruptedCollectionError
+    from routing_pomdp.verifiers.collection import BudgetExhaustedError, InterruptedCollectionError
 
     if isinstance(collected.stopped, BudgetExhaustedError):
         return 3
@@ -221,5 +228,4 @@ def status(collected: Collected) -> int:
 
 
 if __name__ == "__main__":
-    with reported():
-        main()
+    main()

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from evaluation.command_line import reported
+from routing_pomdp.evaluation.configuration.command_line import reported
 
 
 def main() -> None:
@@ -38,10 +38,14 @@ def main() -> None:
 
 def compare(arguments: argparse.Namespace) -> None:
     """Prints a sweep's table, and writes it and its report."""
-    from envs.atomic import write_text
-    from evaluation.comparison import comparison_csv, comparison_table, sort_runs
-    from evaluation.runs import read_sweep
-    from evaluation.sweep_report import sweep_report
+    from routing_pomdp.envs.files.atomic import write_text
+    from routing_pomdp.evaluation.runs.run_folder import read_sweep
+    from routing_pomdp.evaluation.sweeps.comparison import (
+        comparison_csv,
+        comparison_table,
+        sort_runs,
+    )
+    from routing_pomdp.evaluation.sweeps.sweep_report import sweep_report
 
     sweep: Path = arguments.sweep
     out: Path = arguments.out or sweep
@@ -56,7 +60,7 @@ def compare(arguments: argparse.Namespace) -> None:
     report = sweep_report(runs, out, arguments.reference, arguments.log_cost)
     page = report.write(out, f"Sweep {sweep.name}")
     if arguments.wandb:
-        from evaluation.tracker import WandbTracker
+        from routing_pomdp.evaluation.tracker import WandbTracker
 
         tracker = WandbTracker(arguments.wandb, arguments.project)
         report.track(tracker, out / "report", runs[0].about["sweep"])

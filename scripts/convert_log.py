@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from envs.conversion import Calls
+    from routing_pomdp.envs.logs.conversion import Calls
 
 
 def main() -> None:
@@ -63,9 +63,9 @@ def convert(arguments: argparse.Namespace) -> str:
     Raises:
         ValueError: an option of another tool, or a log that cannot be used.
     """
-    from envs.atomic import check_output
-    from envs.calls_table import write_table
-    from envs.table_files import file_format
+    from routing_pomdp.envs.files.atomic import check_output
+    from routing_pomdp.envs.logs.calls_table import write_table
+    from routing_pomdp.envs.logs.table_files import file_format
 
     own = {"lm_eval": ("model", "metric", "filter")}.get(
         arguments.tool, ("query", "score", "scores")
@@ -87,7 +87,7 @@ def convert(arguments: argparse.Namespace) -> str:
 
 
 def _read(arguments: argparse.Namespace, options: dict[str, object]) -> Calls:
-    from envs import conversion
+    from routing_pomdp.envs.logs import conversion
 
     read = getattr(conversion, arguments.tool)
     found: Calls = read(arguments.files, repeated=arguments.repeated, **options)

@@ -12,10 +12,10 @@ def main() -> None:
     parser.add_argument("pickle", type=Path, help="a pickled pandas.DataFrame, maybe gzipped")
     parser.add_argument("out", type=Path, help=".parquet, .csv or .jsonl to write")
     arguments = parser.parse_args()
-    from envs.atomic import check_output
-    from envs.calls_table import write_table
-    from envs.pickled_table import read_pickled_table
-    from envs.table_files import file_format
+    from routing_pomdp.envs.files.atomic import check_output
+    from routing_pomdp.envs.logs.calls_table import write_table
+    from routing_pomdp.envs.logs.pickled_table import read_pickled_table
+    from routing_pomdp.envs.logs.table_files import file_format
 
     try:
         file_format(arguments.out)

@@ -6,7 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
-from evaluation.command_line import reported
+from routing_pomdp.evaluation.configuration.command_line import reported
 
 CONF = Path(__file__).parents[1] / "conf"
 SPLITS = ("train", "validation", "test")
@@ -43,12 +43,12 @@ def export(arguments: argparse.Namespace) -> None:
     import numpy as np
     from hydra import compose, initialize_config_dir
 
-    from envs.offline import play, random_legal, write_minari
-    from evaluation.build import build
-    from evaluation.prepare import prepare
-    from evaluation.schema import Train, check
-    from solvers import Unbound
-    from solvers.solver import solved
+    from routing_pomdp.envs.gym.offline import play, random_legal, write_minari
+    from routing_pomdp.evaluation.configuration.build import build
+    from routing_pomdp.evaluation.configuration.schema import Train, check
+    from routing_pomdp.evaluation.runs.prepare import prepare
+    from routing_pomdp.solvers import QueryPolicy
+    from routing_pomdp.solvers.solver import solved
 
     if not re.fullmatch(r"[\w./-]+-v\d+", arguments.id):
         raise ValueError(
@@ -63,19 +63,19 @@ def export(arguments: argparse.Namespace) -> None:
     check(config, Train)
     loaded, costs = build(config.rollouts, "rollouts"), build(config.costs, "costs")
     problem, *splits = prepare(config, loaded, costs)
-    problem, replay = problem.at(arguments.price), splits[SPLITS.index(arguments.split)]
-    if not len(replay):
+    problem, data = problem.at(arguments.price), splits[SPLITS.index(arguments.split)]
+    if not len(data):
         raise ValueError(f"--split is {arguments.split}: it has no queries")
     act, name = random_legal(problem.rules, np.random.default_rng(arguments.seed)), "random"
     if arguments.policy == "solver":
         solver = build(config.solver, "solver")
         policy = solved(solver, problem, [arguments.price], splits[0])[0]
-        policy = policy.bind(replay) if isinstance(policy, Unbound) else policy
+        policy = policy.for_queries(data) if isinstance(policy, QueryPolicy) else policy
         # A policy may bring rules of its own.
         problem, act, name = policy.problem, policy.act, type(solver).__name__
-    episodes = play(replay, problem, act, arguments.repeats)
+    episodes = play(data, problem, act, arguments.repeats)
     folder = write_minari(
-        arguments.id, episodes, problem, replay, path=arguments.path, algorithm=name
+        arguments.id, episodes, problem, data, path=arguments.path, algorithm=name
     )
     steps = sum(len(episode.action) for episode in episodes)
     mean = sum(float(episode.reward.sum()) for episode in episodes) / len(episodes)

@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.command_line import reported
+from routing_pomdp.evaluation.configuration.command_line import reported
 
 if TYPE_CHECKING:
-    from envs import Rollouts
-    from envs.profiles import Profile
+    from routing_pomdp.envs import Rollouts
+    from routing_pomdp.envs.profiles import Profile
 
 _SIMULATED = 200_000
 
@@ -45,9 +45,9 @@ def main() -> None:
 
 def fit(arguments: argparse.Namespace) -> None:
     """Reads, fits, writes the profile and prints the comparison."""
-    from envs.atomic import check_output
-    from envs.profiles import fit_profile, load_profile, save_profile
-    from envs.sources import calls_table, rational_cascades
+    from routing_pomdp.envs.files.atomic import check_output
+    from routing_pomdp.envs.logs.sources import calls_table, rational_cascades
+    from routing_pomdp.envs.profiles import fit_profile, load_profile, save_profile
 
     if arguments.out.suffix not in (".yaml", ".yml"):
         raise ValueError(f"--out is {arguments.out}: expected a name that ends in .yaml")
@@ -70,7 +70,7 @@ def comparison(log: Rollouts, profile: Profile) -> str:
     import numpy as np
     from tabulate import tabulate
 
-    from envs.profiles import describe, filled, simulate
+    from routing_pomdp.envs.profiles import describe, filled, simulate
 
     logged = describe(filled(log, profile.signal), profile.signal)
     simulated = simulate(profile, _SIMULATED, seed=0)

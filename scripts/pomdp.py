@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.command_line import reported
+from routing_pomdp.evaluation.configuration.command_line import reported
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from omegaconf import DictConfig
 
-    from envs import Replay, RoutingPOMDP
-    from solvers import Policy
+    from routing_pomdp.envs import RoutingData, RoutingPOMDP
+    from routing_pomdp.solvers import Policy
 
 CONF = Path(__file__).parents[1] / "conf"
 _OVERRIDES = "settings as of scripts/train.py, such as rollouts=profile costs.ratio=50 solver=exact"
@@ -68,9 +68,9 @@ def main() -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from envs.decision_graph import flatten
-    from envs.pomdp_file import write_pomdp
-    from solvers import Exact
+    from routing_pomdp.envs.model.decision_graph import flatten
+    from routing_pomdp.envs.model.pomdp_file import write_pomdp
+    from routing_pomdp.solvers import Exact
 
     _, problem, _, _ = _fitted(arguments)
     flat = flatten(problem, arguments.discount)
@@ -81,18 +81,18 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    from evaluation.build import build
-    from evaluation.evaluate import model_value
-    from evaluation.policy_tree import policy_tree
-    from solvers import Unbound
-    from solvers.alpha_vectors import AlphaPolicy
-    from solvers.bounds import Bounds
-    from solvers.solver import solved
+    from routing_pomdp.evaluation.configuration.build import build
+    from routing_pomdp.evaluation.evaluate import model_value
+    from routing_pomdp.evaluation.policies.policy_tree import policy_tree
+    from routing_pomdp.solvers import QueryPolicy
+    from routing_pomdp.solvers.exact.alpha_vectors import AlphaPolicy
+    from routing_pomdp.solvers.exact.bounds import Bounds
+    from routing_pomdp.solvers.solver import solved
 
     config, problem, train, models = _fitted(arguments)
     solver = build(config.solver, "solver")
     policy = solved(solver, problem, [arguments.price], train)[0]
-    if isinstance(policy, Unbound):
+    if isinstance(policy, QueryPolicy):
         raise ValueError("a policy that reads texts or scores has no tree: choose another solver")
     if arguments.figure and not isinstance(policy, AlphaPolicy):
         raise ValueError("--figure draws alpha vectors: choose solver=alpha_vectors")
@@ -103,7 +103,7 @@ def _show(arguments: argparse.Namespace) -> None:
         f"{bounds.blind:.4f}, fast informed bound {bounds.fib:.4f}, QMDP {bounds.qmdp:.4f}"
     )
     if isinstance(policy, AlphaPolicy) and arguments.figure:
-        from evaluation.alpha_figure import alpha_figure
+        from routing_pomdp.evaluation.plots.alpha_figure import alpha_figure
 
         figure = alpha_figure(policy, models, f"alpha vectors at λ = {arguments.price:g}")
         _save(figure, arguments.figure)
@@ -111,12 +111,12 @@ def _show(arguments: argparse.Namespace) -> None:
 
 
 def _regret(arguments: argparse.Namespace) -> None:
-    from envs.profiles import shipped_profiles
-    from evaluation.regret import regret_curve, regret_figure
-    from solvers.continuous import ContinuousPOMDP
-    from solvers.pomcp import POMCP
-    from solvers.pomcpow import POMCPOW
-    from solvers.signal_cells import discretised
+    from routing_pomdp.envs.profiles import shipped_profiles
+    from routing_pomdp.evaluation.policies.regret import regret_curve, regret_figure
+    from routing_pomdp.solvers.search.continuous import ContinuousPOMDP
+    from routing_pomdp.solvers.search.pomcp import POMCP
+    from routing_pomdp.solvers.search.pomcpow import POMCPOW
+    from routing_pomdp.solvers.search.signal_cells import discretised
 
     simulations, prices = sorted(set(arguments.simulations)), arguments.prices
     for price in prices:
@@ -146,7 +146,7 @@ def _regret(arguments: argparse.Namespace) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    from envs.atomic import replacing
+    from routing_pomdp.envs.files.atomic import replacing
 
     with replacing(path) as file:
         figure.savefig(file, format=path.suffix[1:] or "png", dpi=150)
@@ -160,12 +160,12 @@ def _searched(solver: type, problem: RoutingPOMDP, simulations: int, price: floa
 def _solve(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from envs.atomic import check_output
-    from envs.pomdp_file import read_pomdp
-    from solvers.alpha_files import write_alpha
-    from solvers.bounds import fib_bound, qmdp_bound
-    from solvers.pruning import Deadline
-    from solvers.value_iteration import Solution, value_iteration
+    from routing_pomdp.envs.files.atomic import check_output
+    from routing_pomdp.envs.model.pomdp_file import read_pomdp
+    from routing_pomdp.solvers.exact.alpha_files import write_alpha
+    from routing_pomdp.solvers.exact.bounds import fib_bound, qmdp_bound
+    from routing_pomdp.solvers.exact.pruning import Deadline
+    from routing_pomdp.solvers.exact.value_iteration import Solution, value_iteration
 
     if arguments.out:
         check_output(arguments.out, arguments.file)
@@ -199,8 +199,8 @@ def _solve(arguments: argparse.Namespace) -> None:
 
 
 def _value(arguments: argparse.Namespace) -> None:
-    from envs.pomdp_file import read_pomdp
-    from solvers.alpha_files import read_alpha
+    from routing_pomdp.envs.model.pomdp_file import read_pomdp
+    from routing_pomdp.solvers.exact.alpha_files import read_alpha
 
     pomdp, value = read_pomdp(arguments.file), read_alpha(arguments.vectors)
     if value.vectors.shape[1] != pomdp.n_states or value.actions.max() >= len(pomdp.actions):
@@ -215,12 +215,12 @@ def _value(arguments: argparse.Namespace) -> None:
 
 def _fitted(
     arguments: argparse.Namespace,
-) -> tuple[DictConfig, RoutingPOMDP, Replay, tuple[str, ...]]:
+) -> tuple[DictConfig, RoutingPOMDP, RoutingData, tuple[str, ...]]:
     from hydra import compose, initialize_config_dir
 
-    from evaluation.build import build
-    from evaluation.prepare import prepare
-    from evaluation.schema import Train, check
+    from routing_pomdp.evaluation.configuration.build import build
+    from routing_pomdp.evaluation.configuration.schema import Train, check
+    from routing_pomdp.evaluation.runs.prepare import prepare
 
     price = getattr(arguments, "price", 0.0)
     _check_price("--price", price)

@@ -13,13 +13,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from evaluation.command_line import choices_of, failed_run, reported
+from routing_pomdp.evaluation.configuration.command_line import choices_of, failed_run, reported
 
 if TYPE_CHECKING:
-    from evaluation.runs import Run
+    from routing_pomdp.evaluation.runs.run_folder import Run
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="train")
+@reported()
+@hydra.main(version_base="1.3", config_path="pkg://routing_pomdp.conf", config_name="train")
 def main(config: DictConfig) -> str:
     job = HydraConfig.get()
     multirun = job.mode == RunMode.MULTIRUN
@@ -33,7 +34,7 @@ def main(config: DictConfig) -> str:
     else:
         with reported(log):
             run = train(config, choices_of(job))
-            from evaluation.comparison import run_table
+            from routing_pomdp.evaluation.sweeps.comparison import run_table
 
             print(run_table(run))
     earlier = run.about["finished"] < started
@@ -55,8 +56,8 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> Run:
     Raises:
         ValueError: a bad configuration or log.
     """
-    from evaluation.schema import Train, check
-    from evaluation.solver_run import run
+    from routing_pomdp.evaluation.configuration.schema import Train, check
+    from routing_pomdp.evaluation.runs.solver_run import run
 
     check(config, Train)
     return run(config, choices)
@@ -64,7 +65,7 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> Run:
 
 def one_line(run: Run) -> str:
     """A run's outcome in one line, for the log of a sweep."""
-    from evaluation.comparison import shown_costs
+    from routing_pomdp.evaluation.sweeps.comparison import shown_costs
 
     measures, about = run.measures, run.about
     figures = "  ".join(
@@ -78,5 +79,4 @@ def one_line(run: Run) -> str:
 
 
 if __name__ == "__main__":
-    with reported():
-        main()
+    main()

@@ -2,90 +2,48 @@
 
 from typing import TYPE_CHECKING
 
-from envs.lazy import lazy_face
+from routing_pomdp.envs.lazy import lazy_face
 
 if TYPE_CHECKING:
-    from solvers.alpha_vectors import AlphaVectorIteration
-    from solvers.automix import AutoMixDoubleThreshold, AutoMixThreshold, SelfConsistency
-    from solvers.automix_pomdp import AutoMixPOMDP
-    from solvers.automix_released import AutoMixGreedy, AutoMixSimple, AutoMixUnion
-    from solvers.bandits import C2MABV, PickLLM
-    from solvers.baselines import Oracle, RandomMix, Static
-    from solvers.belief_dqn import BeliefDQN
-    from solvers.belief_fqi import BeliefFQI
-    from solvers.belief_ppo import BeliefPPO
-    from solvers.bounds import FIB, QMDP
-    from solvers.cascade_routing import CascadeRouting
-    from solvers.checkpoint import Restored
-    from solvers.checks import check_solver
-    from solvers.exact import Exact
-    from solvers.fitted_q import FittedQ
-    from solvers.frugalgpt import FrugalGPT
-    from solvers.history_net import HistoryNet
-    from solvers.margin import Margin
-    from solvers.pairwise import PairwiseEnvelope
-    from solvers.point_based import PointBased
-    from solvers.pomcp import POMCP
-    from solvers.pomcpow import POMCPOW
-    from solvers.pregeneration import Pregeneration
-    from solvers.rational_tuning import RationalTuning
-    from solvers.robust import Bayes, Pessimist
-    from solvers.solver import (
-        Believing,
-        Clairvoyant,
+    from routing_pomdp.solvers.automix.pomdp import AutoMixPOMDP
+    from routing_pomdp.solvers.automix.released import AutoMixGreedy, AutoMixSimple, AutoMixUnion
+    from routing_pomdp.solvers.automix.thresholds import (
+        AutoMixDoubleThreshold,
+        AutoMixThreshold,
+        SelfConsistency,
+    )
+    from routing_pomdp.solvers.baselines import Oracle, RandomMix, Static
+    from routing_pomdp.solvers.cascades.cascade_routing import CascadeRouting
+    from routing_pomdp.solvers.cascades.frugalgpt import FrugalGPT
+    from routing_pomdp.solvers.cascades.margin import Margin
+    from routing_pomdp.solvers.cascades.pairwise import PairwiseEnvelope
+    from routing_pomdp.solvers.cascades.rational_tuning import RationalTuning
+    from routing_pomdp.solvers.cascades.threshold import Threshold
+    from routing_pomdp.solvers.checks import check_solver
+    from routing_pomdp.solvers.exact.alpha_vectors import AlphaVectorIteration
+    from routing_pomdp.solvers.exact.backward_induction import Exact
+    from routing_pomdp.solvers.exact.bounds import FIB, QMDP
+    from routing_pomdp.solvers.exact.point_based import PointBased
+    from routing_pomdp.solvers.exact.robust import Bayes, Pessimist
+    from routing_pomdp.solvers.learned.belief_dqn import BeliefDQN
+    from routing_pomdp.solvers.learned.belief_fqi import BeliefFQI
+    from routing_pomdp.solvers.learned.belief_ppo import BeliefPPO
+    from routing_pomdp.solvers.learned.checkpoint import Restored
+    from routing_pomdp.solvers.learned.fitted_q import FittedQ
+    from routing_pomdp.solvers.learned.history_net import HistoryNet
+    from routing_pomdp.solvers.predictive.bandits import C2MABV, PickLLM
+    from routing_pomdp.solvers.predictive.pregeneration import Pregeneration
+    from routing_pomdp.solvers.search.pomcp import POMCP
+    from routing_pomdp.solvers.search.pomcpow import POMCPOW
+    from routing_pomdp.solvers.solver import (
         FrontierSolver,
+        HasBelief,
+        OraclePolicy,
         Policy,
+        QueryPolicy,
         Solver,
         TablePolicy,
         Training,
-        Unbound,
     )
-    from solvers.threshold import Threshold
 else:
-    __getattr__, __dir__ = lazy_face(__name__)
-
-__all__ = [
-    "C2MABV",
-    "FIB",
-    "POMCP",
-    "POMCPOW",
-    "QMDP",
-    "AlphaVectorIteration",
-    "AutoMixDoubleThreshold",
-    "AutoMixGreedy",
-    "AutoMixPOMDP",
-    "AutoMixSimple",
-    "AutoMixThreshold",
-    "AutoMixUnion",
-    "Bayes",
-    "BeliefDQN",
-    "BeliefFQI",
-    "BeliefPPO",
-    "Believing",
-    "CascadeRouting",
-    "Clairvoyant",
-    "Exact",
-    "FittedQ",
-    "FrontierSolver",
-    "FrugalGPT",
-    "HistoryNet",
-    "Margin",
-    "Oracle",
-    "PairwiseEnvelope",
-    "Pessimist",
-    "PickLLM",
-    "PointBased",
-    "Policy",
-    "Pregeneration",
-    "RandomMix",
-    "RationalTuning",
-    "Restored",
-    "SelfConsistency",
-    "Solver",
-    "Static",
-    "TablePolicy",
-    "Threshold",
-    "Training",
-    "Unbound",
-    "check_solver",
-]
+    __getattr__, __dir__, __all__ = lazy_face(__name__)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from envs import STAY, History, Replay, RoutingPOMDP, Rules
-from envs.ranges import CountOrZero, Seed, Share
-from solvers.solver import Actions, Clairvoyant, Policy, Solver
+from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.settings.ranges import CountOrZero, Seed, Share
+from routing_pomdp.solvers.solver import Actions, OraclePolicy, Policy, Solver
 
 FloatArray = NDArray[np.float64]
 
@@ -22,7 +22,7 @@ class FixedChoice:
     Attributes:
         problem: under rules with a free start and bought verification: a baseline pays for the
             one call that it makes and nothing else.
-        choice: ``(n_queries,)`` the model for each row of the replay, or one for all.
+        choice: ``(n_queries,)`` the model for each row of the data, or one for all.
     """
 
     problem: RoutingPOMDP
@@ -48,7 +48,7 @@ class Static(Solver):
 
     model: CountOrZero | None = None
 
-    def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy:
+    def solve(self, problem: RoutingPOMDP, train: RoutingData) -> Policy:
         if self.model is not None and not 0 <= self.model < problem.n_models:
             raise ValueError(
                 f"solver.model is {self.model}: expected null or 0 … {problem.n_models - 1}"
@@ -60,24 +60,24 @@ class Static(Solver):
 
 @dataclass(frozen=True)
 class RandomMix(Solver):
-    """The dearest model with some probability, else the cheapest: the line between them.
+    """The most expensive model with some probability, else the cheapest: the line between them.
 
     At any one price a mixture is never better than its better half, so a frontier asks for shares
     instead: evenly spaced ones, one a price.
 
     Attributes:
-        share: probability of the dearest model at a single price.
+        share: probability of the most expensive model at a single price.
         seed: of the draw for each query.
     """
 
     share: Share = 0.5
     seed: Seed = 0
 
-    def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy:
+    def solve(self, problem: RoutingPOMDP, train: RoutingData) -> Policy:
         return RandomMixPolicy(FixedChoice.of(problem, np.array(0)).problem, self.share, self.seed)
 
     def solve_frontier(
-        self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
+        self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData
     ) -> list[Policy]:
         shares = np.linspace(1, 0, len(prices))
         return [
@@ -112,17 +112,17 @@ def uniform(seed: int, row: NDArray[np.int64]) -> FloatArray:
 class Oracle(Solver):
     """Knows every score: the upper bound of what any router can reach by calling one model."""
 
-    def solve(self, problem: RoutingPOMDP, train: Replay) -> Clairvoyant:
-        return OraclePolicy(problem)
+    def solve(self, problem: RoutingPOMDP, train: RoutingData) -> OraclePolicy:
+        return BestScorePolicy(problem)
 
 
 @dataclass(frozen=True, eq=False)
-class OraclePolicy(Clairvoyant):
+class BestScorePolicy(OraclePolicy):
     problem: RoutingPOMDP
 
-    def bind(self, replay: Replay) -> Policy:
+    def for_queries(self, data: RoutingData) -> Policy:
         """On each query the model of the best ``score - λ · cost / c_{N-1}``; ties go to the
         cheaper model."""
         rate = self.problem.price / self.problem.costs.unit
-        gain = replay.score - rate * replay.call_cost
+        gain = data.score - rate * data.call_cost
         return FixedChoice.of(self.problem, gain.argmax(axis=1))

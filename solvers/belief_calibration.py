@@ -1,11 +1,11 @@
-"""How honest a belief is: what it holds of every model at every place, beside the scores.
+"""How honest a belief is: what it holds of every model at every decision point, beside the scores.
 
 A belief is whatever says of each model how high its score is expected to be, given a history: one
 that a network learned, or the fitted problem's posterior, which `Exact` and most others decide by.
-Each is asked at every place of every query (`solvers.places`), whether a policy would go there or
-not and whether the model was called or not, so that two of them are judged on the same footing.
-Figures take weights of the queries, ``(R, n)``, for a bootstrap: the places of a query belong
-together.
+Each is asked at every decision point of every query (`solvers.decision_points`), whether a policy
+would go there or not and whether the model was called or not, so that two of them are judged on the
+same footing. Figures take weights of the queries, ``(R, n)``, for a bootstrap: the decision points
+of a query belong together.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from envs import History, Replay, RoutingPOMDP, Rules
-from solvers.places import Places
-from solvers.solver import Believing
-from verifiers.binning import inner_edges
+from routing_pomdp.envs import History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.model.binning import inner_edges
+from routing_pomdp.solvers.decision_points import DecisionPoints
+from routing_pomdp.solvers.solver import HasBelief
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -58,7 +58,7 @@ class Beliefs:
     """What was believed, and what was so.
 
     Attributes:
-        believed: ``(P, n, N)`` of each model's score, at each place of each query.
+        believed: ``(P, n, N)`` of each model's score, at each decision point of each query.
         score: ``(n, N)``.
     """
 
@@ -66,10 +66,10 @@ class Beliefs:
     score: FloatArray
 
     @classmethod
-    def of(cls, holder: Believing, rules: Rules, replay: Replay) -> Beliefs:
-        """Asks at every place of ``rules`` on every query of ``replay``."""
-        believed = [holder.belief(history) for history in histories(Places.of(rules), replay)]
-        return cls(np.stack(believed), replay.score)
+    def of(cls, holder: HasBelief, rules: Rules, data: RoutingData) -> Beliefs:
+        """Asks at every decision point of ``rules`` on every query of ``data``."""
+        believed = [holder.belief(history) for history in histories(DecisionPoints.of(rules), data)]
+        return cls(np.stack(believed), data.score)
 
     def __len__(self) -> int:
         return len(self.score)
@@ -103,8 +103,8 @@ class Beliefs:
     def chance(self, draws: int, rng: np.random.Generator) -> FloatArray:
         """``(N,)`` the mean error of this belief were it true: right answers still do not come in
         those very shares (consistency resampling, Bröcker & Smith 2007). A query is as lucky at
-        one place as at the others. Scores are taken to be 0 or 1: for graded ones, which vary
-        less, this is too much."""
+        one decision point as at the others. Scores are taken to be 0 or 1: for graded ones, which
+        vary less, this is too much."""
         n_places, n, n_models = self.believed.shape
         error = np.zeros(n_models)
         cell = BINS * np.arange(n_models) + self.bins
@@ -162,15 +162,15 @@ def belief_figures(beliefs: Beliefs) -> dict[str, float]:
     }
 
 
-def histories(places: Places, replay: Replay) -> Iterator[History]:
-    """Every query at each place in turn."""
-    n = len(replay)
-    for at in range(len(places)):
-        called = np.tile(np.append(places.seen[at] > 0, False), (n, 1))
-        verified = np.tile(np.append(places.verified[at], False), (n, 1))
-        signal = np.where(verified[..., None], replay.signal, np.nan)
-        stage = np.full(n, places.stage[at])
-        yield History(np.arange(n), stage, called, verified, signal, replay.pre_signal)
+def histories(points: DecisionPoints, data: RoutingData) -> Iterator[History]:
+    """Every query at each decision point in turn."""
+    n = len(data)
+    for at in range(len(points)):
+        called = np.tile(np.append(points.seen[at] > 0, False), (n, 1))
+        verified = np.tile(np.append(points.verified[at], False), (n, 1))
+        signal = np.where(verified[..., None], data.signal, np.nan)
+        stage = np.full(n, points.stage[at])
+        yield History(np.arange(n), stage, called, verified, signal, data.pre_signal)
 
 
 def _mean(loss: FloatArray, weight: FloatArray) -> FloatArray:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs import Episodes, Replay, RoutingPOMDP
-from solvers.solver import Policy
+from routing_pomdp.envs import Episodes, RoutingData, RoutingPOMDP
+from routing_pomdp.solvers.solver import Policy
 
 
 class Spending(NamedTuple):
@@ -19,19 +19,19 @@ class Spending(NamedTuple):
 
 
 def neighbours(
-    policy_at: Callable[[float], Policy], problem: RoutingPOMDP, train: Replay, budget: float
+    policy_at: Callable[[float], Policy], problem: RoutingPOMDP, train: RoutingData, budget: float
 ) -> tuple[Spending, Spending]:
     """The two policies next to a budget on the training queries, by bisection of the price.
 
     Args:
         policy_at: the policy at a price.
-        problem: whose dearest model's mean cost is the budget's unit.
+        problem: whose most expensive model's mean cost is the budget's unit.
         train: where costs are measured.
-        budget: a mean cost a query, as a share of the dearest model's.
+        budget: a mean cost a query, as a share of the most expensive model's.
 
     Returns:
-        The dearest policy within the budget and the cheapest beyond it; twice the same one where
-        even the dearest is within.
+        The most expensive policy within the budget and the cheapest beyond it; twice the same one
+        where even the most expensive is within.
 
     Raises:
         ValueError: the cheapest model costs more than the budget.
@@ -41,7 +41,7 @@ def neighbours(
     if spend < cheapest:
         raise ValueError(
             f"solver.budget is {budget}: the cheapest model already costs "
-            f"{cheapest / unit:.3g} of the dearest: raise the budget"
+            f"{cheapest / unit:.3g} of the most expensive: raise the budget"
         )
 
     def at(price: float) -> Spending:
@@ -63,9 +63,9 @@ def neighbours(
     return within, beyond
 
 
-def mean_cost(policy: Policy, replay: Replay) -> float:
+def mean_cost(policy: Policy, data: RoutingData) -> float:
     """What a policy pays a query, on average."""
-    episodes, paid = Episodes(replay, policy.problem.rules), 0.0
+    episodes, paid = Episodes(data, policy.problem.rules), 0.0
     while len(episodes):
         paid += float(episodes.step(policy.act(episodes.history))[1].sum())
-    return paid / len(replay)
+    return paid / len(data)

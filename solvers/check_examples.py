@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from envs import Costs, Replay, RoutingPOMDP, Rules
-from envs.observation import Observation
-from envs.plug_in_checks import example_log
+from routing_pomdp.envs import Costs, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.model.observation import Observation
+from routing_pomdp.envs.settings.plug_in_checks import example_log
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +24,8 @@ class Example:
     """
 
     problem: RoutingPOMDP
-    train: Replay
-    test: Replay
+    train: RoutingData
+    test: RoutingData
     about: str
 
     @classmethod
@@ -56,12 +56,12 @@ class Example:
         log = replace(log, signals={"confidence": confidence})
         assert log.cost is not None
         verify = log.signal_costs["confidence"]
-        replay = Replay(log.score, log.cost, verify, confidence[..., None], log)
+        data = RoutingData(log.score, log.cost, verify, confidence[..., None], log)
         if rules.pre_query:
             assert log.prompt is not None
             hard = np.array([text.startswith("prove") for text in log.prompt])
-            replay = replace(replay, pre_signal=hard[:, None].astype(float))
-        train, test = (replay.take(log.split == name) for name in ("train", "test"))
+            data = replace(data, pre_signal=hard[:, None].astype(float))
+        train, test = (data.take(log.split == name) for name in ("train", "test"))
         problem = RoutingPOMDP.fit(
             train,
             observation or Bins(),
@@ -71,7 +71,12 @@ class Example:
         )
         settings = "" if signals == "plain" else f", signals={signals!r}"
         settings += "" if queries == 120 else f", queries={queries}"
-        return cls(problem, train, test, f"solvers.check_examples.Example.make({rules}{settings})")
+        return cls(
+            problem,
+            train,
+            test,
+            f"routing_pomdp.solvers.check_examples.Example.make({rules}{settings})",
+        )
 
     def __str__(self) -> str:
         return self.about

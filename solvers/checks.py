@@ -11,18 +11,18 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from envs import Episodes, History, Replay, Rules
-from envs.observation import Observation
-from envs.plug_in_checks import (
+from routing_pomdp.envs import Episodes, History, RoutingData, Rules
+from routing_pomdp.envs.model.observation import Observation
+from routing_pomdp.envs.settings.plug_in_checks import (
     Claims,
     fault_of_settings,
     mirrored,
     own_random_numbers,
     untouched,
 )
-from solvers.by_symbol import BySymbol
-from solvers.check_examples import Example
-from solvers.solver import Policy, Solver, Unbound, bound, decided, solved
+from routing_pomdp.solvers.check_examples import Example
+from routing_pomdp.solvers.pre_query import PreQueryConditioned
+from routing_pomdp.solvers.solver import Policy, QueryPolicy, Solver, decided, for_queries, solved
 
 PRICES = (0.0, 0.3, 3.0)
 CLAIMS = {
@@ -81,7 +81,9 @@ def check_solver(
             tried = Example.make(rule, observation, signals=kind, queries=queries)
             claims.hold(kind, partial(_stands, claims, solver, tried), str(tried))
     ahead = Example.make(replace(last, pre_query=True), observation, queries=queries)
-    claims.hold("pre_query", partial(_stands, claims, BySymbol(solver), ahead), str(ahead))
+    claims.hold(
+        "pre_query", partial(_stands, claims, PreQueryConditioned(solver), ahead), str(ahead)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +99,7 @@ class _Tried:
 
     example: Example
     solver: Solver
-    policies: Sequence[Policy | Unbound]
+    policies: Sequence[Policy | QueryPolicy]
     histories: Sequence[Sequence[History]]
 
     @property
@@ -108,7 +110,7 @@ class _Tried:
 def _play(claims: Claims, solver: Solver, example: Example) -> _Tried:
     """Solves an example, and holds the policies to what must be true under any rules."""
     problem, train = example.problem, example.train
-    policies: list[Policy | Unbound] = []
+    policies: list[Policy | QueryPolicy] = []
     histories: list[list[History]] = []
 
     def solves() -> None:
@@ -139,13 +141,13 @@ def _settings(solver: Solver) -> str | None:
     return None if type(again) is type(solver) else "it is another class once pickled"
 
 
-def _legal(policy: Policy | Unbound, replay: Replay, asked: list[History]) -> str | None:
+def _legal(policy: Policy | QueryPolicy, data: RoutingData, asked: list[History]) -> str | None:
     """Notes the histories ``asked`` about; every other query goes where chance sends it."""
-    playing, rng = bound(policy, replay), np.random.default_rng(2)
+    playing, rng = for_queries(policy, data), np.random.default_rng(2)
     rules = playing.problem.rules
-    if rules.n_models != replay.n_models:
-        return f"its policy plays {rules.n_models} models of {replay.n_models}"
-    episodes = Episodes(replay, rules)
+    if rules.n_models != data.n_models:
+        return f"its policy plays {rules.n_models} models of {data.n_models}"
+    episodes = Episodes(data, rules)
     while len(episodes):
         history = episodes.history
         asked.append(history.take(np.arange(len(history))))  # a copy: act may change its own
@@ -155,7 +157,7 @@ def _legal(policy: Policy | Unbound, replay: Replay, asked: list[History]) -> st
             if not 0 <= action[row] < rules.n_actions or not masks[row, action[row]]:
                 legal = [rules.label(int(a)) for a in np.flatnonzero(masks[row])]
                 return (
-                    f"it plays {rules.label(int(action[row]))} at {_place(history, row)}, where "
+                    f"it plays {rules.label(int(action[row]))} at {_point(history, row)}, where "
                     f"{', '.join(legal)} are legal"
                 )
         chance = np.where(masks, rng.random(masks.shape), -1).argmax(axis=1)
@@ -163,8 +165,8 @@ def _legal(policy: Policy | Unbound, replay: Replay, asked: list[History]) -> st
     return None
 
 
-def _pure(policy: Policy | Unbound, replay: Replay, asked: list[History]) -> str | None:
-    playing = bound(policy, replay)
+def _pure(policy: Policy | QueryPolicy, data: RoutingData, asked: list[History]) -> str | None:
+    playing = for_queries(policy, data)
     for history in asked:
         with untouched(history=history) as said:
             playing.act(history)
@@ -173,8 +175,8 @@ def _pure(policy: Policy | Unbound, replay: Replay, asked: list[History]) -> str
     return None
 
 
-def _batch(policy: Policy | Unbound, replay: Replay, asked: list[History]) -> str | None:
-    playing, rng = bound(policy, replay), np.random.default_rng(3)
+def _batch(policy: Policy | QueryPolicy, data: RoutingData, asked: list[History]) -> str | None:
+    playing, rng = for_queries(policy, data), np.random.default_rng(3)
     for history in asked:
         together = decided(playing, history)
         order = rng.permutation(len(history))
@@ -186,40 +188,40 @@ def _batch(policy: Policy | Unbound, replay: Replay, asked: list[History]) -> st
                 return (
                     f"it plays {int(together[row])} among {len(history)} histories and "
                     f"{int(again[apart.argmax()])} among {len(rows)} in another order, at "
-                    f"{_place(history, row)}"
+                    f"{_point(history, row)}"
                 )
-        if isinstance(policy, Unbound):
+        if isinstance(policy, QueryPolicy):
             # Those of the other queries' texts are exchanged.
             kept = history.query % 3 > 0
-            other = bound(
-                policy, _hidden(replay, ~np.isin(np.arange(len(replay)), history.query[kept]))
+            other = for_queries(
+                policy, _hidden(data, ~np.isin(np.arange(len(data)), history.query[kept]))
             )
             apart = (decided(other, history) != together) & kept
             if apart.any():
-                return f"other queries' texts decide at {_place(history, int(apart.argmax()))}"
+                return f"other queries' texts decide at {_point(history, int(apart.argmax()))}"
     return None
 
 
-def _paid(policy: Policy | Unbound, replay: Replay, asked: list[History]) -> str | None:
-    if not isinstance(policy, Unbound):
+def _paid(policy: Policy | QueryPolicy, data: RoutingData, asked: list[History]) -> str | None:
+    if not isinstance(policy, QueryPolicy):
         return None  # a history holds nothing else
-    playing = bound(policy, replay)
+    playing = for_queries(policy, data)
     for history in asked:
         action = decided(playing, history)
-        called, verified = np.zeros((2, *replay.score.shape), dtype=bool)
+        called, verified = np.zeros((2, *data.score.shape), dtype=bool)
         called[history.query], verified[history.query] = history.called, history.verified
-        blind = _hidden(replay, ~called, ~verified)
-        if (apart := decided(bound(policy, blind), history) != action).any():
+        blind = _hidden(data, ~called, ~verified)
+        if (apart := decided(for_queries(policy, blind), history) != action).any():
             return (
                 "scores, costs, or signals or answers that were not bought decide at "
-                f"{_place(history, int(apart.argmax()))}"
+                f"{_point(history, int(apart.argmax()))}"
             )
     return None
 
 
-def _pickle(policy: Policy | Unbound, replay: Replay, asked: list[History]) -> str | None:
-    loaded = bound(pickle.loads(pickle.dumps(policy)), replay)
-    return _differs(bound(policy, replay), loaded, asked, "once pickled and loaded")
+def _pickle(policy: Policy | QueryPolicy, data: RoutingData, asked: list[History]) -> str | None:
+    loaded = for_queries(pickle.loads(pickle.dumps(policy)), data)
+    return _differs(for_queries(policy, data), loaded, asked, "once pickled and loaded")
 
 
 def _seed(tried: _Tried) -> str | None:
@@ -228,22 +230,22 @@ def _seed(tried: _Tried) -> str | None:
         policies = solved(tried.solver, example.problem, PRICES, example.train)
         for policy, asked in zip(policies, tried.histories, strict=True):
             # A policy may remember what it decided: this one is asked in another order at first.
-            playing = bound(policy, example.test)
+            playing = for_queries(policy, example.test)
             for history in reversed(asked):
                 for rows in (np.arange(len(history))[:1], np.arange(len(history))[::-1]):
                     playing.act(history.take(rows))
     if said:
         return said[0]
     for before, after, asked in zip(tried.policies, policies, tried.histories, strict=True):
-        one, other = bound(before, example.test), bound(after, example.test)
+        one, other = for_queries(before, example.test), for_queries(after, example.test)
         if apart := _differs(one, other, asked, "when solved and asked again in another order"):
             return apart
     return None
 
 
 def _prices(tried: _Tried) -> str | None:
-    replay = tried.example.test
-    cost = [float(_cost(policy, replay).mean()) for policy in tried.policies]
+    data = tried.example.test
+    cost = [float(_cost(policy, data).mean()) for policy in tried.policies]
     if cost[-1] <= cost[0] + 1e-9:
         return None
     return (
@@ -260,15 +262,15 @@ def _verify(claims: Claims, solver: Solver, free: Example, bought: Sequence[_Tri
     if not reads:
         return None
     for tried in bought:
-        replay = tried.example.test
-        playing = [bound(policy, replay) for policy in tried.policies]
+        data = tried.example.test
+        playing = [for_queries(policy, data) for policy in tried.policies]
         if not all(policy.problem.rules.verify for policy in playing):
             continue
-        if any(_verifies(policy, replay) for policy in playing):
+        if any(_verifies(policy, data) for policy in playing):
             continue
         i = PRICES.index(0.3)
         with_it, without = (
-            float((_score(p, replay) - 0.3 * _cost(p, replay) / unit).mean())
+            float((_score(p, data) - 0.3 * _cost(p, data) / unit).mean())
             for p, unit in (
                 (shown[i], free.problem.costs.unit),
                 (tried.policies[i], tried.example.problem.costs.unit),
@@ -304,25 +306,23 @@ def _all_rules() -> list[Rules]:
 
 
 def _hidden(
-    replay: Replay, called: NDArray[np.bool_], verified: NDArray[np.bool_] | None = None
-) -> Replay:
-    """A replay with what was not paid for exchanged between queries.
+    data: RoutingData, called: NDArray[np.bool_], verified: NDArray[np.bool_] | None = None
+) -> RoutingData:
+    """Routing data with what was not paid for exchanged between queries.
 
     Args:
-        replay: as it is.
+        data: as it is.
         called: ``(n, N)`` whose answers are exchanged, or ``(n,)`` whose prompts are too.
         verified: ``(n, N)`` whose signals are; None for those of ``called``.
     """
-    log = replay.rollouts
+    log = data.rollouts
     assert log is not None
     assert log.answer is not None
     assert log.prompt is not None
-    mirror = np.stack(
-        [mirrored(np.arange(len(replay)), column) for column in replay.score.T], axis=1
-    )
-    model = np.arange(replay.n_models)
+    mirror = np.stack([mirrored(np.arange(len(data)), column) for column in data.score.T], axis=1)
+    model = np.arange(data.n_models)
     whole = called.ndim == 1
-    texts = np.broadcast_to(called[:, None], replay.score.shape) if whole else called
+    texts = np.broadcast_to(called[:, None], data.score.shape) if whole else called
     unseen = texts if verified is None else verified
     signals = {name: np.where(unseen, s[mirror, model], s) for name, s in log.signals.items()}
     exchanged = replace(
@@ -335,11 +335,11 @@ def _hidden(
         prompt=np.where(called, log.prompt[mirror[:, 0]], log.prompt) if whole else log.prompt,
     )
     return replace(
-        replay,
-        score=1 - replay.score,
-        call_cost=replay.call_cost[mirror, model] * 2,
-        verify_cost=replay.verify_cost[mirror, model] * 2,
-        signal=np.where(unseen[..., None], replay.signal[mirror, model], replay.signal),
+        data,
+        score=1 - data.score,
+        call_cost=data.call_cost[mirror, model] * 2,
+        verify_cost=data.verify_cost[mirror, model] * 2,
+        signal=np.where(unseen[..., None], data.signal[mirror, model], data.signal),
         rollouts=exchanged,
     )
 
@@ -349,14 +349,14 @@ def _differs(one: Policy, other: Policy, asked: Sequence[History], how: str) -> 
         before, after = decided(one, history), decided(other, history)
         if (apart := before != after).any():
             row = int(apart.argmax())
-            return f"it plays {before[row]}, and {after[row]} {how}, at {_place(history, row)}"
+            return f"it plays {before[row]}, and {after[row]} {how}, at {_point(history, row)}"
     return None
 
 
-def _goes_by_signals(policy: Policy | Unbound, replay: Replay) -> bool:
+def _goes_by_signals(policy: Policy | QueryPolicy, data: RoutingData) -> bool:
     """Whether other signals of the first answer change a decision."""
-    playing = bound(policy, replay)
-    episodes = Episodes(replay, playing.problem.rules)
+    playing = for_queries(policy, data)
+    episodes = Episodes(data, playing.problem.rules)
     history = episodes.history
     if not history.last_verified.any():
         if playing.problem.rules.free_start and not playing.problem.rules.verify:
@@ -370,8 +370,8 @@ def _goes_by_signals(policy: Policy | Unbound, replay: Replay) -> bool:
     return any((decided(playing, changed) != before).any() for changed in (other, reverse))
 
 
-def _verifies(policy: Policy, replay: Replay) -> bool:
-    episodes, verifies = Episodes(replay, policy.problem.rules), False
+def _verifies(policy: Policy, data: RoutingData) -> bool:
+    episodes, verifies = Episodes(data, policy.problem.rules), False
     while len(episodes):
         action = decided(policy, episodes.history)
         verifies |= bool((action == policy.problem.rules.verify_action).any())
@@ -380,28 +380,28 @@ def _verifies(policy: Policy, replay: Replay) -> bool:
 
 
 def _played(
-    policy: Policy | Unbound, replay: Replay
+    policy: Policy | QueryPolicy, data: RoutingData
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Which answer each query returned, and what it paid."""
-    playing = bound(policy, replay)
-    episodes = Episodes(replay, playing.problem.rules)
-    answer, cost = np.zeros(len(replay), dtype=np.int64), np.zeros(len(replay))
+    playing = for_queries(policy, data)
+    episodes = Episodes(data, playing.problem.rules)
+    answer, cost = np.zeros(len(data), dtype=np.int64), np.zeros(len(data))
     while len(episodes):
         ended, paid = episodes.step(decided(playing, episodes.history))
         answer[ended.query], cost[ended.query] = playing.problem.best_answer(ended), paid
     return answer, cost
 
 
-def _cost(policy: Policy | Unbound, replay: Replay) -> NDArray[np.float64]:
-    return _played(policy, replay)[1]
+def _cost(policy: Policy | QueryPolicy, data: RoutingData) -> NDArray[np.float64]:
+    return _played(policy, data)[1]
 
 
-def _score(policy: Policy | Unbound, replay: Replay) -> NDArray[np.float64]:
-    score: NDArray[np.float64] = replay.score[np.arange(len(replay)), _played(policy, replay)[0]]
+def _score(policy: Policy | QueryPolicy, data: RoutingData) -> NDArray[np.float64]:
+    score: NDArray[np.float64] = data.score[np.arange(len(data)), _played(policy, data)[0]]
     return score
 
 
-def _place(history: History, row: int) -> str:
+def _point(history: History, row: int) -> str:
     """A history, in words."""
     signal = np.round(history.signal[row, :, 0], 4).tolist()
     return (

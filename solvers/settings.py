@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from envs.ranges import CountOrZero, NotNegative, Ordered, Pattern, Range
+from routing_pomdp.envs.settings.ranges import CountOrZero, NotNegative, Ordered, Pattern, Range
 
 Width = Annotated[int, Range(1, 65_536)]
 """Units of a layer."""

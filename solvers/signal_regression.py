@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.signals import SignalRange
+from routing_pomdp.envs.signals import SignalRange
 
 FloatArray = NDArray[np.float64]
 

@@ -11,8 +11,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from envs import History, Replay, RoutingPOMDP
-from envs.checks import check_settings
+from routing_pomdp.envs import History, RoutingData, RoutingPOMDP
+from routing_pomdp.envs.settings.checks import check_settings
 
 Actions = NDArray[np.int64]
 
@@ -33,7 +33,7 @@ class Training:
     """
 
     log: Log | None = None
-    validation: Replay | None = None
+    validation: RoutingData | None = None
     folder: Path | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
 
@@ -55,7 +55,7 @@ class Policy(Protocol):
 
 
 @runtime_checkable
-class Believing(Protocol):
+class HasBelief(Protocol):
     """Says what it believes: a policy that does has its calibration reported by every run."""
 
     def belief(self, history: History) -> NDArray[np.float64]:
@@ -63,7 +63,7 @@ class Believing(Protocol):
         histories; for graded scores, the score that is expected."""
 
 
-class Unbound(ABC):
+class QueryPolicy(ABC):
     """A policy that needs more of the queries than a history holds: their texts.
 
     Attributes:
@@ -73,14 +73,14 @@ class Unbound(ABC):
     problem: RoutingPOMDP
 
     @abstractmethod
-    def bind(self, replay: Replay) -> Policy:
-        """The policy for the queries of ``replay``, which ``history.query`` numbers.
+    def for_queries(self, data: RoutingData) -> Policy:
+        """The policy for the queries of ``data``, which ``history.query`` numbers.
 
         It may read prompts at any time, an answer once its model was called, and nothing else.
         """
 
 
-class Clairvoyant(Unbound):
+class OraclePolicy(QueryPolicy):
     """One that reads the hidden scores, and so is no policy at all. Only the oracle does."""
 
 
@@ -90,7 +90,7 @@ class SolverError(ValueError):
 
 class Solver(ABC):
     """Finds a policy for a problem. Hyperparameters are dataclass fields of the subclass, with
-    the types and ranges that `envs.checks` reads."""
+    the types and ranges that `envs.settings.checks` reads."""
 
     def __post_init__(self) -> None:
         check_settings(self, "solver")
@@ -100,7 +100,7 @@ class Solver(ABC):
         return self
 
     @abstractmethod
-    def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy | Unbound:
+    def solve(self, problem: RoutingPOMDP, train: RoutingData) -> Policy | QueryPolicy:
         """The policy for ``problem`` at its price.
 
         Args:
@@ -109,15 +109,15 @@ class Solver(ABC):
         """
 
     def solve_frontier(
-        self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
-    ) -> Sequence[Policy | Unbound]:
+        self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData
+    ) -> Sequence[Policy | QueryPolicy]:
         """One policy a price; overridden where many prices can share work."""
         return [self.solve(problem.at(price), train) for price in prices]
 
 
 def solved(
-    solver: Solver, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
-) -> Sequence[Policy | Unbound]:
+    solver: Solver, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData
+) -> Sequence[Policy | QueryPolicy]:
     """A solver's policies, one a price.
 
     Raises:
@@ -128,24 +128,24 @@ def solved(
     if not isinstance(found, Sequence):
         raise SolverError(f"{name} returned {_kind(found)} from solve_frontier: expected {_LIST}")
     for policy in found:
-        if not isinstance(policy, Unbound) and not _is_policy(policy):
+        if not isinstance(policy, QueryPolicy) and not _is_policy(policy):
             raise SolverError(f"{name} returned {_kind(policy)}: expected {_POLICY}")
     if len(found) != len(prices):
         raise SolverError(f"{name} returned {len(found)} policies for {len(prices)} prices")
     return found
 
 
-def bound(policy: Policy | Unbound, replay: Replay) -> Policy:
-    """A policy for the queries of a replay.
+def for_queries(policy: Policy | QueryPolicy, data: RoutingData) -> Policy:
+    """A policy for the queries of routing data.
 
     Raises:
-        SolverError: ``bind`` returned something else.
+        SolverError: ``for_queries`` returned something else.
     """
-    if not isinstance(policy, Unbound):
+    if not isinstance(policy, QueryPolicy):
         return policy
-    found = policy.bind(replay)
+    found = policy.for_queries(data)
     if not _is_policy(found):
-        name = f"{type(policy).__name__}.bind"
+        name = f"{type(policy).__name__}.for_queries"
         raise SolverError(f"{name} returned {_kind(found)}: expected an object with act")
     return found
 
@@ -170,7 +170,7 @@ def decided(policy: Policy, history: History) -> Actions:
 
 
 _POLICY = (
-    "a policy, an object with problem and act(history), or a solvers.Unbound (does solve end in a "
+    "a policy, an object with problem and act(history), or a QueryPolicy (does solve end in a "
     "return?)"
 )
 _LIST = "a list of policies, one a price"
@@ -187,13 +187,13 @@ def _kind(found: Any) -> str:
 class FrontierSolver(Solver):
     """A solver that does most of its work once for all prices: it defines `solve_frontier`."""
 
-    def solve(self, problem: RoutingPOMDP, train: Replay) -> Policy | Unbound:
+    def solve(self, problem: RoutingPOMDP, train: RoutingData) -> Policy | QueryPolicy:
         return self.solve_frontier(problem, [problem.price], train)[0]
 
     @abstractmethod
     def solve_frontier(
-        self, problem: RoutingPOMDP, prices: Sequence[float], train: Replay
-    ) -> Sequence[Policy | Unbound]: ...
+        self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData
+    ) -> Sequence[Policy | QueryPolicy]: ...
 
 
 @dataclass(frozen=True, eq=False)

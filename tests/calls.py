@@ -10,8 +10,8 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from envs.calls_table import read_calls
-from envs.rollouts import RolloutsError
+from routing_pomdp.envs.logs.calls_table import read_calls
+from routing_pomdp.envs.logs.rollouts import RolloutsError
 
 COLUMNS: dict[str, list] = {
     "query_id": ["a", "a", "b", "b"],

@@ -4,10 +4,10 @@ import json
 import random
 from dataclasses import dataclass, field
 
-from verifiers import LiveVerifier, Signal
-from verifiers.collection import ModelSpec, Plan, Price, Question, collect
-from verifiers.collection.scoring import Number
-from verifiers.live import Query
+from routing_pomdp.verifiers import LiveVerifier, Signal
+from routing_pomdp.verifiers.collection import ModelSpec, Plan, Price, Question, collect
+from routing_pomdp.verifiers.collection.scoring import Number
+from routing_pomdp.verifiers.live import Query
 
 PRICES = {"small": Price(1.0, 4.0), "medium": Price(5.0, 20.0), "large": Price(25.0, 100.0)}
 

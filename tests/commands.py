@@ -32,5 +32,5 @@ def train(*overrides: str) -> Any:
     choices = dict(config.hydra.runtime.choices)
     with open_dict(config):
         del config["hydra"]
-    with patch("evaluation.solver_run.draw", lambda run: {}):
+    with patch("routing_pomdp.evaluation.runs.solver_run.draw", lambda run: {}):
         return module.train(config, choices)

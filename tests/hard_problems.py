@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs import Costs, RoutingPOMDP, Rules
-from envs.decision_graph import DecisionGraph
+from routing_pomdp.envs import Costs, RoutingPOMDP, Rules
+from routing_pomdp.envs.model.decision_graph import DecisionGraph
 from tests.problems import score_vectors
 
 EVERYTHING = Rules(3, skip=True, free_start=True, verify=True)

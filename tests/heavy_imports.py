@@ -31,7 +31,7 @@ class Refusal:
             return
         frame, inside = sys._getframe(), None
         while inside is None and frame is not None:
-            file, what = Path(frame.f_code.co_filename), frame.f_code.co_name
+            file, what = Path(frame.f_code.co_filename).resolve(), frame.f_code.co_name
             if file.is_relative_to(ROOT) and file != Path(__file__) and what != "<module>":
                 inside = f"{file.relative_to(ROOT)}:{what}"
             frame = frame.f_back
@@ -55,7 +55,8 @@ def run(refusal, script, *arguments):
 def needs():
     """Module -> the heavy package that its import asks for, of all modules that ask for one."""
     found = {}
-    for package in ("envs", "solvers", "verifiers", "evaluation"):
+    for folder in ("envs", "solvers", "verifiers", "evaluation"):
+        package = f"routing_pomdp.{folder}"
         for module in pkgutil.walk_packages(import_module(package).__path__, f"{package}."):
             try:
                 import_module(module.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs import Rollouts
+from routing_pomdp.envs import Rollouts
 
 
 def log_of(n=400, n_models=3, seed=0, split=(0.5, 0.0, 0.5), **changed) -> Rollouts:

@@ -313,7 +313,7 @@ def say(request, rng):
         if re.search(r"verdict", content, re.IGNORECASE):
             return f"Verdict: {'correct' if yes else 'incorrect'}", 0.8
         return ("Yes" if yes else "No"), (0.85 if right else 0.6)
-    # One difficulty a question, so that a dearer model fails on fewer of the same ones.
+    # One difficulty a question, so that a more expensive model fails on fewer of the same ones.
     difficulty = int(hashlib.md5(f"{a}+{b}".encode()).hexdigest()[:8], 16) / 16**8
     right = difficulty < SKILL.get(request["model"], 0.5)
     return f"Answer: {a + b + (not right)}", (0.9 if right else 0.6)

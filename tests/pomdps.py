@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.finite_pomdp import FinitePOMDP
+from routing_pomdp.envs.model.finite_pomdp import FinitePOMDP
 
 TIGER = """\
 # Kaelbling, Littman & Cassandra (1998), section 5.1

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
-from envs import PreSignal, Replay, RoutingPOMDP, Rules
-from tests.problems import problems, random_replay
+from routing_pomdp.envs import PreSignal, RoutingData, RoutingPOMDP, Rules
+from tests.problems import problems, random_data
 
 
 def with_pre(problem: RoutingPOMDP, likelihood: np.ndarray, cost: float = 0.0) -> RoutingPOMDP:
@@ -35,12 +35,12 @@ def pre_problems(draw: st.DrawFn, rules: Rules | None = None, max_models: int = 
     return random_pre(problem, rng, draw(st.integers(1, 3)))
 
 
-def pre_replay(n: int, n_models: int, rng: np.random.Generator, symbols: int = 3) -> Replay:
+def pre_data(n: int, n_models: int, rng: np.random.Generator, symbols: int = 3) -> RoutingData:
     """A random replay with symbols for pre-query signals, each with a cost of its own."""
-    replay = random_replay(n, n_models, rng)
+    data = random_data(n, n_models, rng)
     return replace(
-        replay,
-        signal=rng.integers(3, size=replay.signal.shape).astype(float),
+        data,
+        signal=rng.integers(3, size=data.signal.shape).astype(float),
         pre_signal=rng.integers(symbols, size=(n, 1)).astype(float),
         pre_cost=rng.random(n),
     )

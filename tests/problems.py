@@ -9,8 +9,8 @@ from itertools import product
 import numpy as np
 from hypothesis import strategies as st
 
-from envs import Costs, Episodes, Replay, RoutingPOMDP, Rules
-from solvers import TablePolicy
+from routing_pomdp.envs import Costs, Episodes, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.solvers import TablePolicy
 
 
 def every_rules(n_models: int) -> list[Rules]:
@@ -124,12 +124,12 @@ def random_policy(problem: RoutingPOMDP, rng: np.random.Generator) -> TablePolic
     return TablePolicy(problem, draw.argmax(axis=1).astype(np.int8))
 
 
-def random_replay(n: int, n_models: int, rng: np.random.Generator, signals: int = 1) -> Replay:
+def random_data(n: int, n_models: int, rng: np.random.Generator, signals: int = 1) -> RoutingData:
     """``n`` queries on which every call and every verification has a cost of its own, with
     signals spread over [0, 1)."""
     shape = (n, n_models)
     dearer = np.arange(1, n_models + 1)
-    return Replay(
+    return RoutingData(
         score=rng.random(shape),
         call_cost=rng.random(shape) * dearer,
         verify_cost=rng.random(shape) * dearer / 2,
@@ -137,9 +137,9 @@ def random_replay(n: int, n_models: int, rng: np.random.Generator, signals: int 
     )
 
 
-def toy_replay() -> Replay:
+def toy_data() -> RoutingData:
     """One query of three models, with numbers to reckon with by hand."""
-    return Replay(
+    return RoutingData(
         score=np.array([[0.25, 0.5, 1.0]]),
         call_cost=np.array([[1.0, 10.0, 100.0]]),
         verify_cost=np.array([[0.5, 5.0, 50.0]]),
@@ -148,10 +148,10 @@ def toy_replay() -> Replay:
 
 
 def steps(
-    replay: Replay, policy: TablePolicy, rows: slice = slice(None)
+    data: RoutingData, policy: TablePolicy, rows: slice = slice(None)
 ) -> Iterator[tuple[Episodes, np.ndarray]]:
     """Plays a policy: the episodes before each step and the actions then taken."""
-    episodes = Episodes(replay, policy.problem.rules, rows)
+    episodes = Episodes(data, policy.problem.rules, rows)
     while len(episodes):
         action = policy.act(episodes.history)
         yield episodes, action

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from envs.profiles import Marginal, Profile
-from envs.profiles.profile import MEANS
+from routing_pomdp.envs.profiles import Marginal, Profile
+from routing_pomdp.envs.profiles.profile import MEANS
 
 SIGNAL = "confidence_logprob"
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from solvers.checks import CLAIMS as SOLVER
+from routing_pomdp.solvers.checks import CLAIMS as SOLVER
+from routing_pomdp.verifiers import SideBySide, Signal, judged, live_parts
+from routing_pomdp.verifiers.checks import CLAIMS as VERIFIER
 from tests.verifiers.clients import Scripted, case_of
-from verifiers import SideBySide, Signal, judged, live_parts
-from verifiers.checks import CLAIMS as VERIFIER
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -108,7 +108,7 @@ def test_the_example_of_a_verifier_is_judged_beside_the_logs_own_and_a_broken_on
         "    def signal(self, rollouts):\n"
         "        return rollouts.tokens_out[:, :1]\n"
     )
-    done = run("verifiers.py", mine, "--config-dir", mine, "verifier=brevity", QUICK,
+    done = run("value_verifiers.py", mine, "--config-dir", mine, "verifier=brevity", QUICK,
                "+verifiers.mine={_target_: broken.Broken}", "shuffles=1",
                "evaluation.resamples=20", *write_log(tmp_path / "calls.csv"),
                f"out={tmp_path}/runs")  # fmt: skip

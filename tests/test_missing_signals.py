@@ -9,28 +9,34 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from omegaconf import OmegaConf
 
-from envs import CostModel, Replay, RoutingEnv, RoutingPOMDP, RoutingVectorEnv, Rules
-from envs.costs import Costs
-from envs.history import History
-from envs.signals import ShownSignals, SignalRange, between
-from evaluation.evaluate import evaluate, returns
-from evaluation.prepare import split_log
-from solvers import Exact
-from solvers.automix import AutoMixDoubleThreshold, AutoMixThreshold
-from solvers.automix_pomdp import AutoMixPOMDP
-from solvers.baselines import Static
-from solvers.bounds import QMDP
-from solvers.cascade_routing import CascadeRouting
-from solvers.continuous import ContinuousPOMDP
-from solvers.fitted_q import FittedQ
-from solvers.margin import Margin
-from solvers.pairwise import PairwiseEnvelope
-from solvers.point_based import PointBased
-from solvers.rational_tuning import RationalTuning
-from solvers.simulated import simulated
-from solvers.threshold import Threshold
-from tests.logs import log_of
-from verifiers import (
+from routing_pomdp.envs import (
+    CostModel,
+    RoutingData,
+    RoutingEnv,
+    RoutingPOMDP,
+    RoutingVectorEnv,
+    Rules,
+)
+from routing_pomdp.envs.costs.cost_model import Costs
+from routing_pomdp.envs.history import History
+from routing_pomdp.envs.signals import ShownSignals, SignalRange, between
+from routing_pomdp.evaluation.evaluate import evaluate, returns
+from routing_pomdp.evaluation.runs.prepare import split_log
+from routing_pomdp.solvers import Exact
+from routing_pomdp.solvers.automix.pomdp import AutoMixPOMDP
+from routing_pomdp.solvers.automix.thresholds import AutoMixDoubleThreshold, AutoMixThreshold
+from routing_pomdp.solvers.baselines import Static
+from routing_pomdp.solvers.cascades.cascade_routing import CascadeRouting
+from routing_pomdp.solvers.cascades.margin import Margin
+from routing_pomdp.solvers.cascades.pairwise import PairwiseEnvelope
+from routing_pomdp.solvers.cascades.rational_tuning import RationalTuning
+from routing_pomdp.solvers.cascades.threshold import Threshold
+from routing_pomdp.solvers.exact.bounds import QMDP
+from routing_pomdp.solvers.exact.point_based import PointBased
+from routing_pomdp.solvers.learned.fitted_q import FittedQ
+from routing_pomdp.solvers.learned.simulated import simulated
+from routing_pomdp.solvers.search.continuous import ContinuousPOMDP
+from routing_pomdp.verifiers import (
     AffordableFirst,
     Beta,
     CalibratedMerge,
@@ -43,10 +49,11 @@ from verifiers import (
     SideBySide,
     emitted,
     fitted,
-    make_replay,
+    make_routing_data,
     paid,
 )
-from verifiers.calibration import Calibrator
+from routing_pomdp.verifiers.observation.calibration import Calibrator
+from tests.logs import log_of
 
 NAN, INF = np.nan, np.inf
 DENSITIES = [KernelDensity, Beta, GaussianMixture]
@@ -67,18 +74,18 @@ def name_of(solver):
     return type(solver).__name__
 
 
-def replay_of(score, signal, costs=(1.0, 10.0)):
+def data_of(score, signal, costs=(1.0, 10.0)):
     """Queries with costs of calls, verification for free; signals ``(n, N - 1)``."""
     score = np.asarray(score, dtype=float)
     padded = np.column_stack([signal, np.full(len(score), NAN)])
     call = np.tile(costs, (len(score), 1))
-    return Replay(score, call, np.zeros_like(call), padded[..., None])
+    return RoutingData(score, call, np.zeros_like(call), padded[..., None])
 
 
-def problem_of(replay, rules=None, observation=None, price=0.3):
-    costs = Costs(replay.call_cost.mean(axis=0), replay.verify_cost.mean(axis=0))
-    rules = rules or Rules(replay.n_models)
-    return RoutingPOMDP.fit(replay, observation or Histogram(bins=4), costs, rules, price)
+def problem_of(data, rules=None, observation=None, price=0.3):
+    costs = Costs(data.call_cost.mean(axis=0), data.verify_cost.mean(axis=0))
+    rules = rules or Rules(data.n_models)
+    return RoutingPOMDP.fit(data, observation or Histogram(bins=4), costs, rules, price)
 
 
 def telling(n=400):
@@ -86,7 +93,7 @@ def telling(n=400):
     rng = np.random.default_rng(3)
     right = np.arange(n) % 4 > 0
     signal = np.where(right, rng.random(n), NAN)
-    return replay_of(np.column_stack([right, np.ones(n)]), signal[:, None])
+    return data_of(np.column_stack([right, np.ones(n)]), signal[:, None])
 
 
 def noisy(n=600, seed=0, missing=0.2):
@@ -97,7 +104,7 @@ def noisy(n=600, seed=0, missing=0.2):
     hole = rng.random(signal.shape) < missing * (1.5 - log.score)
     call = np.broadcast_to([1.0, 4.0, 16.0], signal.shape)
     shown = np.where(hole, NAN, signal)[..., None]
-    return Replay(log.score, call, 0.1 * call, shown, log)
+    return RoutingData(log.score, call, 0.1 * call, shown, log)
 
 
 # -- the convention --------------------------------------------------------------------------------
@@ -145,9 +152,9 @@ def test_a_cut_lies_between(one, other):
 
 @pytest.mark.parametrize("binning", ["quantile", "uniform", "supervised"])
 def test_a_missing_symbols_likelihood_is_its_smoothed_frequency_given_the_score(binning):
-    replay = noisy()
-    level, silent = replay.score[:, 0].astype(int), np.isnan(replay.signal[:, 0, 0])
-    problem = problem_of(replay, observation=Histogram(bins=4, binning=binning, smoothing=2.0))
+    data = noisy()
+    level, silent = data.score[:, 0].astype(int), np.isnan(data.signal[:, 0, 0])
+    problem = problem_of(data, observation=Histogram(bins=4, binning=binning, smoothing=2.0))
     symbol = problem.symbols(0, np.array([[NAN]]))[0]
     assert symbol == problem.n_symbols - 1 == 4
     used = len(problem.observation.edges_[0]) + 2
@@ -163,9 +170,9 @@ def test_a_missing_symbols_likelihood_is_its_smoothed_frequency_given_the_score(
 @pytest.mark.parametrize("kind", DENSITIES)
 @pytest.mark.parametrize("conditioning", ["own", "joint"])
 def test_densities_have_a_point_mass_for_missing_signals(kind, conditioning):
-    replay = noisy()
+    data = noisy()
     model = kind(bins=4, conditioning=conditioning)
-    problem = problem_of(replay, observation=model)
+    problem = problem_of(data, observation=model)
     symbol = problem.symbols(1, np.array([[NAN]]))[0]
     np.testing.assert_allclose(
         model.density(1, np.array([[NAN]]))[0], problem.likelihood[1, :, symbol]
@@ -191,8 +198,8 @@ def test_densities_have_a_point_mass_for_missing_signals(kind, conditioning):
     ],
 )
 def test_a_missing_signal_that_training_never_showed_is_possible_and_says_nothing(observation):
-    replay = noisy(missing=0.0)
-    problem = problem_of(replay, observation=observation)
+    data = noisy(missing=0.0)
+    problem = problem_of(data, observation=observation)
     history = History(
         np.zeros(1, int),
         np.zeros(1, int),
@@ -207,20 +214,20 @@ def test_a_missing_signal_that_training_never_showed_is_possible_and_says_nothin
 
 
 def test_a_symbol_is_reserved_only_where_missing_signals_come():
-    replay = noisy(missing=0.0)
+    data = noisy(missing=0.0)
     model = Histogram(bins=4)
-    assert problem_of(replay, observation=model).n_symbols == 4
+    assert problem_of(data, observation=model).n_symbols == 4
     # One that comes all the same is taken for the bin that says least.
     ratio = model.likelihood[0].max(axis=0) / model.likelihood[0].min(axis=0)
     assert model.symbols(0, np.array([[NAN]]))[0] == ratio.argmin()
 
 
 def test_a_missing_part_of_several_signals_is_learned_from():
-    replay = noisy(missing=0.0)
+    data = noisy(missing=0.0)
     rng = np.random.default_rng(5)
-    hole = rng.random(replay.score.shape) < 0.8 * (1 - replay.score)  # says: wrong
-    second = np.where(hole, NAN, rng.random(replay.score.shape))
-    both = replace(replay, signal=np.stack([replay.signal[..., 0], second], axis=2))
+    hole = rng.random(data.score.shape) < 0.8 * (1 - data.score)  # says: wrong
+    second = np.where(hole, NAN, rng.random(data.score.shape))
+    both = replace(data, signal=np.stack([data.signal[..., 0], second], axis=2))
     for model in (Product(Histogram(bins=3)), Merged(Histogram(bins=4))):
         problem = problem_of(both, observation=model)
         belief = [
@@ -267,11 +274,11 @@ def test_an_affordable_first_buys_the_second_where_the_first_says_nothing():
 @pytest.mark.parametrize("solver", LEARNERS, ids=name_of)
 @pytest.mark.parametrize("verify", [False, True])
 def test_where_missing_tells_all_every_learner_finds_the_optimum(solver, verify):
-    replay = telling()
-    problem = problem_of(replay, Rules(2, verify=verify))
-    (policy,) = solver.solve_frontier(problem, [0.3], replay)
-    got = returns(evaluate(policy, replay), problem)
-    wrong = np.isnan(replay.signal[:, 0, 0])
+    data = telling()
+    problem = problem_of(data, Rules(2, verify=verify))
+    (policy,) = solver.solve_frontier(problem, [0.3], data)
+    got = returns(evaluate(policy, data), problem)
+    wrong = np.isnan(data.signal[:, 0, 0])
     np.testing.assert_allclose(got, np.where(wrong, 1 - 0.3 * 1.1, 1 - 0.3 * 0.1))
 
 
@@ -279,13 +286,13 @@ def test_where_missing_tells_all_every_learner_finds_the_optimum(solver, verify)
 def test_signals_missing_at_random_change_no_decision_on_the_others(solver):
     whole = noisy(300, missing=0.0)
     silent = replace(whole, signal=np.full_like(whole.signal, NAN), rollouts=None)
-    both = Replay(
+    both = RoutingData(
         *(
             np.concatenate([getattr(part, name) for part in (whole, silent)])
             for name in ("score", "call_cost", "verify_cost", "signal")
         )
     )
-    plain, mixed = (problem_of(replay, price=0.5) for replay in (whole, both))
+    plain, mixed = (problem_of(data, price=0.5) for data in (whole, both))
     (one,) = solver.solve_frontier(plain, [0.5], whole)
     (other,) = solver.solve_frontier(mixed, [0.5], both)
     apart = evaluate(one, whole).answer != evaluate(other, whole).answer
@@ -298,11 +305,11 @@ def test_signals_missing_at_random_change_no_decision_on_the_others(solver):
 @pytest.mark.parametrize("solver", [Exact(), *RAW[:-1]], ids=name_of)
 @pytest.mark.parametrize("binning", ["quantile", "supervised"])
 def test_minus_infinity_is_any_very_low_number_to_what_ranks(solver, binning):
-    replay = noisy(300, missing=0.1)
-    low = replay.signal < np.nanquantile(replay.signal, 0.1)
+    data = noisy(300, missing=0.1)
+    low = data.signal < np.nanquantile(data.signal, 0.1)
     outcome = []
     for least in (-INF, -1e6):
-        shown = replace(replay, signal=np.where(low, least, replay.signal))
+        shown = replace(data, signal=np.where(low, least, data.signal))
         problem = problem_of(shown, observation=Histogram(4, binning), price=0.5)
         (policy,) = solver.solve_frontier(problem, [0.5], shown)
         outcome.append(evaluate(policy, shown))
@@ -311,19 +318,19 @@ def test_minus_infinity_is_any_very_low_number_to_what_ranks(solver, binning):
 
 
 def test_plus_infinity_is_the_highest_signal():
-    replay = telling()
-    replay = replace(replay, signal=np.where(np.isnan(replay.signal), INF, replay.signal))
-    problem = problem_of(replay)
-    policy = AutoMixDoubleThreshold().solve(problem, replay)
-    wrong = replay.signal[:, 0, 0] == INF
-    np.testing.assert_array_equal(evaluate(policy, replay).answer, wrong)
+    data = telling()
+    data = replace(data, signal=np.where(np.isnan(data.signal), INF, data.signal))
+    problem = problem_of(data)
+    policy = AutoMixDoubleThreshold().solve(problem, data)
+    wrong = data.signal[:, 0, 0] == INF
+    np.testing.assert_array_equal(evaluate(policy, data).answer, wrong)
 
 
 def test_simulated_queries_keep_the_share_of_missing_and_infinite_signals():
-    replay = noisy(400)
-    replay = replace(replay, signal=np.where(replay.signal < 0.3, -INF, replay.signal))
-    drawn = simulated(replay, 4000, 3, np.random.default_rng(0)).signal[:, :-1]
-    logged = replay.signal[:, :-1]
+    data = noisy(400)
+    data = replace(data, signal=np.where(data.signal < 0.3, -INF, data.signal))
+    drawn = simulated(data, 4000, 3, np.random.default_rng(0)).signal[:, :-1]
+    logged = data.signal[:, :-1]
     for odd in (np.isnan, np.isinf):
         np.testing.assert_allclose(
             odd(drawn).mean(axis=(0, 2)), odd(logged).mean(axis=(0, 2)), atol=0.06
@@ -331,8 +338,8 @@ def test_simulated_queries_keep_the_share_of_missing_and_infinite_signals():
 
 
 def test_raw_signal_search_updates_its_belief_by_the_point_mass():
-    replay = telling()
-    problem = ContinuousPOMDP.of(problem_of(replay, observation=KernelDensity()))
+    data = telling()
+    problem = ContinuousPOMDP.of(problem_of(data, observation=KernelDensity()))
     called = np.array([[True, False]])
     history = History(np.zeros(1, int), np.zeros(1, int), called, called, np.full((1, 2, 1), NAN))
     assert problem.posterior(history)[0] @ problem.score[:, 0] < 0.02
@@ -343,13 +350,13 @@ def test_raw_signal_search_updates_its_belief_by_the_point_mass():
 
 @pytest.mark.parametrize("rules", [Rules(3), Rules(3, skip=True, free_start=True, verify=True)])
 def test_environments_show_finite_numbers_and_equal_the_batch(rules):
-    replay = noisy(40)
-    replay = replace(replay, signal=np.where(replay.signal < 0.3, -INF, replay.signal))
-    problem = problem_of(replay, rules)
+    data = noisy(40)
+    data = replace(data, signal=np.where(data.signal < 0.3, -INF, data.signal))
+    problem = problem_of(data, rules)
     policy = Exact().solve(problem)
-    expected = evaluate(policy, replay)
-    env = RoutingEnv(replay, problem=problem)
-    many = RoutingVectorEnv(40, replay, problem=problem)
+    expected = evaluate(policy, data)
+    env = RoutingEnv(data, problem=problem)
+    many = RoutingVectorEnv(40, data, problem=problem)
     together, _ = many.reset(seed=0, options={"query": np.arange(40)})
     for query in range(40):
         observation, _ = env.reset(seed=0, options={"query": query})
@@ -360,7 +367,7 @@ def test_environments_show_finite_numbers_and_equal_the_batch(rules):
             history = env.setting.history(observation[None])
             np.testing.assert_array_equal(env.setting.observed(history)[0], observation)
             seen = history.verified[0]
-            np.testing.assert_array_equal(history.signal[0, seen], replay.signal[query, seen])
+            np.testing.assert_array_equal(history.signal[0, seen], data.signal[query, seen])
             action = policy.act(replace(history, query=np.array([query])))[0]
             observation, _, done, _, info = env.step(action)
         assert info["answer"] == expected.answer[query]
@@ -381,9 +388,9 @@ def test_a_verification_that_says_nothing_and_logs_no_cost_is_free():
     )
     model = CostModel()
     verifier = LoggedSignal("sharp")
-    replay = make_replay(log, verifier, model, model.fit(log, paid(verifier, log)))
-    assert replay.verify_cost[3, 0] == 0
-    assert np.isnan(replay.signal[3, 0, 0])
+    data = make_routing_data(log, verifier, model, model.fit(log, paid(verifier, log)))
+    assert data.verify_cost[3, 0] == 0
+    assert np.isnan(data.signal[3, 0, 0])
 
 
 # -- sizes ----
@@ -394,27 +401,27 @@ def wide(n=60, models=33):
     rng = np.random.default_rng(0)
     call = np.broadcast_to(np.geomspace(1, 50, models), (n, models))
     score = (rng.random((n, models)) < np.linspace(0.2, 0.9, models)).astype(float)
-    return Replay(score, call, 0.0 * call, rng.random((n, models, 1)))
+    return RoutingData(score, call, 0.0 * call, rng.random((n, models, 1)))
 
 
 @pytest.mark.parametrize(
     "solver", [Static(), Threshold(), PairwiseEnvelope(), FittedQ(folds=2)], ids=name_of
 )
 def test_what_needs_no_joint_table_runs_on_33_models(solver):
-    replay = wide()
-    problem = problem_of(replay)
+    data = wide()
+    problem = problem_of(data)
     assert not problem.has_table
-    (policy,) = solver.solve_frontier(problem, [0.5], replay)
-    assert np.isfinite(returns(evaluate(policy, replay), problem)).all()
+    (policy,) = solver.solve_frontier(problem, [0.5], data)
+    assert np.isfinite(returns(evaluate(policy, data), problem)).all()
 
 
 @pytest.mark.parametrize(
     "solver", [Exact(), QMDP(), CascadeRouting(), AutoMixPOMDP(), PointBased()], ids=name_of
 )
 def test_what_needs_the_joint_table_says_in_one_line_what_to_do(solver):
-    replay = wide()
+    data = wide()
     with pytest.raises(ValueError, match=r"33 models.*rollouts\.models") as error:
-        solver.solve_frontier(problem_of(replay), [0.5], replay)
+        solver.solve_frontier(problem_of(data), [0.5], data)
     assert "\n" not in str(error.value)
 
 

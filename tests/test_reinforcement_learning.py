@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from envs import STAY, History, RoutingEnv, RoutingVectorEnv, Rules
-from envs.wrappers import StackedSignals, StackedView
-from evaluation.evaluate import evaluate, model_value, returns
-from solvers import Exact
-from solvers.bounds import Bounds
+from routing_pomdp.envs import STAY, History, RoutingEnv, RoutingVectorEnv, Rules
+from routing_pomdp.envs.gym.wrappers import StackedSignals, StackedView
+from routing_pomdp.evaluation.evaluate import evaluate, model_value, returns
+from routing_pomdp.solvers import Exact
+from routing_pomdp.solvers.exact.bounds import Bounds
 from tests.problems import random_problem
 
 pytest.importorskip("sb3_contrib", reason="sb3-contrib is not installed: pip install '.[rl]'")
 
 import torch
 
-from envs.stable_baselines import LearnedPolicy, StableBaselinesVecEnv
+from routing_pomdp.envs.gym.stable_baselines import LearnedPolicy, StableBaselinesVecEnv
 
 PAGE = Path(__file__).parents[1] / "docs" / "reinforcement_learning.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
@@ -151,9 +151,9 @@ def test_a_learned_policy_sees_and_plays_as_in_the_environment():
         Rules(3, skip=True, free_start=True, verify=True), np.random.default_rng(0)
     )
     learner = _Same(STAY)
-    view = StackedView(RoutingEnv(problem, show_tolls=True).setting)
-    policy = LearnedPolicy(learner, problem, view=view, show_tolls=True)
-    env = StackedSignals(RoutingEnv(problem, show_tolls=True))
+    view = StackedView(RoutingEnv(problem, show_action_costs=True).setting)
+    policy = LearnedPolicy(learner, problem, view=view, show_action_costs=True)
+    env = StackedSignals(RoutingEnv(problem, show_action_costs=True))
     observation, _ = env.reset(seed=0)
     # To stay is illegal at first: the lowest legal action calls model 0.
     action = policy.act(History.start(np.zeros(1, dtype=np.int64), 3, 1))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs import Replay, Rollouts
+from routing_pomdp.envs import Rollouts, RoutingData
 
 WORDS = np.array(["river", "stone", "cloud", "paper", "music", "train", "garden", "winter"])
 
 
 def log_with_texts(
     n: int, seed: int, prompt_tells: bool = False, answer_tells: bool = False
-) -> Replay:
+) -> RoutingData:
     """Three models, each ten times as dear as the one before.
 
     Args:
@@ -42,7 +42,7 @@ def log_with_texts(
         answer=answer,
         prompt=np.array(prompt, dtype=object),
     )
-    return Replay(
+    return RoutingData(
         score,
         np.broadcast_to(call, (n, 3)),
         np.broadcast_to(verify, (n, 3)),

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from evaluation.tracker import WandbTracker
+from routing_pomdp.evaluation.tracker import WandbTracker
 
 ROOT = Path(__file__).parents[1]
 POINTS: list[dict[str, float | None]] = [

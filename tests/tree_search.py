@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from envs import STAY, History, RoutingPOMDP
-from solvers.solver import Policy
+from routing_pomdp.envs import STAY, History, RoutingPOMDP
+from routing_pomdp.solvers.solver import Policy
 
 Seen = dict[int, int | None]  # model called -> its symbol, None if it was not verified
 Choose = Callable[[Seen], int]

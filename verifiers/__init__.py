@@ -2,30 +2,30 @@
 
 from typing import TYPE_CHECKING
 
-from envs.lazy import lazy_face
+from routing_pomdp.envs.lazy import lazy_face
 
 if TYPE_CHECKING:
-    from verifiers.agreement import Agreement
-    from verifiers.answer_logprob import AnswerLogprob
-    from verifiers.before import seen_before, signal_of_query
-    from verifiers.beta import Beta
-    from verifiers.checks import check_verifier
-    from verifiers.combinators import AffordableFirst, CalibratedMerge, SideBySide
-    from verifiers.entailment import Entailment
-    from verifiers.histogram import Histogram
-    from verifiers.kernel import KernelDensity
-    from verifiers.live import Case, LiveVerifier, Signal
-    from verifiers.margin import Margin
-    from verifiers.merged import Merged
-    from verifiers.mixture import GaussianMixture
-    from verifiers.p_true import PTrue
-    from verifiers.pre_query import PreQuery
-    from verifiers.product import Product
-    from verifiers.prompt_ease import PromptEase
-    from verifiers.self_consistency import SelfConsistency
-    from verifiers.self_verification import SelfVerification
-    from verifiers.serving import judged, live_parts, live_signals, row_of
-    from verifiers.verifier import (
+    from routing_pomdp.verifiers.checks import check_verifier
+    from routing_pomdp.verifiers.combinators import AffordableFirst, CalibratedMerge, SideBySide
+    from routing_pomdp.verifiers.live import Case, LiveVerifier, Signal
+    from routing_pomdp.verifiers.observation.beta import Beta
+    from routing_pomdp.verifiers.observation.histogram import Histogram
+    from routing_pomdp.verifiers.observation.kernel import KernelDensity
+    from routing_pomdp.verifiers.observation.merged import Merged
+    from routing_pomdp.verifiers.observation.mixture import GaussianMixture
+    from routing_pomdp.verifiers.observation.product import Product
+    from routing_pomdp.verifiers.serving import judged, live_parts, live_signals, row_of
+    from routing_pomdp.verifiers.signals.agreement import Agreement
+    from routing_pomdp.verifiers.signals.answer_logprob import AnswerLogprob
+    from routing_pomdp.verifiers.signals.before import seen_before, signal_of_query
+    from routing_pomdp.verifiers.signals.entailment import Entailment
+    from routing_pomdp.verifiers.signals.margin import Margin
+    from routing_pomdp.verifiers.signals.p_true import PTrue
+    from routing_pomdp.verifiers.signals.pre_query import PreQuery
+    from routing_pomdp.verifiers.signals.prompt_ease import PromptEase
+    from routing_pomdp.verifiers.signals.self_consistency import SelfConsistency
+    from routing_pomdp.verifiers.signals.self_verification import SelfVerification
+    from routing_pomdp.verifiers.verifier import (
         LoggedColumn,
         LoggedSignal,
         NoSignal,
@@ -34,49 +34,8 @@ if TYPE_CHECKING:
         charged,
         emitted,
         fitted,
-        make_replay,
+        make_routing_data,
         paid,
     )
 else:
-    __getattr__, __dir__ = lazy_face(__name__)
-
-__all__ = [
-    "AffordableFirst",
-    "Agreement",
-    "AnswerLogprob",
-    "Beta",
-    "CalibratedMerge",
-    "Case",
-    "Entailment",
-    "GaussianMixture",
-    "Histogram",
-    "KernelDensity",
-    "LiveVerifier",
-    "LoggedColumn",
-    "LoggedSignal",
-    "Margin",
-    "Merged",
-    "NoSignal",
-    "PTrue",
-    "PreQuery",
-    "Product",
-    "PromptEase",
-    "SelfConsistency",
-    "SelfVerification",
-    "SideBySide",
-    "Signal",
-    "Verifier",
-    "VerifierError",
-    "charged",
-    "check_verifier",
-    "emitted",
-    "fitted",
-    "judged",
-    "live_parts",
-    "live_signals",
-    "make_replay",
-    "paid",
-    "row_of",
-    "seen_before",
-    "signal_of_query",
-]
+    __getattr__, __dir__, __all__ = lazy_face(__name__)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs import Replay, Rollouts
-from envs.plug_in_checks import (
+from routing_pomdp.envs import Rollouts, RoutingData
+from routing_pomdp.envs.settings.plug_in_checks import (
     Claims,
     example_log,
     fault_of_settings,
@@ -22,9 +22,25 @@ from envs.plug_in_checks import (
     own_random_numbers,
     untouched,
 )
-from verifiers.live import Answer, Case, Client, Completion, LiveVerifier, Message, Query, Token
-from verifiers.serving import judged, row_of
-from verifiers.verifier import LoggedSignal, Verifier, VerifierError, emitted, fitted, paid
+from routing_pomdp.verifiers.live import (
+    Answer,
+    Case,
+    Client,
+    Completion,
+    LiveVerifier,
+    Message,
+    Query,
+    Token,
+)
+from routing_pomdp.verifiers.serving import judged, row_of
+from routing_pomdp.verifiers.verifier import (
+    LoggedSignal,
+    Verifier,
+    VerifierError,
+    emitted,
+    fitted,
+    paid,
+)
 
 FloatArray = NDArray[np.float64]
 
@@ -194,7 +210,7 @@ def _live(ready: LiveVerifier, log: Rollouts) -> str | None:
     computes = _stands_without_signals(ready, log)
     signal = emitted(ready, log)
     nothing = np.zeros_like(log.score)
-    replay = Replay(log.score, nothing, nothing, signal, log, compared=ready.compared(log))
+    data = RoutingData(log.score, nothing, nothing, signal, log, compared=ready.compared(log))
     for row in range(min(8, len(log))):
         for count in range(1, log.n_models + 1):
             case, model = _case(log, row, count), count - 1
@@ -207,7 +223,7 @@ def _live(ready: LiveVerifier, log: Rollouts) -> str | None:
             if computes:
                 called = np.arange(log.n_models)[None] < count
                 at, of = np.array([row]), np.array([model])
-                found["computed of the log's answers"] = replay.seen(at, of, called)[0, 0]
+                found["computed of the log's answers"] = data.seen(at, of, called)[0, 0]
             for how, logged in found.items():
                 if not _same(np.array(value), np.array(logged)).all():
                     return (

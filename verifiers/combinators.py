@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from envs import Rollouts
-from envs.ranges import Seed, Share
-from verifiers.calibration import Calibration, Calibrator, Kind
-from verifiers.verifier import Verifier, emitted, fitted, paid
+from routing_pomdp.envs import Rollouts
+from routing_pomdp.envs.settings.ranges import Seed, Share
+from routing_pomdp.verifiers.observation.calibration import Calibration, Calibrator, Kind
+from routing_pomdp.verifiers.verifier import Verifier, emitted, fitted, paid
 
 FloatArray = NDArray[np.float64]
 

@@ -10,8 +10,8 @@ from typing import Protocol, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from envs import Rollouts
-from verifiers.verifier import LoggedSignal, Verifier
+from routing_pomdp.envs import Rollouts
+from routing_pomdp.verifiers.verifier import LoggedSignal, Verifier
 
 FloatArray = NDArray[np.float64]
 

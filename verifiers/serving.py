@@ -13,10 +13,10 @@ from numbers import Real
 import numpy as np
 from numpy.typing import NDArray
 
-from envs import Rollouts
-from verifiers.combinators import AffordableFirst
-from verifiers.live import Case, LiveVerifier, Signal
-from verifiers.verifier import Verifier, VerifierError, naming
+from routing_pomdp.envs import Rollouts
+from routing_pomdp.verifiers.combinators import AffordableFirst
+from routing_pomdp.verifiers.live import Case, LiveVerifier, Signal
+from routing_pomdp.verifiers.verifier import Verifier, VerifierError, naming
 
 FloatArray = NDArray[np.float64]
 

@@ -11,9 +11,9 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from envs import CostModel, Costs, Replay, Rollouts
-from envs.checks import check_settings
-from envs.ranges import Text
+from routing_pomdp.envs import CostModel, Costs, Rollouts, RoutingData
+from routing_pomdp.envs.settings.checks import check_settings
+from routing_pomdp.envs.settings.ranges import Text
 
 FloatArray = NDArray[np.float64]
 
@@ -24,7 +24,7 @@ class VerifierError(ValueError):
 
 class Verifier(ABC):
     """Emits a signal for every answer of a log. Its settings are dataclass fields of the subclass,
-    with the types and ranges that `envs.checks` reads."""
+    with the types and ranges that `envs.settings.checks` reads."""
 
     def __post_init__(self) -> None:
         check_settings(self, "verifier")
@@ -49,7 +49,7 @@ class Verifier(ABC):
 
     def compared(self, rollouts: Rollouts) -> Mapping[int, FloatArray]:
         """Which numbers of the signal compare an answer with those bought before it, and how:
-        see `Replay.compared`."""
+        see `RoutingData.compared`."""
         return {}
 
     def parts(self) -> Sequence[Verifier]:
@@ -221,12 +221,12 @@ def naming(verifier: Verifier) -> Iterator[None]:
         raise VerifierError(f"verifier {name} failed: {type(error).__name__}: {error}") from error
 
 
-def make_replay(
+def make_routing_data(
     rollouts: Rollouts, verifier: Verifier, cost_model: CostModel, costs: Costs
-) -> Replay:
+) -> RoutingData:
     """A log seen through a verifier and a cost model; ``costs`` are fitted on training queries."""
     call, verify = cost_model.apply(rollouts, charged(verifier, rollouts, cost_model), costs)
     signal = emitted(verifier, rollouts)
     with naming(verifier):
         compared = verifier.compared(rollouts)
-    return Replay(rollouts.score, call, verify, signal, rollouts, compared=compared)
+    return RoutingData(rollouts.score, call, verify, signal, rollouts, compared=compared)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from verifiers import LiveVerifier, Signal
-from verifiers.normalise import normalise_text
+from routing_pomdp.verifiers import LiveVerifier, Signal
+from routing_pomdp.verifiers.answers.free_text import normalise_text
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs import ESCALATE, STAY, History, Replay, RoutingPOMDP
-from envs.ranges import Count
-from envs.signals import SignalRange
-from solvers import Solver
+from routing_pomdp.envs import ESCALATE, STAY, History, Replay, RoutingPOMDP
+from routing_pomdp.envs.settings.ranges import Count
+from routing_pomdp.envs.signals import SignalRange
+from routing_pomdp.solvers import Solver
 
 
 @dataclass(frozen=True)

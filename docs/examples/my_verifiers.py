@@ -3,8 +3,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs import Rollouts
-from verifiers import Verifier
+from routing_pomdp.envs import Rollouts
+from routing_pomdp.verifiers import Verifier
 
 
 @dataclass(frozen=True)

@@ -12,27 +12,13 @@ to the *train* splits alone, so that what learns from them has seen nothing of a
 
 from typing import TYPE_CHECKING
 
-from envs.lazy import lazy_face
+from routing_pomdp.envs.lazy import lazy_face
 
 if TYPE_CHECKING:
-    from envs.profiles.files import load_profile, save_profile, shipped_profiles
-    from envs.profiles.fit import filled, fit_profile
-    from envs.profiles.marginal import Marginal, fit_marginal
-    from envs.profiles.profile import Profile, simulate
-    from envs.profiles.statistics import Statistics, describe
+    from routing_pomdp.envs.profiles.files import load_profile, save_profile, shipped_profiles
+    from routing_pomdp.envs.profiles.fit import filled, fit_profile
+    from routing_pomdp.envs.profiles.marginal import Marginal, fit_marginal
+    from routing_pomdp.envs.profiles.profile import Profile, simulate
+    from routing_pomdp.envs.profiles.statistics import Statistics, describe
 else:
-    __getattr__, __dir__ = lazy_face(__name__)
-
-__all__ = [
-    "Marginal",
-    "Profile",
-    "Statistics",
-    "describe",
-    "filled",
-    "fit_marginal",
-    "fit_profile",
-    "load_profile",
-    "save_profile",
-    "shipped_profiles",
-    "simulate",
-]
+    __getattr__, __dir__, __all__ = lazy_face(__name__)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from envs.profiles.marginal import Marginal
+from routing_pomdp.envs.profiles.marginal import Marginal
 
 FloatArray = NDArray[np.float64]
 

@@ -10,10 +10,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from envs.atomic import write_text
-from envs.profiles.marginal import Marginal
-from envs.profiles.profile import OF_ANSWERS, OF_SIGNALS, Profile
-from envs.yaml_files import read_yaml
+from routing_pomdp.envs.files.atomic import write_text
+from routing_pomdp.envs.files.yaml_files import read_yaml
+from routing_pomdp.envs.profiles.marginal import Marginal
+from routing_pomdp.envs.profiles.profile import OF_ANSWERS, OF_SIGNALS, Profile
 
 FloatArray = NDArray[np.float64]
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.profiles.copula import fit_correlation
-from envs.profiles.marginal import fit_marginal
-from envs.profiles.profile import OF_ANSWERS, OF_SIGNALS, Profile
-from envs.profiles.statistics import Statistics, describe
-from envs.rollouts import Rollouts, RolloutsError
-from envs.signals import SignalRange
+from routing_pomdp.envs.logs.rollouts import Rollouts, RolloutsError
+from routing_pomdp.envs.profiles.copula import fit_correlation
+from routing_pomdp.envs.profiles.marginal import fit_marginal
+from routing_pomdp.envs.profiles.profile import OF_ANSWERS, OF_SIGNALS, Profile
+from routing_pomdp.envs.profiles.statistics import Statistics, describe
+from routing_pomdp.envs.signals import SignalRange
 
 FloatArray = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ def fit_profile(rollouts: Rollouts, signal: str, name: str, source: str = "") ->
 
     Args:
         rollouts: every model called on every query; a model's signal may be logged on none (a
-            dearest model that is never verified).
+            most expensive model that is never verified).
         signal: which of ``rollouts.signals``.
         name: the profile's name.
         source: where the log came from, for the file.

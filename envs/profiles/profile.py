@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.profiles.copula import uniforms
-from envs.profiles.marginal import Marginal
-from envs.rollouts import Rollouts
+from routing_pomdp.envs.logs.rollouts import Rollouts
+from routing_pomdp.envs.profiles.copula import uniforms
+from routing_pomdp.envs.profiles.marginal import Marginal
 
 FloatArray = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.rollouts import Rollouts
+from routing_pomdp.envs.logs.rollouts import Rollouts
 
 FloatArray = NDArray[np.float64]
 

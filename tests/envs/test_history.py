@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs import History
-from tests.problems import problems, random_policy, random_replay, steps, with_bands
+from routing_pomdp.envs import History
+from tests.problems import problems, random_data, random_policy, steps, with_bands
 
 
 def _equal(a: History, b: History) -> None:
@@ -19,8 +19,8 @@ def _equal(a: History, b: History) -> None:
 def test_an_array_holds_all_of_a_history(problem, seed, signals):
     rng = np.random.default_rng(seed)
     policy = random_policy(with_bands(problem, signals), rng)
-    replay = random_replay(20, problem.n_models, rng, signals)
-    for episodes, _ in steps(replay, policy):
+    data = random_data(20, problem.n_models, rng, signals)
+    for episodes, _ in steps(data, policy):
         array = episodes.history.to_array()
         n = problem.n_models
         assert array.shape == (len(episodes), 1 + 2 * n + n * signals)
@@ -72,8 +72,8 @@ def test_a_start_has_seen_nothing():
 @given(problems(), st.integers(0, 2**32))
 def test_last_verified_speaks_of_the_last_answer(problem, seed):
     policy = random_policy(with_bands(problem), np.random.default_rng(seed))
-    replay = random_replay(20, problem.n_models, np.random.default_rng(seed))
-    for episodes, _ in steps(replay, policy):
+    data = random_data(20, problem.n_models, np.random.default_rng(seed))
+    for episodes, _ in steps(data, policy):
         history = episodes.history
         expected = [s >= 0 and history.verified[q, s] for q, s in enumerate(history.stage)]
         np.testing.assert_array_equal(history.last_verified, expected)

@@ -2,19 +2,25 @@
 
 import importlib
 import pkgutil
+import subprocess
 import sys
 from pathlib import Path
+from pkgutil import ModuleInfo
 
 import pytest
 import yaml
 
-import envs
-import envs.profiles
-import solvers
-import verifiers
-import verifiers.collection
+from routing_pomdp import envs, evaluation, solvers, verifiers
 
-FACES = (envs, envs.profiles, solvers, verifiers, verifiers.collection)
+FACES = [
+    importlib.import_module(module.name)
+    for top in (envs, evaluation, solvers, verifiers)
+    for module in (
+        ModuleInfo(None, top.__name__, True),
+        *pkgutil.walk_packages(top.__path__, f"{top.__name__}."),
+    )
+    if module.ispkg and hasattr(importlib.import_module(module.name), "__all__")
+]
 CONF = Path(__file__).parents[2] / "conf"
 
 
@@ -26,6 +32,14 @@ def test_every_public_name_is_there(package):
     assert set(package.__all__) <= set(dir(package))
     # A module of the same name would take its place once it is imported.
     assert set(package.__all__).isdisjoint(m.name for m in pkgutil.iter_modules(package.__path__))
+
+
+def test_a_folder_of_the_checkout_is_no_package_of_its_own():
+    done = subprocess.run(
+        [sys.executable, "-c", "import solvers"], cwd=CONF.parent, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith("no package 'solvers': import routing_pomdp.solvers\n")
 
 
 def test_what_the_configurations_name_is_public():
@@ -50,7 +64,7 @@ def face(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "__init__.py").write_text(
         "from typing import TYPE_CHECKING\n"
-        "from envs.lazy import lazy_face\n"
+        "from routing_pomdp.envs.lazy import lazy_face\n"
         "if TYPE_CHECKING:\n"
         "    from some_face.full import Thing, Other as Another\n"
         "    from .full import third\n"

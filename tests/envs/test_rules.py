@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from envs import ESCALATE, STAY, Rules
+from routing_pomdp.envs import ESCALATE, STAY, Rules
 from tests.problems import every_rules, name_of
 
 

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from evaluation import bootstrap
-from evaluation.bootstrap import (
+from routing_pomdp.evaluation import bootstrap
+from routing_pomdp.evaluation.bootstrap import (
     bootstrap_weights,
     frontier_band,
     intervals,
     resampled_means,
 )
-from evaluation.families import FamilyOutcomes
-from evaluation.frontier import height
-from evaluation.measures import measure
+from routing_pomdp.evaluation.frontier import height
+from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
+from routing_pomdp.evaluation.measures import measure
 from tests.outcomes import coin, family_of, rows_of
 
 
@@ -94,7 +94,7 @@ def test_an_interval_is_not_given_where_the_measure_is_often_undefined():
     score = (rng.random((100, 2)) < 0.5).astype(float)
     score[:, 1] = score[::-1, 0]
     cost = np.tile([1.0, 2.0], (100, 1))
-    family = FamilyOutcomes(score, cost, score, cost, score.max(1, keepdims=True), cost[:, 1:])
+    family = FrontierOutcomes(score, cost, score, cost, score.max(1, keepdims=True), cost[:, 1:])
     result = intervals(family, family, resamples=100)
     assert np.isnan(result["delta_ibc"]).all()
     assert np.isfinite(result["aiq"]).all()

@@ -5,19 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from envs import Costs, Replay, RoutingPOMDP, Rules
-from evaluation.evaluate import evaluate
-from evaluation.report import report
-from solvers import Exact
-from solvers.alpha_vectors import AlphaVectorIteration
-from solvers.automix_pomdp import AutoMixPOMDP
-from solvers.belief_dqn import BeliefDQN
-from solvers.bounds import FIB, QMDP
-from solvers.point_based import PointBased
-from solvers.pomcp import POMCP
-from solvers.pomcpow import POMCPOW
+from routing_pomdp.envs import Costs, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.evaluation.evaluate import evaluate
+from routing_pomdp.evaluation.runs.report import report
+from routing_pomdp.solvers import Exact
+from routing_pomdp.solvers.automix.pomdp import AutoMixPOMDP
+from routing_pomdp.solvers.exact.alpha_vectors import AlphaVectorIteration
+from routing_pomdp.solvers.exact.bounds import FIB, QMDP
+from routing_pomdp.solvers.exact.point_based import PointBased
+from routing_pomdp.solvers.learned.belief_dqn import BeliefDQN
+from routing_pomdp.solvers.search.pomcp import POMCP
+from routing_pomdp.solvers.search.pomcpow import POMCPOW
+from routing_pomdp.verifiers import Histogram, KernelDensity
 from tests.problems import score_vectors
-from verifiers import Histogram, KernelDensity
 
 RULES = Rules(3, skip=True, verify=True)
 SOLVERS = [
@@ -46,11 +46,11 @@ def _sure(rules: Rules = RULES) -> RoutingPOMDP:
     return RoutingPOMDP(score, prior / prior.sum(), likelihood, costs, 0.01, rules)
 
 
-def _replay(signal: np.ndarray) -> Replay:
+def _replay(signal: np.ndarray) -> RoutingData:
     n = len(signal)
     cost = np.ones((n, 3))
     padded = np.concatenate([signal, np.full((n, 1), np.nan)], axis=1)
-    return Replay(np.ones((n, 3)), cost, cost, padded[..., None])
+    return RoutingData(np.ones((n, 3)), cost, cost, padded[..., None])
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=_name)
@@ -60,8 +60,8 @@ def test_impossible_histories_are_played_on_and_counted(solver, verify):
     train = problem.sample(60, np.random.default_rng(0))
     policy = solver.solve(problem, train)
     # Symbol 2 never comes; right and then wrong is excluded by the prior; wrong, right is fine.
-    replay = _replay(np.array([[2.0, 2.0], [0.0, 1.0], [1.0, 0.0]]))
-    outcome = evaluate(policy, replay)
+    data = _replay(np.array([[2.0, 2.0], [0.0, 1.0], [1.0, 0.0]]))
+    outcome = evaluate(policy, data)
     seen: list[np.ndarray] = []
 
     class Noting:
@@ -71,7 +71,7 @@ def test_impossible_histories_are_played_on_and_counted(solver, verify):
             seen.append(self.problem.joint(self.problem.encode(history)).sum(axis=1))
             return policy.act(history)
 
-    evaluate(Noting(), replay)
+    evaluate(Noting(), data)
     assert outcome.impossible == sum(int((mass == 0).sum()) for mass in seen)
     assert outcome.unseen == 0
     if isinstance(solver, AutoMixPOMDP):
@@ -80,14 +80,14 @@ def test_impossible_histories_are_played_on_and_counted(solver, verify):
         assert outcome.impossible >= 1
 
 
-def _with_an_empty_bin(observation) -> tuple[RoutingPOMDP, Replay, Replay]:
+def _with_an_empty_bin(observation) -> tuple[RoutingPOMDP, RoutingData, RoutingData]:
     """Training signals near 0 and 1, test signals between them as well."""
     rng = np.random.default_rng(0)
     score = (rng.random((120, 3)) < [0.4, 0.6, 0.9]).astype(float)
     signal = 0.9 * score + 0.1 * rng.random((120, 3))
     signal[:, 2] = np.nan
     cost = np.tile([1.0, 2.0, 8.0], (120, 1))
-    train = Replay(score, cost, cost / 10, signal[..., None])
+    train = RoutingData(score, cost, cost / 10, signal[..., None])
     shown = signal.copy()
     shown[:30, :2] = 0.5
     test = replace(train, signal=shown[..., None])

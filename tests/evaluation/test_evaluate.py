@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs import History, Replay, RoutingEnv, RoutingPOMDP, Rules
-from evaluation import evaluate as module
-from evaluation.evaluate import evaluate, model_value, returns
-from solvers import Exact, TablePolicy
-from solvers.solver import Policy
+from routing_pomdp.envs import History, RoutingData, RoutingEnv, RoutingPOMDP, Rules
+from routing_pomdp.evaluation import evaluate as module
+from routing_pomdp.evaluation.evaluate import evaluate, model_value, returns
+from routing_pomdp.solvers import Exact, TablePolicy
+from routing_pomdp.solvers.solver import Policy
 from tests.problems import (
     every_rules,
     name_of,
     problems,
+    random_data,
     random_policy,
     random_problem,
-    random_replay,
     with_bands,
 )
 from tests.tree_search import playing, tree_value
@@ -26,15 +26,15 @@ from tests.tree_search import playing, tree_value
 SEEDS = st.integers(0, 2**32)
 
 
-def _stepped(policy: Policy, replay: Replay) -> dict[str, list]:
+def _stepped(policy: Policy, data: RoutingData) -> dict[str, list]:
     """The same outcome, one query at a time through the environment."""
-    env = RoutingEnv(replay, problem=policy.problem)
-    n = replay.n_models
+    env = RoutingEnv(data, problem=policy.problem)
+    n = data.n_models
     result: dict[str, list] = {
         name: [] for name in ("score", "cost", "answer", "calls", "verifications", "return")
     }
     decisions = 0
-    for query in range(len(replay)):
+    for query in range(len(data)):
         observation, _ = env.reset(options={"query": query})
         done, total = False, 0.0
         while not done:
@@ -54,8 +54,8 @@ def _stepped(policy: Policy, replay: Replay) -> dict[str, list]:
 # -- against the environment ------------------------------------------------------------------
 
 
-def _assert_equal(policy: Policy, replay: Replay) -> None:
-    outcome, stepped = evaluate(policy, replay), _stepped(policy, replay)
+def _assert_equal(policy: Policy, data: RoutingData) -> None:
+    outcome, stepped = evaluate(policy, data), _stepped(policy, data)
     for name in ("score", "cost", "answer", "calls", "verifications"):
         # Equal to the last bit: no tolerance.
         assert getattr(outcome, name).tolist() == stepped[name], name
@@ -66,11 +66,11 @@ def _assert_equal(policy: Policy, replay: Replay) -> None:
 @pytest.mark.parametrize("rules", every_rules(2), ids=name_of)
 @settings(max_examples=10, deadline=None)
 @given(st.data(), SEEDS, st.integers(1, 2))
-def test_evaluation_equals_stepping_the_environment_exactly(rules, data, seed, signals):
+def test_evaluation_equals_stepping_the_environment_exactly(rules, drawn, seed, signals):
     rng = np.random.default_rng(seed)
-    problem = with_bands(data.draw(problems(rules)), signals)
-    replay = random_replay(25, problem.n_models, rng, signals)
-    _assert_equal(random_policy(problem, rng), replay)
+    problem = with_bands(drawn.draw(problems(rules)), signals)
+    data = random_data(25, problem.n_models, rng, signals)
+    _assert_equal(random_policy(problem, rng), data)
 
 
 @settings(max_examples=40, deadline=None)
@@ -90,7 +90,7 @@ def test_the_same_holds_where_posterior_means_tie(seed):
     prior = sum(prior.transpose(order) for order in orders).ravel() / 6
     blind = np.full_like(problem.likelihood, 1 / 3)
     problem = with_bands(replace(problem, score=score, prior=prior, likelihood=blind))
-    _assert_equal(random_policy(problem, rng), random_replay(200, 3, rng))
+    _assert_equal(random_policy(problem, rng), random_data(200, 3, rng))
 
 
 def test_what_a_query_gets_does_not_depend_on_the_batch():
@@ -99,25 +99,25 @@ def test_what_a_query_gets_does_not_depend_on_the_batch():
         with_bands(random_problem(rules, np.random.default_rng(0))), np.random.default_rng(1)
     )
     n = module._CHUNK + 1000
-    replay = random_replay(n, 3, np.random.default_rng(2))
-    whole = evaluate(policy, replay)
+    data = random_data(n, 3, np.random.default_rng(2))
+    whole = evaluate(policy, data)
     for rows in (slice(0, 10), slice(module._CHUNK - 5, module._CHUNK + 5), slice(n - 1, n)):
         arrays = ("score", "call_cost", "verify_cost", "signal")
-        part = evaluate(policy, Replay(*(getattr(replay, name)[rows] for name in arrays)))
+        part = evaluate(policy, RoutingData(*(getattr(data, name)[rows] for name in arrays)))
         for name in ("score", "cost", "answer", "calls", "verifications"):
             np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[rows])
 
 
 def test_no_queries_have_no_outcome():
     policy = random_policy(_small(), np.random.default_rng(0))
-    outcome = evaluate(policy, random_replay(0, 3, np.random.default_rng(0)))
+    outcome = evaluate(policy, random_data(0, 3, np.random.default_rng(0)))
     assert len(outcome.score) == len(outcome.cost) == outcome.decisions == 0
 
 
 def test_a_return_is_the_score_less_the_price_of_what_was_paid():
     problem = _small()
-    replay = random_replay(50, 3, np.random.default_rng(1))
-    outcome = evaluate(random_policy(with_bands(problem), np.random.default_rng(0)), replay)
+    data = random_data(50, 3, np.random.default_rng(1))
+    outcome = evaluate(random_policy(with_bands(problem), np.random.default_rng(0)), data)
     expected = outcome.score - 0.3 * outcome.cost / problem.costs.call[2]
     np.testing.assert_allclose(returns(outcome, problem), expected)
 
@@ -138,8 +138,8 @@ def _small() -> RoutingPOMDP:
 @pytest.mark.parametrize("rules", every_rules(2), ids=name_of)
 @settings(max_examples=15, deadline=None)
 @given(st.data(), SEEDS)
-def test_a_policys_model_value_equals_plain_enumeration(rules, data, seed):
-    problem = data.draw(problems(rules))
+def test_a_policys_model_value_equals_plain_enumeration(rules, drawn, seed):
+    problem = drawn.draw(problems(rules))
     policy = random_policy(problem, np.random.default_rng(seed))
     assert model_value(policy) == pytest.approx(tree_value(problem, playing(policy)), abs=1e-10)
 
@@ -176,7 +176,7 @@ def test_how_the_signals_look_does_not_change_the_model_value(problem, seed):
 def test_the_mean_return_of_samples_is_the_model_value(rules, solved):
     problem = random_problem(rules, np.random.default_rng(11), price=0.2)
     policy = Exact().solve(problem) if solved else random_policy(problem, np.random.default_rng(3))
-    replay = problem.sample(40_000, np.random.default_rng(12))
-    sampled = returns(evaluate(policy, replay), problem)
+    data = problem.sample(40_000, np.random.default_rng(12))
+    sampled = returns(evaluate(policy, data), problem)
     error = sampled.std() / np.sqrt(len(sampled))
     assert abs(sampled.mean() - model_value(policy)) < 4 * error

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from evaluation.frontier import Frontier, aiq, frontier, height
+from routing_pomdp.evaluation.frontier import Frontier, aiq, frontier, height
 
 # Rounded, so that ties and collinear points are common.
 _VALUES = st.floats(0, 1).map(lambda v: round(v, 2)) | st.floats(0, 1).map(lambda v: round(v, 12))
@@ -145,7 +145,7 @@ def test_aiq_follows_the_units_of_cost_and_score(points, unit, gain, shift):
 def test_a_window_without_width_is_refused():
     hull = frontier([0, 1], [0, 1])
     for high in (1.0, 0.5):
-        with pytest.raises(ValueError, match=r"high − low .* dearest model to cost more"):
+        with pytest.raises(ValueError, match=r"high − low .* most expensive model to cost more"):
             aiq(hull, 1.0, high)
 
 

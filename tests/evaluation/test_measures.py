@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.frontier import Point, frontier
-from evaluation.measures import (
-    FamilyMeans,
-    FamilyOutcomes,
+from routing_pomdp.evaluation.frontier import Point, frontier
+from routing_pomdp.evaluation.measures import (
+    FrontierMeans,
+    FrontierOutcomes,
     delta_ibc,
     frontier_measures,
     gap_closed,
@@ -30,7 +30,7 @@ def _outcomes(points, models, oracle):
         cost, score = np.array(pairs, dtype=float).T
         return spread[::-1] * score, spread * cost
 
-    return FamilyOutcomes(*both(points), *both(models), *both(oracle))
+    return FrontierOutcomes(*both(points), *both(models), *both(oracle))
 
 
 def _two_models():
@@ -109,7 +109,7 @@ def test_all_measures_of_a_hand_drawn_family():
     assert result.aiq_static == pytest.approx(0.6, abs=1e-12)
     assert result.aiq_oracle == pytest.approx(0.775, abs=1e-12)
     assert result.gap_closed == pytest.approx((aiq_router - 0.6) / 0.175, abs=1e-11)
-    # Saving@0: only (12, .8) matches .8, but it is dearer than the LLM: the LLM itself.
+    # Saving@0: only (12, .8) matches .8, but it is more expensive than the LLM: the LLM itself.
     # Saving@1: (9, .795) is within .01 and saves 2 of 11; it loses half a point. Saving@2: same.
     assert [s.index for s in result.savings] == [-1, 2, 2]
     assert [s.saving for s in result.savings] == pytest.approx([0, 2 / 11, 2 / 11])
@@ -155,7 +155,7 @@ def test_gap_closed_and_lift_do_not_depend_on_units(seed, unit, gain, shift):
     models = [(1, 0.3), (4, 0.6), (9, 0.7)]
     points = list(zip(rng.uniform(1, 12, 6), rng.uniform(0.2, 0.8, 6), strict=True))
     here = _outcomes(points, models, [(5, 0.95)])
-    there = FamilyOutcomes(
+    there = FrontierOutcomes(
         gain * here.score + shift,
         unit * here.cost,
         gain * here.model_score + shift,
@@ -181,8 +181,8 @@ def test_measures_flatten_to_json_with_null_for_undefined():
 
 def test_measures_of_a_batch_of_means_equal_those_of_each():
     a, b = _two_models().means(), replace(_two_models().means(), score=np.full(4, 0.6))
-    names = list(FamilyMeans.__dataclass_fields__)
-    batch = FamilyMeans(*(np.stack([getattr(a, k), getattr(b, k)]) for k in names))
+    names = list(FrontierMeans.__dataclass_fields__)
+    batch = FrontierMeans(*(np.stack([getattr(a, k), getattr(b, k)]) for k in names))
     together = frontier_measures(batch)
     for r, alone in enumerate((a, b)):
         for name, value in frontier_measures(alone).items():
@@ -228,7 +228,7 @@ def test_outcomes_that_do_not_fit_together_are_refused(change, message):
 
 def test_both_conventions_of_aiq_by_hand():
     """A frontier from (2, .5) straight to (10, .9): area 5.6, over a span of 8 or a cost of 10."""
-    means = FamilyMeans(
+    means = FrontierMeans(
         score=np.array([0.5, 0.9]),
         cost=np.array([2.0, 10.0]),
         model_score=np.array([0.5, 0.9]),

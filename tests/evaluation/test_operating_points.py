@@ -3,23 +3,23 @@
 import numpy as np
 import pytest
 
-from evaluation.families import FamilyOutcomes
-from evaluation.measures import saving_at
-from evaluation.operating_points import Chooser, mixture_for_budget
+from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
+from routing_pomdp.evaluation.measures import saving_at
+from routing_pomdp.evaluation.operating_points import OperatingPointSelection, mixture_for_budget
 from tests.outcomes import family_of
 
 
-def tiny(score, cost) -> FamilyOutcomes:
+def tiny(score, cost) -> FrontierOutcomes:
     """One query; the models score .4 and .8 at costs 1 and 10."""
     models = np.array([[0.4, 0.8]]), np.array([[1.0, 10.0]])
-    return FamilyOutcomes(np.array([score]), np.array([cost]), *models, *models)
+    return FrontierOutcomes(np.array([score]), np.array([cost]), *models, *models)
 
 
 def test_a_budget_between_two_points_mixes_them_to_the_cent():
     validation = tiny([0.5, 0.7, 0.55], [2.0, 6.0, 5.0])
     share = mixture_for_budget(validation, 0.4)
     np.testing.assert_allclose(share, [0.5, 0.5, 0, 0])
-    chosen = Chooser(validation, validation, resamples=10).at_budget(0.4)
+    chosen = OperatingPointSelection(validation, validation, resamples=10).at_budget(0.4)
     assert (chosen.promised_score, chosen.promised_cost) == pytest.approx((0.6, 0.4))
     assert chosen.kept
 
@@ -57,7 +57,7 @@ def test_a_budget_below_the_cheapest_model_is_refused():
 def test_the_floor_is_saving_s_choice():
     test, validation = family_of(seed=0), family_of(seed=1)
     for points in (0.0, 1.0, 5.0, 30.0):
-        chosen = Chooser(test, validation, resamples=20).at_floor(points)
+        chosen = OperatingPointSelection(test, validation, resamples=20).at_floor(points)
         saving = saving_at(test.means(), validation.means(), points)
         assert 1 - chosen.cost == pytest.approx(saving.saving)
         lost = 100 * (test.model_score[:, -1].mean() - chosen.score)
@@ -67,7 +67,7 @@ def test_the_floor_is_saving_s_choice():
 
 def test_a_price_s_policy_promises_what_it_got_on_validation():
     test, validation = family_of(seed=0), family_of(seed=1)
-    chosen = Chooser(test, validation, resamples=50).at_price([5, 4, 3, 2, 1, 0], 3)
+    chosen = OperatingPointSelection(test, validation, resamples=50).at_price([5, 4, 3, 2, 1, 0], 3)
     assert chosen.promised_score == validation.score[:, 2].mean()
     assert chosen.score == test.score[:, 2].mean()
     assert chosen.cost == test.cost[:, 2].mean() / test.model_cost[:, -1].mean()
@@ -77,7 +77,7 @@ def test_a_price_s_policy_promises_what_it_got_on_validation():
 
 def test_intervals_are_those_of_the_mixture_s_mean():
     test, validation = family_of(n=1000, seed=0), family_of(n=1000, seed=1)
-    chosen = Chooser(test, validation, resamples=4000).at_budget(0.4)
+    chosen = OperatingPointSelection(test, validation, resamples=4000).at_budget(0.4)
     share = mixture_for_budget(validation, 0.4)
     score = np.column_stack([test.score, test.model_score[:, 0]]) @ share
     width = 2 * 1.96 * score.std() / np.sqrt(1000)

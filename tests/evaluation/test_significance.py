@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.bootstrap import bootstrap_weights, intervals
-from evaluation.families import FamilyOutcomes
-from evaluation.measures import measure
-from evaluation.significance import (
+from routing_pomdp.evaluation.bootstrap import bootstrap_weights, intervals
+from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
+from routing_pomdp.evaluation.measures import measure
+from routing_pomdp.evaluation.significance import (
     Difference,
     Resampled,
     across_seeds,
@@ -58,7 +58,7 @@ def test_the_p_value_is_uniform_when_families_differ_by_chance_alone():
         thrown = coin(150, 0.5, rng)
         scores = rng.random((2, 150, 1)) < 0.6
         a, b = (
-            FamilyOutcomes(
+            FrontierOutcomes(
                 s.astype(float), thrown.cost, thrown.model_score, thrown.model_cost,
                 thrown.oracle_score, thrown.oracle_cost,
             )

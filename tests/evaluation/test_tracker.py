@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from evaluation import tracker
-from evaluation.build import build
-from evaluation.tracker import NoTracker, WandbTracker
+from routing_pomdp.evaluation import tracker
+from routing_pomdp.evaluation.configuration.build import build
+from routing_pomdp.evaluation.tracker import NoTracker, WandbTracker
 from tests.tracked_runs import (
     ABOUT,
     CONFIG,
@@ -45,7 +45,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code = f"""
 from pathlib import Path
 import numpy
-from evaluation.tracker import WandbTracker
+from routing_pomdp.evaluation.tracker import WandbTracker
 nan = float("nan")
 folder = Path("runs/first/exact-mmlu")
 with WandbTracker().run(folder=folder, name="exact mmlu", **{ABOUT!r}) as run:
@@ -160,7 +160,7 @@ def test_a_killed_run_keeps_its_history(tmp_path: Path) -> None:
     code = f"""
 import time
 from pathlib import Path
-from evaluation.tracker import WandbTracker
+from routing_pomdp.evaluation.tracker import WandbTracker
 with WandbTracker().run(folder=Path("killed"), name="killed", **{ABOUT!r}) as run:
     for step in range(5):
         run.log("train", {{"step": step, "loss": 1.0}})
@@ -211,7 +211,7 @@ def test_parallel_processes_track_their_own_runs(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
 from joblib import Parallel, delayed
-from evaluation.tracker import WandbTracker
+from routing_pomdp.evaluation.tracker import WandbTracker
 def track(i):
     with WandbTracker().run(folder=Path(f"run{{i}}"), name=f"run{{i}}", **{ABOUT!r}) as run:
         run.log("train", {{"step": i, "loss": 1.0}})
@@ -230,7 +230,7 @@ def test_no_tracking_needs_no_wandb(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 sys.modules["wandb"] = None  # its import fails
-from evaluation.tracker import NoTracker, WandbTracker
+from routing_pomdp.evaluation.tracker import NoTracker, WandbTracker
 for tracker in (NoTracker(), WandbTracker(mode="disabled")):
     with tracker.run(folder=Path("run"), name="run", **{ABOUT!r}) as run:
         run.log("train", {{"step": 0, "loss": 1.0}})

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from evaluation import tracker
-from evaluation.tracker import WandbTracker
+from routing_pomdp.evaluation import tracker
+from routing_pomdp.evaluation.tracker import WandbTracker
 from tests.tracked_runs import ABOUT, POINTS, exit_code, fail, finished, history, python, summary
 
 ONLINE = f"""
 from pathlib import Path
-from evaluation import tracker
+from routing_pomdp.evaluation import tracker
 tracker._REACH_SECONDS = 1.0
 for i in range(2):
     with tracker.WandbTracker(mode="online").run(

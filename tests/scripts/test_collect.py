@@ -20,10 +20,16 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from envs.calls_table import read_calls
+from routing_pomdp.envs.logs.calls_table import read_calls
+from routing_pomdp.verifiers.collection import (
+    ModelSpec,
+    Price,
+    collect,
+    load_models,
+    load_questions,
+)
 from tests.collecting import lines, sums, write_questions
 from tests.loopback import Loopback
-from verifiers.collection import ModelSpec, Price, collect, load_models, load_questions
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -262,9 +268,9 @@ def test_plug_ins_of_ones_own_file_are_named_by_their_target(tmp_path, monkeypat
 
 def test_a_verifier_made_of_others_is_collected_in_parts(tmp_path):
     live = "{_target_: tests.collecting.Votes}"
-    logged = "{_target_: verifiers.LoggedColumn, column: tokens_out}"
+    logged = "{_target_: routing_pomdp.verifiers.LoggedColumn, column: tokens_out}"
     parts = f"verifiers: {{a: {live}, b: {logged}}}"
-    both = f"++verifiers.both={{_target_: verifiers.SideBySide, {parts}}}"
+    both = f"++verifiers.both={{_target_: routing_pomdp.verifiers.SideBySide, {parts}}}"
     with Loopback() as server:
         here(*files(tmp_path, server.url, 2), both, out=tmp_path / "out")
     assert set(read_calls(tmp_path / "out" / "calls.parquet").signals) == {"votes"}

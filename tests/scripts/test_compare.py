@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.comparison import comparison_table, sort_runs
-from evaluation.runs import load_all
+from routing_pomdp.evaluation.runs.run_folder import load_all
+from routing_pomdp.evaluation.sweeps.comparison import comparison_table, sort_runs
 
 ROOT = Path(__file__).parents[2]
 

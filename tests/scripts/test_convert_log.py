@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from envs.calls_table import read_calls
+from routing_pomdp.envs.logs.calls_table import read_calls
 from tests.commands import script
 from tests.other_logs import harness, sample, spend, spend_file
 

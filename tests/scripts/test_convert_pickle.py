@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from envs.wide_table import routerbench
-from tests.envs.test_pickled_table import Calls
+from routing_pomdp.envs.logs.wide_table import routerbench
+from tests.envs.logs.test_pickled_table import Calls
 
 pandas = pytest.importorskip("pandas")
 

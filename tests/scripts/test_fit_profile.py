@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from envs.profiles import load_profile, simulate
+from routing_pomdp.envs.profiles import load_profile, simulate
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "fit_profile.py"
 

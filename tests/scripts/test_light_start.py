@@ -31,7 +31,7 @@ def found(tmp_path_factory):
         commands = {
             "collect": ["collect.py", *given, "scoring=number", "progress=false"],
             "compare": ["compare.py", f"{folder}/drawn_later"],
-            "verifiers": ["verifiers.py", QUERIES, *QUICK[1:], "shuffles=1"],
+            "verifiers": ["value_verifiers.py", QUERIES, *QUICK[1:], "shuffles=1"],
             "exact": ["train.py", "solver=exact", *QUICK],
             "belief_fqi": ["train.py", "solver=belief_fqi", *QUICK],
         }
@@ -59,28 +59,33 @@ def test_collecting_needs_no_heavy_package(found):
 
 def test_a_run_is_computed_before_matplotlib_is_asked_for(found):
     folder, commands, _ = found
-    assert commands["exact"]["asked"] == [["matplotlib", "evaluation/run_figures.py:draw"]]
+    assert commands["exact"]["asked"] == [["matplotlib", "evaluation/runs/run_figures.py:draw"]]
     (computed,) = (folder / "exact").rglob("computed.json")
     assert json.loads(computed.read_text())["measures"]["model_regret"] == pytest.approx(0)
 
 
 def test_a_comparison_is_printed_before_matplotlib_is_asked_for(found):
     folder, commands, _ = found
-    assert commands["compare"]["asked"] == [["matplotlib", "evaluation/sweep_report.py:_figures"]]
+    assert commands["compare"]["asked"] == [
+        ["matplotlib", "evaluation/sweeps/sweep_report.py:_figures"]
+    ]
     assert "static" in commands["compare"]["printed"]
     assert (folder / "drawn_later" / "comparison.csv").is_file()
 
 
 def test_verifiers_are_judged_before_matplotlib_is_asked_for(found):
     _, commands, _ = found
-    assert commands["verifiers"]["asked"] == [["matplotlib", "evaluation/verifier_run.py:draw"]]
+    assert commands["verifiers"]["asked"] == [
+        ["matplotlib", "evaluation/signals/verifier_run.py:draw"]
+    ]
 
 
 def test_what_learns_with_torch_says_that_it_is_missing(found):
     _, commands, _ = found
     assert [name for name, _ in commands["belief_fqi"]["asked"]] == ["torch"]
     assert commands["belief_fqi"]["status"] == (
-        "error: solver._target_ is 'solvers.belief_fqi.BeliefFQI': solvers.belief_fqi needs torch, "
+        "error: solver._target_ is 'routing_pomdp.solvers.BeliefFQI': "
+        "routing_pomdp.solvers.learned.belief_fqi needs torch, "
         "which is not installed"
     )
 
@@ -89,8 +94,17 @@ def test_a_module_that_needs_torch_learns_and_one_that_needs_matplotlib_draws(fo
     needs = found[2]
     needing = {package: {name for name in needs if needs[name] == package} for package in HEAVY}
     assert needing["sklearn"] == set()
-    assert needing["pomdp_py"] == {"solvers.pomcp", "solvers.pomcp_model"}
-    assert {name.partition(".")[0] for name in needing["matplotlib"]} == {"evaluation"}
-    learning = needing["torch"] - {"envs.stable_baselines"}  # for other people's learners
-    assert {name.partition(".")[0] for name in learning} == {"solvers"}
-    assert {"solvers.belief_dqn", "solvers.belief_fqi", "solvers.history_net"} <= learning
+    assert needing["pomdp_py"] == {
+        "routing_pomdp.solvers.search.pomcp",
+        "routing_pomdp.solvers.search.pomcp_model",
+    }
+    assert {name.split(".")[1] for name in needing["matplotlib"]} == {"evaluation"}
+    learning = needing["torch"] - {
+        "routing_pomdp.envs.gym.stable_baselines"
+    }  # for other people's learners
+    assert {name.split(".")[1] for name in learning} == {"solvers"}
+    assert {
+        "routing_pomdp.solvers.learned.belief_dqn",
+        "routing_pomdp.solvers.learned.belief_fqi",
+        "routing_pomdp.solvers.learned.history_net",
+    } <= learning

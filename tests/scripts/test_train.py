@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from envs.calls_table import write_calls
-from envs.profiles import load_profile, simulate
-from evaluation.runs import load_all
-from solvers.checkpoint import LEARNERS
+from routing_pomdp.envs.logs.calls_table import write_calls
+from routing_pomdp.envs.profiles import load_profile, simulate
+from routing_pomdp.evaluation.runs.run_folder import load_all
+from routing_pomdp.solvers.learned.checkpoint import LEARNERS
 from tests.texts import log_with_texts
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from evaluation.runs import load, load_all
-from solvers.checkpoint import load as load_checkpoint
+from routing_pomdp.evaluation.runs.run_folder import load, load_all
+from routing_pomdp.solvers.learned.checkpoint import load as load_checkpoint
 from tests.tracked_runs import exit_codes, history, kept, records, summary
 
 ROOT = Path(__file__).parents[2]

@@ -7,15 +7,21 @@ import pytest
 from hypothesis import given, settings
 from sklearn.metrics import log_loss
 
-from envs import Episodes, Rules
-from evaluation.signal_quality import calibration_error, confidence_bins
-from solvers import Believing, Exact
-from solvers.belief_calibration import BINS, Beliefs, FittedBelief, belief_figures, histories
-from solvers.by_symbol import BySymbol
-from solvers.history_net import HistoryNet
-from solvers.places import Places
-from tests.pre_signals import pre_replay, random_pre
-from tests.problems import every_rules, name_of, problems, random_problem, random_replay
+from routing_pomdp.envs import Episodes, Rules
+from routing_pomdp.evaluation.signals.signal_quality import calibration_error, confidence_bins
+from routing_pomdp.solvers import Exact, HasBelief
+from routing_pomdp.solvers.belief_calibration import (
+    BINS,
+    Beliefs,
+    FittedBelief,
+    belief_figures,
+    histories,
+)
+from routing_pomdp.solvers.decision_points import DecisionPoints
+from routing_pomdp.solvers.learned.history_net import HistoryNet
+from routing_pomdp.solvers.pre_query import PreQueryConditioned
+from tests.pre_signals import pre_data, random_pre
+from tests.problems import every_rules, name_of, problems, random_data, random_problem
 
 FULL = Rules(3, skip=True, free_start=True, verify=True)
 
@@ -62,20 +68,20 @@ def test_a_diagram_holds_every_belief_and_gives_the_error():
 @pytest.mark.parametrize("rules", every_rules(3), ids=name_of)
 def test_every_history_that_can_be_reached_is_among_those_asked(rules):
     rng = np.random.default_rng(0)
-    problem, replay, places = (
+    problem, data, points = (
         random_problem(rules, rng),
-        random_replay(40, 3, rng),
-        Places.of(rules),
+        random_data(40, 3, rng),
+        DecisionPoints.of(rules),
     )
-    replay = replace(replay, signal=rng.integers(3, size=replay.signal.shape).astype(float))
-    asked = list(histories(places, replay))
-    assert [set(places.index(history)) for history in asked] == [{at} for at in range(len(places))]
+    data = replace(data, signal=rng.integers(3, size=data.signal.shape).astype(float))
+    asked = list(histories(points, data))
+    assert [set(points.index(history)) for history in asked] == [{at} for at in range(len(points))]
     believed = np.stack([FittedBelief(problem).belief(history) for history in asked])
-    episodes = Episodes(replay, rules)
+    episodes = Episodes(data, rules)
     while len(episodes):
         history = episodes.history
         np.testing.assert_allclose(
-            FittedBelief(problem).belief(history), believed[places.index(history), history.query]
+            FittedBelief(problem).belief(history), believed[points.index(history), history.query]
         )
         weight = (
             rng.random((len(history), rules.n_actions))
@@ -139,23 +145,25 @@ def test_chance_is_what_true_beliefs_show_on_average():
 def test_behind_a_pre_query_signal_beliefs_are_those_of_what_is_left():
     rng = np.random.default_rng(1)
     problem = random_pre(random_problem(FULL, rng), rng)
-    replay = pre_replay(120, 3, rng)
+    data = pre_data(120, 3, rng)
     quick = HistoryNet(simulations=0, steps=3, members=2, hidden=4)
-    policy = BySymbol(quick).solve(problem, replay)
-    assert isinstance(policy, Believing)
-    symbol = problem.pre.symbols(replay.pre_signal)
-    both = [Beliefs.of(holder, FULL, replay) for holder in (policy, FittedBelief(problem))]
+    policy = PreQueryConditioned(quick).solve(problem, data)
+    assert isinstance(policy, HasBelief)
+    symbol = problem.pre.symbols(data.pre_signal)
+    both = [Beliefs.of(holder, FULL, data) for holder in (policy, FittedBelief(problem))]
     for k in range(3):
         left = [policy.parts[k], FittedBelief(problem.given(k))]
         rows = np.flatnonzero(symbol == k)
         for held, part in zip(both, left, strict=True):
-            alone = Beliefs.of(part, FULL, replace(replay.take(rows), pre_signal=None))
+            alone = Beliefs.of(part, FULL, replace(data.take(rows), pre_signal=None))
             np.testing.assert_allclose(held.believed[:, rows], alone.believed)
 
 
 def test_policies_that_do_not_say_what_they_believe_are_told_apart():
     rng = np.random.default_rng(1)
     problem = random_problem(FULL, rng)
-    assert not isinstance(Exact().solve(problem, random_replay(1, 3, rng)), Believing)
+    assert not isinstance(Exact().solve(problem, random_data(1, 3, rng)), HasBelief)
     seen_first = random_pre(problem, rng)
-    assert not isinstance(BySymbol(Exact()).solve(seen_first, pre_replay(5, 3, rng)), Believing)
+    assert not isinstance(
+        PreQueryConditioned(Exact()).solve(seen_first, pre_data(5, 3, rng)), HasBelief
+    )

@@ -9,15 +9,15 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from envs import ESCALATE, STAY, Rules
-from envs.plug_in_checks import CheckError
-from evaluation.build import build
-from evaluation.evaluate import evaluate, returns
-from solvers import Oracle, Solver, Static, Unbound, check_solver
-from solvers.by_symbol import BySymbol
-from solvers.check_examples import Example
-from solvers.checks import PRICES
-from solvers.solver import SolverError, bound, decided, solved
+from routing_pomdp.envs import ESCALATE, STAY, Rules
+from routing_pomdp.envs.settings.plug_in_checks import CheckError
+from routing_pomdp.evaluation.configuration.build import build
+from routing_pomdp.evaluation.evaluate import evaluate, returns
+from routing_pomdp.solvers import Oracle, QueryPolicy, Solver, Static, check_solver
+from routing_pomdp.solvers.check_examples import Example
+from routing_pomdp.solvers.checks import PRICES
+from routing_pomdp.solvers.pre_query import PreQueryConditioned
+from routing_pomdp.solvers.solver import SolverError, decided, for_queries, solved
 
 ROOT = Path(__file__).parents[2]
 CORE, FULL = Rules(3), Rules(3, skip=True, free_start=True, verify=True, answer="best")
@@ -167,16 +167,16 @@ class Holds(Stays):
 
 
 @dataclass(frozen=True, eq=False)
-class Reader(Unbound):
-    """Escalates from the first model by something of the replay."""
+class Reader(QueryPolicy):
+    """Escalates from the first model by something of the data."""
 
     problem: object
     reads: str
 
-    def bind(self, replay):
-        log = replay.rollouts
+    def for_queries(self, data):
+        log = data.rollouts
         column = {
-            "score": replay.score[:, 0],
+            "score": data.score[:, 0],
             "prompt": log.prompt,
             "others": log.prompt[::-1],
             "answer": log.answer[:, 0],
@@ -296,8 +296,8 @@ def test_the_pages_solver_loses_nothing_where_signals_are_bought(monkeypatch):
 def test_a_solver_or_policy_that_returns_nothing_is_named(pre_query):
     example = Example.make(replace(CORE, pre_query=pre_query))
     with pytest.raises(SolverError, match="solver Nothing returned None: expected a policy"):
-        solved(BySymbol(Nothing()), example.problem, PRICES, example.train)
-    policies = solved(BySymbol(solver_of(Floats)), example.problem, [0.3], example.train)
+        solved(PreQueryConditioned(Nothing()), example.problem, PRICES, example.train)
+    policies = solved(PreQueryConditioned(solver_of(Floats)), example.problem, [0.3], example.train)
     with pytest.raises(SolverError, match=r"Floats\.act returned float64 of shape"):
         evaluate(policies[0], example.test)
 
@@ -310,9 +310,9 @@ def test_policies_are_one_a_price_and_bind_gives_one(monkeypatch):
     monkeypatch.setattr(Plain, "solve_frontier", lambda *_: None)
     with pytest.raises(SolverError, match="solver Plain returned None from solve_frontier"):
         solved(Plain(), example.problem, PRICES, example.train)
-    monkeypatch.setattr(Reader, "bind", lambda *_: None)
-    with pytest.raises(SolverError, match=r"Reader\.bind returned None: expected an object"):
-        bound(Reader(example.problem, "score"), example.test)
+    monkeypatch.setattr(Reader, "for_queries", lambda *_: None)
+    with pytest.raises(SolverError, match=r"Reader\.for_queries returned None: expected an object"):
+        for_queries(Reader(example.problem, "score"), example.test)
     monkeypatch.setattr(Stays, "act", lambda *_: None)
     with pytest.raises(SolverError, match=r"Stays\.act returned None: expected an array of 0"):
         decided(Stays(example.problem), [])

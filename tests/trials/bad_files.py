@@ -148,8 +148,8 @@ R: open-right : right : * : * -100
 
 def _other_files(folder: Path) -> None:
     plug_ins = """from dataclasses import dataclass
-from solvers import Solver
-from verifiers import Verifier
+from routing_pomdp.solvers import Solver
+from routing_pomdp.verifiers import Verifier
 
 class Raises(Solver):
     def solve(self, problem, train):

@@ -138,7 +138,13 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="print every answer")
     arguments = parser.parse_args()
     # What every command loads; forks share it.
-    for module in ("hydra", "solvers", "evaluation.report", "verifiers.collection", "joblib"):
+    for module in (
+        "hydra",
+        "solvers",
+        "routing_pomdp.evaluation.runs.report",
+        "routing_pomdp.verifiers.collection",
+        "joblib",
+    ):
         __import__(module)
     counts: Counter[tuple[str, bool]] = Counter()
     with tempfile.TemporaryDirectory() as scratch:

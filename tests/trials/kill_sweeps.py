@@ -32,9 +32,9 @@ import wandb  # noqa: F401
 from tabulate import tabulate
 
 # Imported for the processes that are forked from this one.
-import evaluation.solver_run
-import evaluation.sweep_report  # noqa: F401
-from evaluation.runs import DamagedRunError, Run, load
+import routing_pomdp.evaluation.runs.solver_run
+import routing_pomdp.evaluation.sweeps.sweep_report  # noqa: F401
+from routing_pomdp.evaluation.runs.run_folder import DamagedRunError, Run, load
 from tests.tracked_runs import read
 
 ROOT = Path(__file__).parents[2]

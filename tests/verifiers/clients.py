@@ -6,7 +6,7 @@ import asyncio
 import math
 from dataclasses import dataclass, field
 
-from verifiers.live import Answer, Case, Completion, Query, Token
+from routing_pomdp.verifiers.live import Answer, Case, Completion, Query, Token
 
 
 @dataclass

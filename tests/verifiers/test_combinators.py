@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from tests.logs import log_of
-from verifiers import (
+from routing_pomdp.verifiers import (
     AffordableFirst,
     CalibratedMerge,
     LoggedColumn,
@@ -20,6 +19,7 @@ from verifiers import (
     fitted,
     paid,
 )
+from tests.logs import log_of
 
 SHARP, DULL = LoggedSignal("sharp"), LoggedSignal("dull")
 BOTH = {"sharp": SHARP, "dull": DULL}

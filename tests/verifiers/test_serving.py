@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from tests.logs import log_of
-from tests.verifiers.clients import Scripted, case_of
-from verifiers import (
+from routing_pomdp.verifiers import (
     AffordableFirst,
     Agreement,
     CalibratedMerge,
@@ -28,6 +26,8 @@ from verifiers import (
     paid,
     row_of,
 )
+from tests.logs import log_of
+from tests.verifiers.clients import Scripted, case_of
 
 MODELS = ("m0", "m1", "m2")
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score, roc_auc_score
 
-from verifiers import Beta, Histogram, KernelDensity, Merged, Product
-from verifiers.product import merge_symbols
+from routing_pomdp.verifiers import Beta, Histogram, KernelDensity, Merged, Product
+from routing_pomdp.verifiers.observation.product import merge_symbols
 
 VECTORS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 

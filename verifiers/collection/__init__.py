@@ -2,17 +2,28 @@
 
 from typing import TYPE_CHECKING
 
-from envs.lazy import lazy_face
+from routing_pomdp.envs.lazy import lazy_face
 
 if TYPE_CHECKING:
-    from verifiers.collection.answers import AnswerPrompt
-    from verifiers.collection.call_log import CallLog, LogError
-    from verifiers.collection.models import ConfigError, ModelSpec, Price, load_models, load_prices
-    from verifiers.collection.policy import AskAll, AskBelow, AskSome, CollectionPolicy
-    from verifiers.collection.queries import Question, load_questions
-    from verifiers.collection.run import Collected, Plan, collect
-    from verifiers.collection.scoring import Scoring
-    from verifiers.collection.stops import (
+    from routing_pomdp.verifiers.collection.answers import AnswerPrompt
+    from routing_pomdp.verifiers.collection.call_log import CallLog, LogError
+    from routing_pomdp.verifiers.collection.models import (
+        ConfigError,
+        ModelSpec,
+        Price,
+        load_models,
+        load_prices,
+    )
+    from routing_pomdp.verifiers.collection.policy import (
+        AskAll,
+        AskBelow,
+        AskSome,
+        CollectionPolicy,
+    )
+    from routing_pomdp.verifiers.collection.queries import Question, load_questions
+    from routing_pomdp.verifiers.collection.run import Collected, Plan, collect
+    from routing_pomdp.verifiers.collection.scoring import Scoring
+    from routing_pomdp.verifiers.collection.stops import (
         BudgetExhaustedError,
         CallError,
         EndpointRefusedError,
@@ -20,30 +31,4 @@ if TYPE_CHECKING:
         StoppedError,
     )
 else:
-    __getattr__, __dir__ = lazy_face(__name__)
-
-__all__ = [
-    "AnswerPrompt",
-    "AskAll",
-    "AskBelow",
-    "AskSome",
-    "BudgetExhaustedError",
-    "CallError",
-    "CallLog",
-    "Collected",
-    "CollectionPolicy",
-    "ConfigError",
-    "EndpointRefusedError",
-    "InterruptedCollectionError",
-    "LogError",
-    "ModelSpec",
-    "Plan",
-    "Price",
-    "Question",
-    "Scoring",
-    "StoppedError",
-    "collect",
-    "load_models",
-    "load_prices",
-    "load_questions",
-]
+    __getattr__, __dir__, __all__ = lazy_face(__name__)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from verifiers.collection.models import ConfigError
-from verifiers.live import Message, Query
+from routing_pomdp.verifiers.collection.models import ConfigError
+from routing_pomdp.verifiers.live import Message, Query
 
 _DEFAULT = """\
 $context

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from verifiers.collection.models import ConfigError, Price
-from verifiers.collection.stops import BudgetExhaustedError
+from routing_pomdp.verifiers.collection.models import ConfigError, Price
+from routing_pomdp.verifiers.collection.stops import BudgetExhaustedError
 
 
 @dataclass(frozen=True)

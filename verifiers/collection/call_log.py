@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from verifiers.collection.files import LOCK, LOG, private_folder, sync_folder
-from verifiers.collection.records import CallKey, Record, RecordError, TornError
+from routing_pomdp.verifiers.collection.files import LOCK, LOG, private_folder, sync_folder
+from routing_pomdp.verifiers.collection.records import CallKey, Record, RecordError, TornError
 
 
 class LogError(ValueError):

@@ -12,16 +12,21 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
-from envs.secrets import MASK, Secrets, without_secrets
-from verifiers.collection.budget import Amount, Budget, amount
-from verifiers.collection.call_log import CallLog
-from verifiers.collection.endpoint import Endpoint
-from verifiers.collection.models import ModelSpec
-from verifiers.collection.records import CallKey, Record
-from verifiers.collection.requests import most_of, request_of
-from verifiers.collection.responses import Reply, failed, shortfall
-from verifiers.collection.stops import AttemptError, CallError, EndpointRefusedError, StoppedError
-from verifiers.live import Completion, Message, Token
+from routing_pomdp.envs.files.secrets import MASK, Secrets, without_secrets
+from routing_pomdp.verifiers.collection.budget import Amount, Budget, amount
+from routing_pomdp.verifiers.collection.call_log import CallLog
+from routing_pomdp.verifiers.collection.endpoint import Endpoint
+from routing_pomdp.verifiers.collection.models import ModelSpec
+from routing_pomdp.verifiers.collection.records import CallKey, Record
+from routing_pomdp.verifiers.collection.requests import most_of, request_of
+from routing_pomdp.verifiers.collection.responses import Reply, failed, shortfall
+from routing_pomdp.verifiers.collection.stops import (
+    AttemptError,
+    CallError,
+    EndpointRefusedError,
+    StoppedError,
+)
+from routing_pomdp.verifiers.live import Completion, Message, Token
 
 # So many calls in a row that failed for good, and the endpoint is taken for dead.
 _DEAD = 20

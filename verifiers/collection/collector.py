@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from verifiers.collection.answers import AnswerPrompt
-from verifiers.collection.client import BoundClient, Ledger, Meter, ModelClient
-from verifiers.collection.limiter import PLACE
-from verifiers.collection.policy import CollectionPolicy
-from verifiers.collection.queries import Question
-from verifiers.collection.responses import answered, shortfall
-from verifiers.collection.rows import Row, Verified
-from verifiers.collection.scoring import Scoring
-from verifiers.collection.stops import CallError, StoppedError
-from verifiers.live import Answer, Case, Completion, LiveVerifier, Signal
-from verifiers.normalise import extract_answer
+from routing_pomdp.verifiers.answers.free_text import extract_answer
+from routing_pomdp.verifiers.collection.answers import AnswerPrompt
+from routing_pomdp.verifiers.collection.client import BoundClient, Ledger, Meter, ModelClient
+from routing_pomdp.verifiers.collection.limiter import PLACE
+from routing_pomdp.verifiers.collection.policy import CollectionPolicy
+from routing_pomdp.verifiers.collection.queries import Question
+from routing_pomdp.verifiers.collection.responses import answered, shortfall
+from routing_pomdp.verifiers.collection.rows import Row, Verified
+from routing_pomdp.verifiers.collection.scoring import Scoring
+from routing_pomdp.verifiers.collection.stops import CallError, StoppedError
+from routing_pomdp.verifiers.live import Answer, Case, Completion, LiveVerifier, Signal
 
 
 @dataclass

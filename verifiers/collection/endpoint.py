@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from envs.secrets import Secrets
-from verifiers.collection.limiter import Limiter
-from verifiers.collection.models import ConfigError, ModelSpec
-from verifiers.collection.refusals import (
+from routing_pomdp.envs.files.secrets import Secrets
+from routing_pomdp.verifiers.collection.limiter import Limiter
+from routing_pomdp.verifiers.collection.models import ConfigError, ModelSpec
+from routing_pomdp.verifiers.collection.refusals import (
     SEE_ADDRESS,
     asks_too_much,
     is_page,
@@ -21,12 +21,12 @@ from verifiers.collection.refusals import (
     never_reached,
     what_to_do,
 )
-from verifiers.collection.requests import hint
-from verifiers.collection.responses import MalformedResponseError, Reply, parse
-from verifiers.collection.stops import AttemptError, CallError, EndpointRefusedError
-from verifiers.collection.transport import TransportError, http_client
-from verifiers.collection.waits import asked_to_wait
-from verifiers.live import Message
+from routing_pomdp.verifiers.collection.requests import hint
+from routing_pomdp.verifiers.collection.responses import MalformedResponseError, Reply, parse
+from routing_pomdp.verifiers.collection.stops import AttemptError, CallError, EndpointRefusedError
+from routing_pomdp.verifiers.collection.transport import TransportError, http_client
+from routing_pomdp.verifiers.collection.waits import asked_to_wait
+from routing_pomdp.verifiers.live import Message
 
 # Seconds: the first pause is at least _FIRST, later ones at least twice as long each, up to
 # _LONGEST. The seven pauses of eight attempts outlast a quota that is renewed every minute.

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from verifiers.collection.models import ConfigError
+from routing_pomdp.verifiers.collection.models import ConfigError
 
 # What a collection writes into its folder beside the table; torn ends and parts have a suffix.
 LOG, LOCK, MANIFEST, ROWS = "log.jsonl", ".lock", "manifest.json", "rows.partial.jsonl"

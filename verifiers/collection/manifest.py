@@ -10,9 +10,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from envs.secrets import Secrets, masked
-from verifiers.collection.files import MANIFEST, part_of, private_file, replace_file
-from verifiers.collection.models import ConfigError, ModelSpec, Price
+from routing_pomdp.envs.files.secrets import Secrets, masked
+from routing_pomdp.verifiers.collection.files import MANIFEST, part_of, private_file, replace_file
+from routing_pomdp.verifiers.collection.models import ConfigError, ModelSpec, Price
 
 _PACKAGES = ("openai", "httpx", "httpx2", "pydantic", "numpy", "pyarrow", "hydra-core")
 

@@ -13,12 +13,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
-from envs.checks import expected, fault
-from envs.prices import Price, price_of, read_prices
-from envs.ranges import Range
-from envs.secrets import is_secret, masked, names_secret, secret_values, shown, shown_name
-from envs.yaml_files import read_yaml
-from verifiers.sampling import Temperature, Tokens
+from routing_pomdp.envs.costs.price_table import Price, price_of, read_prices
+from routing_pomdp.envs.files.secrets import (
+    is_secret,
+    masked,
+    names_secret,
+    secret_values,
+    shown,
+    shown_name,
+)
+from routing_pomdp.envs.files.yaml_files import read_yaml
+from routing_pomdp.envs.settings.checks import expected, fault
+from routing_pomdp.envs.settings.ranges import Range
+from routing_pomdp.verifiers.signals.sampling import Temperature, Tokens
 
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from envs.checks import check_settings
-from envs.ranges import Finite, Seed, Share, Text
-from verifiers.live import Query
+from routing_pomdp.envs.settings.checks import check_settings
+from routing_pomdp.envs.settings.ranges import Finite, Seed, Share, Text
+from routing_pomdp.verifiers.live import Query
 
 
 class CollectionPolicy(Protocol):

@@ -10,8 +10,8 @@ from typing import Self
 
 from tqdm import tqdm
 
-from verifiers.collection.client import Ledger
-from verifiers.collection.limiter import Limiter
+from routing_pomdp.verifiers.collection.client import Ledger
+from routing_pomdp.verifiers.collection.limiter import Limiter
 
 # Seconds between refreshes, and between lines where standard error is no terminal.
 _REFRESH, _LINE = 1.0, 60.0

@@ -11,10 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from envs.rollouts import RolloutsError, canonical_split
-from envs.table_files import read_table
-from verifiers.collection.models import ConfigError
-from verifiers.live import Query
+from routing_pomdp.envs.logs.rollouts import RolloutsError, canonical_split
+from routing_pomdp.envs.logs.table_files import read_table
+from routing_pomdp.verifiers.collection.models import ConfigError
+from routing_pomdp.verifiers.live import Query
 
 _COLUMNS = ("query_id", "prompt", "reference", "context", "choices", "dataset", "split")
 

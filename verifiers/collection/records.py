@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from verifiers.live import Completion, Token
+from routing_pomdp.verifiers.live import Completion, Token
 
 Kind = Literal["sent", "lost", "free"]
 _KINDS: tuple[Kind, ...] = ("sent", "lost", "free")

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Iterator
 from typing import Any
 
-from verifiers.collection.transport import TransportError
+from routing_pomdp.verifiers.collection.transport import TransportError
 
 SEE_ADDRESS = "check base_url: most such addresses end in /v1"
 _PASSWORD = "the proxy wants a user and password: http://USER:PASSWORD@HOST:PORT"

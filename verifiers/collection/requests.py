@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verifiers.collection.models import ConfigError, ModelSpec
-from verifiers.live import Message
+from routing_pomdp.verifiers.collection.models import ConfigError, ModelSpec
+from routing_pomdp.verifiers.live import Message
 
 # Fields that limit what is generated; a server takes one of those that it is given.
 _LIMITS = (

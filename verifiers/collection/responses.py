@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verifiers.collection.records import LARGEST
-from verifiers.live import Completion, Message, Token
-from verifiers.normalise import extract_answer, marked_answer
+from routing_pomdp.verifiers.answers.free_text import extract_answer, marked_answer
+from routing_pomdp.verifiers.collection.records import LARGEST
+from routing_pomdp.verifiers.live import Completion, Message, Token
 
 # What endpoints write as finish_reason, in small letters.
 _CUT = {

@@ -11,13 +11,13 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from envs.calls_table import read_calls, write_table
-from envs.rollouts import Rollouts, RolloutsError
-from verifiers.collection.client import Meter
-from verifiers.collection.files import ROWS, part_of, private_file, replace_file
-from verifiers.collection.queries import Question
-from verifiers.live import Answer
-from verifiers.verifier import Verifier, VerifierError, emitted, paid
+from routing_pomdp.envs.logs.calls_table import read_calls, write_table
+from routing_pomdp.envs.logs.rollouts import Rollouts, RolloutsError
+from routing_pomdp.verifiers.collection.client import Meter
+from routing_pomdp.verifiers.collection.files import ROWS, part_of, private_file, replace_file
+from routing_pomdp.verifiers.collection.queries import Question
+from routing_pomdp.verifiers.live import Answer
+from routing_pomdp.verifiers.verifier import Verifier, VerifierError, emitted, paid
 
 
 @dataclass(frozen=True)

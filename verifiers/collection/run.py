@@ -12,27 +12,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from envs.secrets import Secrets
-from envs.table_files import file_format
-from verifiers.collection.answers import AnswerPrompt
-from verifiers.collection.budget import Amount, Budget, amount
-from verifiers.collection.call_log import CallLog
-from verifiers.collection.client import Ledger, ModelClient
-from verifiers.collection.collector import Collector, Outcome
-from verifiers.collection.endpoint import Endpoint
-from verifiers.collection.files import check_outputs
-from verifiers.collection.limiter import Limiter
-from verifiers.collection.manifest import Manifest
-from verifiers.collection.models import ConfigError, ModelSpec, check_priced
-from verifiers.collection.policy import AskAll, CollectionPolicy
-from verifiers.collection.progress import Bar
-from verifiers.collection.queries import Question
-from verifiers.collection.requests import check_bounded
-from verifiers.collection.rows import RowFile, write_collected
-from verifiers.collection.scoring import NormalisedMatch, Scoring, understood
-from verifiers.collection.stops import InterruptedCollectionError, StoppedError
-from verifiers.live import LiveVerifier
-from verifiers.verifier import Verifier
+from routing_pomdp.envs.files.secrets import Secrets
+from routing_pomdp.envs.logs.table_files import file_format
+from routing_pomdp.verifiers.collection.answers import AnswerPrompt
+from routing_pomdp.verifiers.collection.budget import Amount, Budget, amount
+from routing_pomdp.verifiers.collection.call_log import CallLog
+from routing_pomdp.verifiers.collection.client import Ledger, ModelClient
+from routing_pomdp.verifiers.collection.collector import Collector, Outcome
+from routing_pomdp.verifiers.collection.endpoint import Endpoint
+from routing_pomdp.verifiers.collection.files import check_outputs
+from routing_pomdp.verifiers.collection.limiter import Limiter
+from routing_pomdp.verifiers.collection.manifest import Manifest
+from routing_pomdp.verifiers.collection.models import ConfigError, ModelSpec, check_priced
+from routing_pomdp.verifiers.collection.policy import AskAll, CollectionPolicy
+from routing_pomdp.verifiers.collection.progress import Bar
+from routing_pomdp.verifiers.collection.queries import Question
+from routing_pomdp.verifiers.collection.requests import check_bounded
+from routing_pomdp.verifiers.collection.rows import RowFile, write_collected
+from routing_pomdp.verifiers.collection.scoring import NormalisedMatch, Scoring, understood
+from routing_pomdp.verifiers.collection.stops import InterruptedCollectionError, StoppedError
+from routing_pomdp.verifiers.live import LiveVerifier
+from routing_pomdp.verifiers.verifier import Verifier
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 

@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from envs.answer_text import Quantity, extract_quantity, is_whole, normalise_text
-from envs.checks import check_settings
-from envs.ranges import NotNegative
-from verifiers.choices import extract_choice
-from verifiers.collection.models import ConfigError
-from verifiers.live import Query
+from routing_pomdp.envs.logs.answer_text import Quantity, extract_quantity, is_whole, normalise_text
+from routing_pomdp.envs.settings.checks import check_settings
+from routing_pomdp.envs.settings.ranges import NotNegative
+from routing_pomdp.verifiers.answers.choices import extract_choice
+from routing_pomdp.verifiers.collection.models import ConfigError
+from routing_pomdp.verifiers.live import Query
 
 if TYPE_CHECKING:
-    from verifiers.collection.queries import Question
+    from routing_pomdp.verifiers.collection.queries import Question
 
 
 class Scoring(Protocol):

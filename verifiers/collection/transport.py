@@ -9,7 +9,7 @@ import urllib.request
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from verifiers.collection.models import ConfigError
+from routing_pomdp.verifiers.collection.models import ConfigError
 
 # Bytes of a body, unpacked. Ten thousand tokens with twenty alternatives each are 20 MB.
 _LARGEST = 64 * 2**20

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from verifiers.collection import endpoint as endpoints
+from routing_pomdp.verifiers.collection import endpoint as endpoints
 
 
 @pytest.fixture(autouse=True)

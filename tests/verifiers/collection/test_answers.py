@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from envs.calls_table import read_calls
+from routing_pomdp.envs.logs.calls_table import read_calls
+from routing_pomdp.verifiers.collection import AskBelow
 from tests.collecting import Votes, lines, run, specs
 from tests.loopback import Loopback
 from tests.scripts.test_collect import collect_script
-from verifiers.collection import AskBelow
 
 
 def changed(choice=None, every=None, of="small", times=10**9, **fields):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verifiers.collection import BudgetExhaustedError, ConfigError, Price
-from verifiers.collection.budget import Amount, Budget, amount
+from routing_pomdp.verifiers.collection import BudgetExhaustedError, ConfigError, Price
+from routing_pomdp.verifiers.collection.budget import Amount, Budget, amount
 
 
 @given(

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifiers.collection.call_log import CallKey, CallLog, LogError, Record
-from verifiers.live import Completion, Token
+from routing_pomdp.verifiers.collection.call_log import CallKey, CallLog, LogError, Record
+from routing_pomdp.verifiers.live import Completion, Token
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
 LOGPROBS = st.floats(-1e4, 0)
@@ -221,7 +221,9 @@ def test_damage_in_the_middle_is_refused_and_left_as_it_is(tmp_path):
 
 def test_two_collectors_cannot_share_a_folder(tmp_path):
     log = CallLog(tmp_path)
-    other = "import sys, pathlib; from verifiers.collection import CallLog, LogError\n"
+    other = (
+        "import sys, pathlib; from routing_pomdp.verifiers.collection import CallLog, LogError\n"
+    )
     other += "try: CallLog(pathlib.Path(sys.argv[1]))\nexcept LogError as e: print(e)"
     done = subprocess.run(
         [sys.executable, "-c", other, str(tmp_path)], capture_output=True, text=True, check=True

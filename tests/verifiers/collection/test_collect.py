@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from envs.calls_table import read_calls
-from tests.collecting import Length, Votes, lines, run, specs, sums
-from tests.loopback import Loopback
-from verifiers.collection import (
+from routing_pomdp.envs.logs.calls_table import read_calls
+from routing_pomdp.verifiers.collection import (
     AskBelow,
     AskSome,
     ConfigError,
 )
+from tests.collecting import Length, Votes, lines, run, specs, sums
+from tests.loopback import Loopback
 
 FAULTS = {
     "malformed": 0.01,
@@ -143,7 +143,7 @@ def test_a_new_price_corrects_the_whole_table_and_costs_nothing(tmp_path):
     with Loopback() as server:
         run(tmp_path, server, 3)
         before = read_calls(tmp_path / "calls.parquet").cost
-        from verifiers.collection import Price
+        from routing_pomdp.verifiers.collection import Price
 
         dearer = [replace(spec, price=Price(2.0, 8.0)) for spec in specs(server.url)]
         assert run(tmp_path, dearer, 3).ledger.made == 0

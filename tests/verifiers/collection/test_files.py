@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from routing_pomdp.verifiers.collection import ConfigError
+from routing_pomdp.verifiers.collection.files import check_outputs
 from tests.collecting import Votes, run, specs, sums, write_questions
 from tests.loopback import Loopback
-from verifiers.collection import ConfigError
-from verifiers.collection.files import check_outputs
 
 
 @pytest.fixture

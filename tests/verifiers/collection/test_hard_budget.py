@@ -5,9 +5,13 @@ import random
 
 import pytest
 
+from routing_pomdp.verifiers.collection import (
+    BudgetExhaustedError,
+    ConfigError,
+    EndpointRefusedError,
+)
 from tests.collecting import PRICES, Votes, lines, run, specs
 from tests.loopback import Loopback
-from verifiers.collection import BudgetExhaustedError, ConfigError, EndpointRefusedError
 
 
 def talkative(completion, request, head):

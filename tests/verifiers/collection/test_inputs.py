@@ -6,9 +6,16 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from envs.secrets import Secrets
-from verifiers.collection import ConfigError, Plan, Price, load_models, load_prices, load_questions
-from verifiers.collection.models import check_priced
+from routing_pomdp.envs.files.secrets import Secrets
+from routing_pomdp.verifiers.collection import (
+    ConfigError,
+    Plan,
+    Price,
+    load_models,
+    load_prices,
+    load_questions,
+)
+from routing_pomdp.verifiers.collection.models import check_priced
 
 
 def jsonl(path, *rows):

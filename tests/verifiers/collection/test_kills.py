@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from envs.calls_table import read_calls
+from routing_pomdp.envs.logs.calls_table import read_calls
+from routing_pomdp.verifiers.collection import CallLog
+from routing_pomdp.verifiers.collection.files import LOCK
 from tests.collecting import Votes, lines, run, specs
 from tests.loopback import Loopback, Seen
-from verifiers.collection import CallLog
-from verifiers.collection.files import LOCK
 
 
 class Killed(BaseException):

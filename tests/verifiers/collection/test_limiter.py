@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from routing_pomdp.verifiers.collection.limiter import PLACE, Limiter
 from tests.virtual_time import run
-from verifiers.collection.limiter import PLACE, Limiter
 
 
 @dataclass

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs.calls_table import read_calls
+from routing_pomdp.envs.logs.calls_table import read_calls
+from routing_pomdp.verifiers import LiveVerifier, Verifier
 from tests.collecting import Broken, Length, Votes, lines, run, specs
 from tests.loopback import Loopback
-from verifiers import LiveVerifier, Verifier
 
 
 def test_a_verifier_that_fails_costs_only_its_own_column(tmp_path):
@@ -145,7 +145,7 @@ class AsksTwice(LiveVerifier):
 
 
 def test_votes_are_counted_for_the_answer_and_not_for_what_stands_around_it(tmp_path):
-    from verifiers import SelfConsistency
+    from routing_pomdp.verifiers import SelfConsistency
 
     with Loopback() as server:  # says "Answer: 7", always the same
         run(tmp_path, server, 3, [SelfConsistency(samples=2)])

@@ -3,10 +3,10 @@
 import asyncio
 from types import SimpleNamespace
 
-from verifiers.collection import progress
-from verifiers.collection.budget import Budget
-from verifiers.collection.client import Ledger
-from verifiers.collection.limiter import Limiter
+from routing_pomdp.verifiers.collection import progress
+from routing_pomdp.verifiers.collection.budget import Budget
+from routing_pomdp.verifiers.collection.client import Ledger
+from routing_pomdp.verifiers.collection.limiter import Limiter
 
 
 def test_it_shows_calls_under_way_and_when_something_last_happened():

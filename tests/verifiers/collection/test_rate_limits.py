@@ -6,17 +6,17 @@ import json
 import openai
 import pytest
 
+from routing_pomdp.verifiers.collection import CallError, EndpointRefusedError, ModelSpec
+from routing_pomdp.verifiers.collection import endpoint as endpoints
+from routing_pomdp.verifiers.collection.budget import Budget
+from routing_pomdp.verifiers.collection.call_log import CallLog
+from routing_pomdp.verifiers.collection.client import Ledger, ModelClient
+from routing_pomdp.verifiers.collection.limiter import PLACE, Limiter
+from routing_pomdp.verifiers.collection.refusals import message
+from routing_pomdp.verifiers.collection.transport import http_package
 from tests.collecting import run, specs
 from tests.loopback import Loopback
 from tests.virtual_time import run as in_virtual_time
-from verifiers.collection import CallError, EndpointRefusedError, ModelSpec
-from verifiers.collection import endpoint as endpoints
-from verifiers.collection.budget import Budget
-from verifiers.collection.call_log import CallLog
-from verifiers.collection.client import Ledger, ModelClient
-from verifiers.collection.limiter import PLACE, Limiter
-from verifiers.collection.refusals import message
-from verifiers.collection.transport import http_package
 
 HTTP = http_package(openai)
 BODY = json.dumps({"choices": [{"message": {"content": "7"}, "finish_reason": "stop"}]})

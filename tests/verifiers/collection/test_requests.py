@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from routing_pomdp.verifiers.collection import ConfigError, EndpointRefusedError
+from routing_pomdp.verifiers.collection.requests import hint, most_of, request_of
 from tests.collecting import run, specs
 from tests.loopback import Loopback
-from verifiers.collection import ConfigError, EndpointRefusedError
-from verifiers.collection.requests import hint, most_of, request_of
 
 ASKED = [{"role": "user", "content": "What is 3 + 4?"}]
 

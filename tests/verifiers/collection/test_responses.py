@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from verifiers.collection.responses import (
+from routing_pomdp.verifiers.answers.free_text import extract_answer
+from routing_pomdp.verifiers.collection.responses import (
     MalformedResponseError,
     answered,
     parse,
     shortfall,
 )
-from verifiers.live import Completion, Token
-from verifiers.normalise import extract_answer
+from routing_pomdp.verifiers.live import Completion, Token
 
 ASKED = [{"role": "user", "content": "What is 3 + 4?"}]
 

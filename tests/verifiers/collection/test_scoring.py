@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifiers.collection import (
+from routing_pomdp.verifiers.answers.free_text import extract_answer
+from routing_pomdp.verifiers.collection import (
     AnswerPrompt,
     AskBelow,
     AskSome,
@@ -14,7 +15,7 @@ from verifiers.collection import (
     Question,
     load_questions,
 )
-from verifiers.collection.scoring import (
+from routing_pomdp.verifiers.collection.scoring import (
     ExactMatch,
     MultipleChoice,
     NormalisedMatch,
@@ -22,8 +23,7 @@ from verifiers.collection.scoring import (
     TokenF1,
     understood,
 )
-from verifiers.live import Query
-from verifiers.normalise import extract_answer
+from routing_pomdp.verifiers.live import Query
 
 QUERY = Query("q", "Which?", choices=("Paris", "London", "Rome"))
 

@@ -11,11 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.secrets import MASK, Secrets, masked, secret_values, shown, without_secrets
+from routing_pomdp.envs.files.secrets import (
+    MASK,
+    Secrets,
+    masked,
+    secret_values,
+    shown,
+    without_secrets,
+)
+from routing_pomdp.verifiers import LiveVerifier
+from routing_pomdp.verifiers.collection import ConfigError, ModelSpec, load_models, load_prices
 from tests.collecting import lines, run, specs
 from tests.loopback import Loopback
-from verifiers import LiveVerifier
-from verifiers.collection import ConfigError, ModelSpec, load_models, load_prices
 
 KEY = "sk-loopback-0123456789abcdef"
 

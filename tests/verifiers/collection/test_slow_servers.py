@@ -6,11 +6,11 @@ import random
 
 import openai
 
+from routing_pomdp.verifiers.collection import collector
+from routing_pomdp.verifiers.collection import run as runs
 from tests.collecting import Votes, run, specs, sums
 from tests.loopback import complete
 from tests.virtual_time import run as in_virtual_time
-from verifiers.collection import collector
-from verifiers.collection import run as runs
 
 SECONDS, SLOTS = 20.0, 2
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from envs.calls_table import read_calls
+from routing_pomdp.envs.logs.calls_table import read_calls
+from routing_pomdp.verifiers import LiveVerifier, Signal
+from routing_pomdp.verifiers.collection import AnswerPrompt, ModelSpec, Price, Question
+from routing_pomdp.verifiers.collection.scoring import Number
+from routing_pomdp.verifiers.live import Query
 from tests import small_model
 from tests.collecting import lines, run
-from verifiers import LiveVerifier, Signal
-from verifiers.collection import AnswerPrompt, ModelSpec, Price, Question
-from verifiers.collection.scoring import Number
-from verifiers.live import Query
 
 ROOT = Path(__file__).parents[3]
 

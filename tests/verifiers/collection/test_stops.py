@@ -12,19 +12,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from envs.calls_table import read_calls
-from tests.collecting import Votes, lines, run, specs, sums
-from tests.loopback import Loopback
-from verifiers import LiveVerifier
-from verifiers.collection import (
+from routing_pomdp.envs.logs.calls_table import read_calls
+from routing_pomdp.verifiers import LiveVerifier
+from routing_pomdp.verifiers.collection import (
     BudgetExhaustedError,
     EndpointRefusedError,
     InterruptedCollectionError,
     LogError,
     ModelSpec,
 )
-from verifiers.collection import endpoint as endpoints
-from verifiers.collection.limiter import Limiter
+from routing_pomdp.verifiers.collection import endpoint as endpoints
+from routing_pomdp.verifiers.collection.limiter import Limiter
+from tests.collecting import Votes, lines, run, specs, sums
+from tests.loopback import Loopback
 
 
 @pytest.mark.parametrize(

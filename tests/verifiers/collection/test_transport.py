@@ -10,9 +10,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from routing_pomdp.verifiers.collection import ConfigError, EndpointRefusedError, transport
 from tests.collecting import Votes, lines, run, specs
 from tests.loopback import Loopback, complete
-from verifiers.collection import ConfigError, EndpointRefusedError, transport
 
 
 def sent(connection, status, body, headers="", close=False):

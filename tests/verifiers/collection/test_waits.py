@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifiers.collection.waits import asked_to_wait, seconds_of
+from routing_pomdp.verifiers.collection.waits import asked_to_wait, seconds_of
 
 NOW = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 

@@ -1,0 +1,1 @@
+"""Configurations of every command, composed by Hydra."""

@@ -1,0 +1,8 @@
+"""Logs of other tools as calls tables: a reader for each tool, which says what it left out."""
+
+from routing_pomdp.envs.logs.conversion.langfuse import langfuse
+from routing_pomdp.envs.logs.conversion.litellm import litellm
+from routing_pomdp.envs.logs.conversion.lm_eval import lm_eval
+from routing_pomdp.envs.logs.conversion.records import Calls
+
+__all__ = ["Calls", "langfuse", "litellm", "lm_eval"]

@@ -1,0 +1,184 @@
+"""The routing problem of a latent-class model: hidden states are pairs of a class and a score
+vector (DESIGN §1).
+
+It starts from the class-free problem of the same queries, whose observation model says how signals
+become symbols and what the tables are without classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routing_pomdp.envs.costs.cost_model import Costs
+from routing_pomdp.envs.model.class_density import ClassDensity, DensityModel
+from routing_pomdp.envs.model.latent_classes import Cells, ClassTables, Strength, fit_classes
+from routing_pomdp.envs.model.latent_factor import fit_factor
+from routing_pomdp.envs.model.levels import score_levels
+from routing_pomdp.envs.model.pre_signal import PreSignal
+from routing_pomdp.envs.model.routing_pomdp import RoutingPOMDP
+from routing_pomdp.envs.routing_data import RoutingData
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+_MOST_NUMBERS = 2**26  # of the likelihoods of all hidden states: half a gigabyte
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How classes are fitted.
+
+    Attributes:
+        classes: ``C``.
+        level_strength: how many queries the class-free shares of score levels count as, in each
+            class.
+        symbol_strength: the same for the symbols, in each class and at each level.
+        cost_strength: the same for a model's mean cost.
+        factor: where given, the classes are points of one factor, and this the precision of its
+            slopes: see `fit_factor`.
+    """
+
+    classes: int = 4
+    level_strength: float = 4.0
+    symbol_strength: float = 16.0
+    cost_strength: float = 8.0
+    factor: float | None = None
+
+    @property
+    def strength(self) -> Strength:
+        return Strength(self.level_strength, self.symbol_strength)
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """What all class models of some queries share.
+
+    Attributes:
+        problem: the class-free one, of `RoutingPOMDP.fit`.
+        data: the queries that it is fitted to.
+        cells: the queries as levels and symbols.
+        vectors: ``(Y, N)`` the levels of every score vector.
+        values: ``(N, L)`` the score of each level.
+    """
+
+    problem: RoutingPOMDP
+    data: RoutingData
+    cells: Cells
+    vectors: IntArray
+    values: FloatArray
+
+    @classmethod
+    def of(cls, problem: RoutingPOMDP, data: RoutingData, levels: int | None = None) -> Basis:
+        """From a problem and the queries and levels that it was fitted with."""
+        level, values = score_levels(data.score, levels)
+        n_models, n_levels = values.shape
+        vectors = np.stack(
+            np.unravel_index(np.arange(n_levels**n_models), (n_levels,) * n_models), 1
+        )
+        count = np.stack([(level == k).sum(axis=0) for k in range(n_levels)], axis=1) + 0.5
+        shares = np.empty((n_models - 1, n_levels, problem.n_symbols))
+        for model in range(n_models - 1):
+            for k in range(n_levels):
+                rows = vectors[:, model] == k
+                weight = problem.prior[rows]
+                shares[model, k] = weight @ problem.likelihood[model, rows] / weight.sum()
+        symbol = [problem.symbols(m, data.signal[:, m]) for m in range(n_models - 1)]
+        pre = pre_share = None
+        if problem.pre is not None:
+            pre = problem.pre.symbols(data.require_pre_signal())
+            counts = np.bincount(pre, minlength=problem.pre.n_symbols) + 0.5
+            pre_share = np.divide(counts, counts.sum(), dtype=np.float64)
+        cells = Cells(
+            level,
+            np.stack(symbol, axis=1),
+            count / count.sum(axis=1, keepdims=True),
+            shares,
+            pre,
+            pre_share,
+        )
+        return cls(problem, data, cells, vectors, values)
+
+    def fit(
+        self, settings: Settings, starts: int = 3, seed: int = 0, tolerance: float = 1e-5
+    ) -> RoutingPOMDP:
+        """The problem with classes; see `fit_classes` for the other arguments.
+
+        Raises:
+            ValueError: more hidden states than fit into memory.
+        """
+        problem, n_models = self.problem, self.problem.n_models
+        n_states = settings.classes * len(self.vectors)
+        if n_states * (n_models - 1) * problem.n_symbols > _MOST_NUMBERS:
+            raise ValueError(
+                f"{settings.classes} classes and {len(self.vectors):,} score vectors of {n_models} "
+                f"models make {n_states:,} hidden states, too many for memory: use fewer "
+                "rollouts.models or env.levels, or model=joint"
+            )
+        if settings.factor is not None:
+            tables = fit_factor(self.cells, settings.classes, settings.factor, tolerance)
+        else:
+            tables = fit_classes(
+                self.cells, settings.classes, settings.strength, starts, seed, tolerance
+            )
+        return self.problem_of(tables, settings.cost_strength)
+
+    def problem_of(self, tables: ClassTables, cost_strength: float) -> RoutingPOMDP:
+        """The problem of fitted tables."""
+        problem, vectors, models = self.problem, self.vectors, np.arange(self.problem.n_models)
+        n_classes = tables.n_classes
+        within = tables.level[:, models, vectors].prod(axis=2)  # (C, Y)
+        prior = (tables.share[:, None] * within).ravel()
+        likelihood = [tables.symbol[:, m, vectors[:, m]] for m in models[:-1]]  # (C, Y, K) each
+        member = np.repeat(np.arange(n_classes), len(vectors))
+        prior = prior / prior.sum()
+        likelihoods = np.stack(likelihood).reshape(len(likelihood), len(prior), -1)
+        observation, pre = problem.observation, problem.pre
+        if hasattr(observation, "density"):
+            of = cast(DensityModel, observation)
+            states = np.tile(np.arange(len(vectors)), n_classes)
+            observation = ClassDensity(of, likelihoods, states)
+        if pre is not None:
+            pre = PreSignal(tables.pre[member], pre.cost, pre.observation)
+        return replace(
+            problem,
+            score=np.tile(self.values[models, vectors], (n_classes, 1)),
+            prior=prior,
+            likelihood=likelihoods,
+            observation=observation,
+            costs=self._costs(tables, prior, cost_strength),
+            pre=pre,
+            member=member,
+        )
+
+    def _costs(self, tables: ClassTables, prior: FloatArray, strength: float) -> Costs:
+        costs, data = self.problem.costs, self.data
+        weight = tables.responsibilities(self.cells)
+        return replace(
+            costs,
+            call_in=self._cost_in(weight, data.call_cost, costs.call, prior, strength),
+            verify_in=self._cost_in(weight, data.verify_cost, costs.verify, prior, strength),
+        )
+
+    def _cost_in(
+        self, weight: FloatArray, cost: FloatArray, mean: FloatArray, prior: FloatArray, s: float
+    ) -> FloatArray | None:
+        """``(S, N)`` mean costs by class and level, shrunk to each model's ``mean`` as if ``s``
+        queries had cost that; None where no model's cost varies."""
+        if not np.ptp(cost, axis=0).any():
+            return None
+        level, vectors = self.cells.level, self.vectors
+        n_models, n_levels = self.values.shape
+        found = np.empty((weight.shape[1], len(vectors), n_models))
+        for model in range(n_models):
+            at = (level[:, [model]] == np.arange(n_levels)).astype(np.float64)  # (n, L)
+            paid = weight.T @ (at * cost[:, [model]]) + s * mean[model]
+            table = paid / (weight.T @ at + s)  # (C, L)
+            found[:, :, model] = table[:, vectors[:, model]]
+        states = found.reshape(-1, n_models)
+        # The mean stays what it was: shrinkage is not to make a model cheaper or more expensive.
+        expected = prior @ states
+        return states * np.where(expected > 0, mean / np.where(expected > 0, expected, 1.0), 1.0)

@@ -1,0 +1,329 @@
+"""`DecisionGraph`: a routing problem as its observed positions and the choices at each.
+
+What a router has called is observed, what is hidden (the score vector) never changes. So a problem
+is a small graph without cycles: nodes are what was called, edges are choices, and the value at a
+node is a function of the belief over score vectors alone, convex and piecewise linear. Score
+vectors that nothing seen so far can tell apart form one class, so that early nodes have small
+beliefs. Solvers of alpha vectors work on this form, and `flatten` turns it into a plain POMDP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routing_pomdp.envs.history import History
+from routing_pomdp.envs.model.finite_pomdp import FinitePOMDP, require_memory
+from routing_pomdp.envs.model.routing_pomdp import RoutingPOMDP
+from routing_pomdp.envs.rules import ESCALATE, STAY
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """One edge. Under the answer rule ``best`` an end is as many choices as there are answers.
+
+    Attributes:
+        action: as of `Rules`.
+        reward: ``(C,)`` expected in each class of the node.
+        answer: the model whose answer is returned; -1 where the episode goes on.
+        following: the node that comes next; -1 at the end.
+        parent: ``(C',)`` the class of the node that holds each class of the following node.
+        share: ``(C',)`` how likely each of those is within its parent.
+        symbol: ``(C', K)`` likelihoods of the symbol that is then seen; None if none is.
+    """
+
+    action: int
+    reward: FloatArray
+    answer: int = -1
+    following: int = -1
+    parent: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    share: FloatArray = field(default_factory=lambda: np.empty(0))
+    symbol: FloatArray | None = None
+
+    def after(self, joint: FloatArray) -> FloatArray:
+        """Unnormalised beliefs ``(n, C)`` to what they become, ``(n, K, C')``; ``K`` is 1 if
+        nothing is seen."""
+        moved = (joint[:, self.parent] * self.share)[:, None]
+        return moved if self.symbol is None else moved * self.symbol.T
+
+    def before(self, vectors: FloatArray) -> FloatArray:
+        """Alpha vectors ``(m, C')`` of the following node as seen from this one, ``(K, m, C)``:
+        for each symbol, weighted by its likelihood."""
+        seen = (self.share * vectors)[None]
+        if self.symbol is not None:
+            seen = seen * self.symbol.T[:, None]
+        return np.add.reduceat(seen[..., self._order], self._starts, axis=-1)
+
+    @cached_property
+    def _order(self) -> IntArray:
+        return np.argsort(self.parent, kind="stable")
+
+    @cached_property
+    def _starts(self) -> IntArray:
+        return np.searchsorted(self.parent[self._order], np.arange(len(self.reward)))
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One observed position.
+
+    Attributes:
+        called: the models whose answers can be returned: all that were called under the answer
+            rule ``best``, else the last one; none before the first call.
+        verified: whether the last answer was.
+        members: ``(S,)`` the class of each score vector, -1 for none.
+        prior: ``(C,)`` of the classes.
+        choices: at least one.
+    """
+
+    called: tuple[int, ...]
+    verified: bool
+    members: IntArray
+    prior: FloatArray
+    choices: list[Choice] = field(default_factory=list)
+
+    @property
+    def stage(self) -> int:
+        return self.called[-1] if self.called else -1
+
+    @property
+    def first(self) -> IntArray:
+        """``(C,)`` one score vector of each class."""
+        return self._order[self._starts]
+
+    def belief(self, vectors: FloatArray) -> FloatArray:
+        """Beliefs over classes ``(n, C)`` from those over score vectors ``(n, S)``."""
+        return np.add.reduceat(vectors[:, self._order], self._starts, axis=1)
+
+    @cached_property
+    def _order(self) -> IntArray:
+        order = np.argsort(self.members, kind="stable")
+        return order[self.members[order] >= 0]
+
+    @cached_property
+    def _starts(self) -> IntArray:
+        return np.searchsorted(self.members[self._order], np.arange(len(self.prior)))
+
+
+Key = tuple[tuple[int, ...], bool]
+
+
+@dataclass(frozen=True, eq=False)
+class DecisionGraph:
+    """Every position that can be reached.
+
+    Attributes:
+        problem: that it describes.
+        nodes: the root, where nothing is called yet, comes first, and every choice leads to a
+            later node. A forced start is a root with one choice.
+    """
+
+    problem: RoutingPOMDP
+    nodes: list[Node]
+
+    @classmethod
+    def of(cls, problem: RoutingPOMDP, merged: bool = True) -> DecisionGraph:
+        """The graph of a problem.
+
+        Args:
+            problem: any.
+            merged: whether score vectors that no symbol so far tells apart are one class. What is
+                believed of them then stays in the proportions of the prior, so that nothing is
+                lost; under the conditioning ``own`` a class is the scores of the called models.
+                Otherwise every score vector is a class of its own, at every node.
+        """
+        problem.require_seen()
+        rules, n = problem.rules, problem.n_models
+        keys: set[Key] = {((), False)}
+        for stage in range(-1, n - 1):
+            for called in {called for called, _ in keys if (called or (-1,))[-1] == stage}:
+                if rules.verify and called:
+                    keys.add((called, True))
+                for target in range(stage + 1, min(stage + 1 + rules.reach(stage), n - 1)):
+                    kept = called if rules.answer == "best" else ()
+                    keys.add(((*kept, target), not rules.verify))
+        order = sorted(keys, key=lambda key: ((key[0] or (-1,))[-1], key[1], key[0]))
+        place = {key: i for i, key in enumerate(order)}
+        split = _Classes(problem) if merged else None
+        nodes = []
+        for key in order:
+            members = split.of(*key) if split else np.arange(len(problem.prior))
+            possible = members >= 0
+            prior = np.bincount(members[possible], problem.prior[possible]).astype(np.float64)
+            nodes.append(Node(*key, members, prior))
+        for node in nodes:
+            node.choices.extend(_choices(problem, node, nodes, place, merged))
+        return cls(problem, nodes)
+
+    def index(self, history: History) -> IntArray:
+        """The node of each history, ``(n,)``.
+
+        Raises:
+            ValueError: a history that the rules do not lead to.
+        """
+        place = self._found(history)
+        if (place < 0).any():
+            called = np.flatnonzero(history.called[int(place.argmin())]).tolist()
+            raise ValueError(f"the rules lead to no history in which models {called} are called")
+        return place
+
+    def reaches(self, history: History) -> NDArray[np.bool_]:
+        """``(n,)`` which histories the rules lead to."""
+        return self._found(history) >= 0
+
+    def _found(self, history: History) -> IntArray:
+        return self._place[self._mask(history), history.last_verified.astype(np.int64)]
+
+    def _mask(self, history: History) -> IntArray:
+        if self.problem.rules.answer == "last":
+            return np.where(history.stage < 0, 0, 1 << np.maximum(history.stage, 0))
+        return history.called[:, :-1] @ (1 << np.arange(self.problem.n_models - 1))
+
+    @cached_property
+    def _place(self) -> IntArray:
+        """``(2 ** (N - 1), 2)``: node by the set of called models and by whether it is verified."""
+        place = np.full((1 << (self.problem.n_models - 1), 2), -1)
+        for i, node in enumerate(self.nodes):
+            place[sum(1 << model for model in node.called), int(node.verified)] = i
+        return place
+
+
+class _Classes:
+    """Score vectors by the likelihoods of the models that may have been verified."""
+
+    def __init__(self, problem: RoutingPOMDP) -> None:
+        self._best = problem.rules.answer == "best"
+        self._possible = problem.prior > 0
+        # What each model tells apart: equal rows of likelihoods are one group.
+        self._group = [
+            np.unique(rows, axis=0, return_inverse=True)[1].ravel() for rows in problem.likelihood
+        ]
+
+    def of(self, called: tuple[int, ...], verified: bool) -> IntArray:
+        """``(S,)`` the class of each score vector; -1 where the prior is 0."""
+        telling = called if self._best else range((called or (-1,))[-1] + 1)
+        group = [self._group[model] for model in (telling if verified else telling[:-1])]
+        key = np.stack([np.zeros_like(self._group[0]), *group], axis=1)
+        members = np.full(len(key), -1)
+        possible = self._possible
+        members[possible] = np.unique(key[possible], axis=0, return_inverse=True)[1].ravel()
+        return members
+
+
+def _choices(
+    problem: RoutingPOMDP, node: Node, nodes: list[Node], place: dict[Key, int], merged: bool
+) -> Iterator[Choice]:
+    rules, n, stage = problem.rules, problem.n_models, node.stage
+
+    call, verify = problem.prices_in
+
+    def mean(value: FloatArray) -> FloatArray:
+        """``(C,)`` of the states of each class, ``(S,)``, in the proportions of the prior."""
+        if not merged:
+            return value
+        return np.asarray(node.belief((problem.prior * value)[None])[0] / node.prior)
+
+    def ends(action: int, answer: int, paid: FloatArray | float = 0.0) -> Choice:
+        return Choice(action, mean(problem.score[:, answer] - paid), answer)
+
+    def goes_on(action: int, key: Key, paid: FloatArray, seen: int | None) -> Choice:
+        after = nodes[place[key]]
+        one = after.first
+        return Choice(
+            action,
+            -mean(paid),
+            following=place[key],
+            parent=node.members[one],
+            share=after.prior / node.prior[node.members[one]] if merged else np.ones(len(one)),
+            symbol=None if seen is None else problem.likelihood[seen][one],
+        )
+
+    for answer in node.called:
+        yield ends(STAY, answer)
+    for action in range(ESCALATE, ESCALATE + rules.reach(stage)):
+        target = stage + action
+        kept = node.called if rules.answer == "best" else ()
+        paid = call[:, target]
+        if target == n - 1:
+            for answer in (*kept, target):
+                yield ends(action, answer, paid)
+        elif rules.verify:
+            yield goes_on(action, ((*kept, target), False), paid, None)
+        else:
+            paid = paid + verify[:, target]
+            yield goes_on(action, ((*kept, target), True), paid, target)
+    if rules.verify and node.called and not node.verified:
+        yield goes_on(rules.verify_action, (node.called, True), verify[:, stage], stage)
+
+
+def flatten(problem: RoutingPOMDP, discount: float = 1.0) -> FinitePOMDP:
+    """The same problem without structure: one state a node and score vector, and an end.
+
+    An action is a pair of what is done and whose answer is returned. Where an action is not on
+    offer it ends the episode at a loss larger than any gain, so that it is never optimal.
+
+    Args:
+        problem: its value is the optimal one of ``horizon`` `2N + 1` or more.
+        discount: 1, or just below for solvers that need it (SARSOP).
+
+    Raises:
+        ValueError: more states than fit into memory.
+    """
+    graph = DecisionGraph.of(problem, merged=False)
+    n_vectors, n_nodes = len(problem.prior), len(graph.nodes)
+    n_states = n_nodes * n_vectors + 1
+    labels = {(c.action, c.answer): None for node in graph.nodes for c in node.choices}
+    actions = {pair: i for i, pair in enumerate(sorted(labels))}
+    require_memory((len(actions), n_states, n_states), "the flat problem's transitions")
+    end, nothing = n_states - 1, problem.n_symbols
+    transition = np.zeros((len(actions), n_states, n_states))
+    observation = np.zeros((len(actions), n_states, problem.n_symbols + 1))
+    observation[:, :, nothing] = 1.0
+    rewards = np.concatenate([c.reward for node in graph.nodes for c in node.choices])
+    reward = np.full((len(actions), n_states), rewards.min() - np.ptp(rewards) - 1.0)
+    reward[:, end] = 0.0
+    transition[:, :, end] = 1.0
+    rows = np.arange(n_vectors)
+    for i, node in enumerate(graph.nodes):
+        for choice in node.choices:
+            action, here = actions[choice.action, choice.answer], i * n_vectors + rows
+            reward[action, here] = choice.reward
+            if choice.following < 0:
+                continue
+            there = choice.following * n_vectors + rows
+            transition[action, here, end] = 0.0
+            transition[action, here, there] = 1.0
+            if choice.symbol is not None:
+                # One node is entered by several actions, with the same symbols each time, but
+                # for VERIFY, which has an entry of its own.
+                observation[action, there] = 0.0
+                observation[action, there, :nothing] = choice.symbol
+    start = np.zeros(n_states)
+    start[:n_vectors] = problem.prior
+    return FinitePOMDP(
+        transition,
+        observation,
+        reward,
+        discount,
+        start,
+        states=(*(_state_name(n, y) for n in graph.nodes for y in range(n_vectors)), "end"),
+        actions=tuple(_action_name(problem, *pair) for pair in actions),
+        observations=(*(f"symbol-{k}" for k in range(problem.n_symbols)), "none"),
+    )
+
+
+def _state_name(node: Node, vector: int) -> str:
+    called = "-".join(map(str, node.called)) or "none"
+    return f"called-{called}{'-verified' if node.verified else ''}-y{vector}"
+
+
+def _action_name(problem: RoutingPOMDP, action: int, answer: int) -> str:
+    label = problem.rules.label(action).replace("+", "-")
+    return label if answer < 0 else f"{label}-answer-{answer}"

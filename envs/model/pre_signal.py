@@ -1,0 +1,107 @@
+"""`PreSignal`: what is seen of a query before the first call, and what it says of the scores.
+
+It depends on all of a query's scores, none more than another: a hard query is hard for every
+model. So it is told by one factor ``Z(o | y)`` that comes before all others, and once it is seen
+the rest of the episode is a routing problem of the usual kind with ``p(y | o)`` for its prior.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routing_pomdp.envs.model.observation import Observation, draw_symbols
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class PreSignal:
+    """A pre-query signal of ``P`` symbols.
+
+    Attributes:
+        likelihood: ``(S, P)``: ``Z[s, o]`` = P(symbol o | score vector s).
+        cost: mean cost of asking for it, in the unit of the calls.
+        observation: how raw signals become symbols; None if signals are the symbols themselves.
+
+    Raises:
+        ValueError: likelihoods that do not sum to one, or a negative cost.
+    """
+
+    likelihood: FloatArray
+    cost: float = 0.0
+    observation: Observation | None = None
+
+    def __post_init__(self) -> None:
+        rows = self.likelihood
+        if rows.ndim != 2 or not (
+            np.all(rows >= 0) and np.allclose(rows.sum(-1), 1, rtol=0, atol=1e-9)
+        ):
+            raise ValueError(
+                "likelihood of the pre-query signal must be (S, P), non-negative, and sum to one "
+                "along its last axis"
+            )
+        if not 0 <= self.cost < np.inf:
+            raise ValueError(f"cost of the pre-query signal is {self.cost}: expected >= 0")
+
+    @classmethod
+    def fit(
+        cls,
+        signal: FloatArray,
+        cost: FloatArray,
+        observation: Observation,
+        level: IntArray,
+        score_vectors: IntArray,
+    ) -> Self:
+        """Estimates it from training queries.
+
+        Args:
+            signal: ``(n, D)``.
+            cost: ``(n,)``.
+            observation: unfitted. What is a model's own level to it is here the sum of all levels,
+                so that its conditioning ``own`` is how many models are right, and ``joint`` a
+                likelihood for every score vector, shrunk toward that.
+            level: ``(n, N)`` score levels.
+            score_vectors: ``(S, N)``.
+        """
+        fitted = observation.fit(signal[:, None], _with_sum(level), _with_sum(score_vectors))
+        return cls(fitted.likelihood[0], float(cost.mean()), fitted)
+
+    @property
+    def n_symbols(self) -> int:
+        """``P``."""
+        return self.likelihood.shape[1]
+
+    def symbols(self, signal: FloatArray) -> IntArray:
+        """Symbols ``(n,)`` of signals ``(n, D)``."""
+        if self.observation is None:
+            return signal[:, 0].astype(np.int64)
+        return self.observation.symbols(0, signal)
+
+    def posteriors(self, prior: FloatArray) -> FloatArray:
+        """``(P, S)`` what is believed of the score vectors after each symbol; the prior after one
+        that cannot be."""
+        joint = prior * self.likelihood.T
+        mass = joint.sum(axis=1, keepdims=True)
+        return np.where(mass > 0, joint / np.where(mass > 0, mass, 1.0), prior)
+
+    def sample(self, vector: IntArray, rng: np.random.Generator) -> FloatArray:
+        """Signals ``(n, D)`` drawn for queries with these score vectors ``(n,)``, each symbol shown
+        as its representative."""
+        return self.representative[draw_symbols(self.likelihood, vector, rng)]
+
+    @property
+    def representative(self) -> FloatArray:
+        """``(P, D)``: a typical signal of each symbol."""
+        if self.observation is None:
+            return np.arange(self.n_symbols, dtype=np.float64)[:, None]
+        return self.observation.representative[0]
+
+
+def _with_sum(level: IntArray) -> IntArray:
+    """Levels with their sum before them."""
+    return np.column_stack([level.sum(axis=1), level])

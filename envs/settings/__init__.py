@@ -1,0 +1,1 @@
+"""Settings: the types and ranges that they declare, and the one check against them."""

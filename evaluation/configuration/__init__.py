@@ -1,0 +1,1 @@
+"""Configurations: checked, built into objects, their errors told in one line."""

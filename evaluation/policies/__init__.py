@@ -1,0 +1,1 @@
+"""Policies looked at: their trees, maps, beliefs and regret."""

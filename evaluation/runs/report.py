@@ -1,0 +1,201 @@
+"""One run's figures: its policies replayed, measured and put into plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.evaluation.bootstrap import intervals
+from routing_pomdp.evaluation.evaluate import evaluate, model_value, returns
+from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
+from routing_pomdp.evaluation.measures import measure
+from routing_pomdp.evaluation.operating_points import OperatingPointSelection
+from routing_pomdp.evaluation.policies.belief_quality import BeliefQuality, belief_quality
+from routing_pomdp.evaluation.policies.policy_map import watch
+from routing_pomdp.solvers import Exact, HasBelief, Oracle, Policy, QueryPolicy
+from routing_pomdp.solvers.exact.bounds import Bounds
+
+_IN_MODEL = ("model_regret", "blind_value", "exact_value", "fib_bound", "qmdp_bound")
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a run found.
+
+    Attributes:
+        measures: DESIGN §3's measures on the test split, by name; None where undefined. Decisions
+            after histories that a model holds impossible, or after symbols that no training query
+            showed, are counted over all prices.
+        intervals: bootstrap confidence interval ``(low, high)`` of those that have one.
+        points: one operating point a price, in the order of the prices.
+        chosen: what was chosen on validation for a price, a budget or a floor, and got on test.
+        maps: ``(M, N, K + 1, N + 1)`` the policy map of each price on test.
+        models: the single models on the test split, cheapest first.
+        test: outcomes query by query.
+        beliefs: what the policies believe, judged beside the fitted problem's belief; None for
+            policies that do not say what they believe.
+    """
+
+    measures: dict[str, float | int | None]
+    intervals: dict[str, tuple[float | None, float | None]]
+    points: list[dict[str, float | None]]
+    models: list[dict[str, float | str]]
+    chosen: list[dict[str, Any]]
+    maps: NDArray[np.int64]
+    test: FrontierOutcomes
+    beliefs: BeliefQuality | None = None
+
+
+def report(
+    policies: Sequence[Policy | QueryPolicy],
+    problem: RoutingPOMDP,
+    prices: Sequence[float],
+    validation: RoutingData,
+    test: RoutingData,
+    model_names: Sequence[str],
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+    regret: bool = True,
+    budgets: Sequence[float] = (),
+    floors: Sequence[float] = (),
+) -> Report:
+    """Replays one policy a price on both splits and measures the family.
+
+    Args:
+        policies: one a price.
+        problem: the fitted problem, whose price is not looked at.
+        prices: ``λ`` of each policy.
+        validation: where policies are picked (Saving@ε).
+        test: where they are judged.
+        model_names: cheapest first.
+        resamples: bootstrap resamples.
+        level: of the confidence intervals.
+        seed: of the bootstrap.
+        regret: whether to compute values inside the model; skipped where the exact solver cannot
+            enumerate it, for policies that read texts or scores, and for baselines that play by
+            rules of their own.
+        budgets: mean costs, as shares of the most expensive model's, to choose policies for; those
+            that the cheapest model exceeds are left out.
+        floors: points that may be lost to the most expensive model, to choose policies for.
+    """
+    oracles = [Oracle().solve(problem.at(price), test) for price in prices]
+    families, plays, maps = {}, {}, {}
+    for name, data in (("validation", validation), ("test", test)):
+        watched = [watch(policy, data, problem) for policy in policies]
+        plays[name] = [outcome for outcome, _ in watched]
+        maps[name] = np.stack([policy_map.count for _, policy_map in watched])
+        best = [evaluate(policy, data) for policy in oracles]
+        families[name] = FrontierOutcomes(
+            score=np.stack([play.score for play in plays[name]], axis=1),
+            cost=np.stack([play.cost for play in plays[name]], axis=1),
+            model_score=data.score,
+            model_cost=data.call_cost,
+            oracle_score=np.stack([play.score for play in best], axis=1),
+            oracle_cost=np.stack([play.cost for play in best], axis=1),
+        )
+    optimal = _optimal_values(problem, prices) if regret else None
+    points = []
+    for i, (policy, price) in enumerate(zip(policies, prices, strict=True)):
+        play, checked = plays["test"][i], plays["validation"][i]
+        returned = float(returns(play, problem.at(price)).mean())
+        point: dict[str, float | None] = {
+            "price": float(price),
+            "cost": float(play.cost.mean()),
+            "cost_relative": float(play.cost.mean() / test.call_cost[:, -1].mean()),
+            "score": float(play.score.mean()),
+            "return": returned,
+            "calls": float(play.calls.mean()),
+            "verifications": float(play.verifications.mean()),
+            "decisions": play.decisions,
+            "impossible_decisions": play.impossible,
+            "unseen_decisions": play.unseen,
+            "validation_cost": float(checked.cost.mean()),
+            "validation_score": float(checked.score.mean()),
+            **_in_model(policy, problem.at(price), optimal[i] if optimal else None),
+        }
+        if (promised := point["promised"]) is not None:
+            point["promise_excess"] = promised - returned
+        points.append(point)
+    measures = measure(families["test"], families["validation"]).as_dict()
+    for key in ("promise_excess", *_IN_MODEL):
+        known = [value for point in points if (value := point.get(key)) is not None]
+        measures[key] = float(np.mean(known)) if known else None
+        if key == "model_regret":
+            measures["model_regret_max"] = float(np.max(known)) if known else None
+    for key in ("impossible_decisions", "unseen_decisions"):
+        measures[key] = sum(int(point[key] or 0) for point in points)
+    between = intervals(
+        families["test"], families["validation"], resamples=resamples, level=level, seed=seed
+    )
+    beliefs = None
+    if isinstance(policies[0], HasBelief):  # one network for all prices has one belief
+        beliefs = belief_quality(
+            policies[0], problem, test, model_names, resamples=resamples, level=level, seed=seed
+        )
+        measures |= beliefs.measures
+        between |= beliefs.intervals
+    selection = OperatingPointSelection(
+        families["test"], families["validation"], resamples, level, seed
+    )
+    cheapest = validation.call_cost[:, 0].mean() / validation.call_cost[:, -1].mean()
+    chosen = [selection.at_price(prices, price) for price in prices]
+    chosen += [selection.at_budget(budget) for budget in budgets if budget >= cheapest]
+    chosen += [selection.at_floor(floor) for floor in floors]
+    return Report(
+        measures=measures,
+        chosen=[choice.as_dict() for choice in chosen],
+        maps=maps["test"],
+        intervals={name: (_number(low), _number(high)) for name, (low, high) in between.items()},
+        points=points,
+        models=[
+            {"name": name, "cost": float(cost), "score": float(score)}
+            for name, cost, score in zip(
+                model_names, test.call_cost.mean(0), test.score.mean(0), strict=True
+            )
+        ],
+        test=families["test"],
+        beliefs=beliefs,
+    )
+
+
+def _in_model(
+    policy: Policy | QueryPolicy, problem: RoutingPOMDP, optimal: float | None
+) -> dict[str, float | None]:
+    """What the fitted model says of a policy, None where it cannot: the value that the policy
+    itself promises, the one that it has, and the bounds that the optimum lies between."""
+    found: dict[str, float | None] = dict.fromkeys(("model_value", *_IN_MODEL))
+    found["promised"] = _number(getattr(policy, "value", float("nan")))
+    if optimal is None:
+        return found
+    bounds = Bounds.of(problem)
+    found |= {"blind_value": bounds.blind, "exact_value": optimal}
+    found |= {"fib_bound": bounds.fib, "qmdp_bound": bounds.qmdp}
+    if not isinstance(policy, QueryPolicy) and policy.problem.rules == problem.rules:
+        value = model_value(policy, problem)
+        found |= {"model_value": value, "model_regret": optimal - value}
+    return found
+
+
+def _optimal_values(problem: RoutingPOMDP, prices: Sequence[float]) -> list[float] | None:
+    """Exact values at every price, or None where the tree is too large to enumerate."""
+    exact = Exact()
+    if problem.n_histories > exact.max_histories:
+        return None
+    values = np.zeros(len(prices))
+    for share, left in problem.branches():
+        values += share * np.array([p.value for p in exact.solve_frontier(left, prices)])
+    return [
+        float(value) - problem.at(price).pre_price
+        for value, price in zip(values, prices, strict=True)
+    ]
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,342 @@
+"""A sweep's report as sections: each a table of plain cells with a title and how to read it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tabulate import tabulate
+
+from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
+from routing_pomdp.evaluation.policies.belief_quality import ALL
+from routing_pomdp.evaluation.runs.run_folder import Run
+from routing_pomdp.evaluation.significance import (
+    Resampled,
+    across_seeds,
+    resamples_for,
+    win_tie_loss,
+)
+from routing_pomdp.evaluation.sweeps.comparison import (
+    SEEDS,
+    ComparisonCell,
+    between,
+    comparison_cells,
+    natural,
+    show,
+)
+
+_ALPHA = 0.05
+
+Settings = Mapping[ComparisonCell, Mapping[str, Run]]
+
+# Measure -> title, format, how to read it.
+_MEASURES = {
+    "aiq": (
+        "AIQ",
+        "{:.4f}",
+        "Mean height of the frontier between the costs of the cheapest and the largest model.",
+    ),
+    "gap_closed": (
+        "Gap closed",
+        "{:+.3f}",
+        "0 is random mixing of the single models, 1 the oracle.",
+    ),
+    "delta_ibc": (
+        "ΔIBC, %",
+        "{:+.1f}",
+        "Benefit per cost over that of mixing single models, mean of five cost regions.",
+    ),
+    "saving_at_1": (
+        "Saving at 1 point",
+        "{:.3f}",
+        "Share of the most expensive model's cost saved by the policy picked on validation to lose "
+        "at most 1 point there.",
+    ),
+    "drop_at_1": (
+        "Lost on test at 1 point, points",
+        "{:+.1f}",
+        "What that policy loses to the most expensive model on test.",
+    ),
+    "saving_at_2": ("Saving at 2 points", "{:.3f}", "The same for 2 points."),
+    "drop_at_2": ("Lost on test at 2 points, points", "{:+.1f}", "The same for 2 points."),
+    "model_regret": (
+        "Model regret",
+        "{:.4f}",
+        "Exact value minus the policy's inside the fitted model, mean over prices.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table of a report.
+
+    Attributes:
+        name: of its file, such as "gap_closed".
+        title: for people.
+        note: how to read it.
+        header: column names.
+        rows: cells, as shown.
+    """
+
+    name: str
+    title: str
+    note: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        table = tabulate(self.rows, self.header, tablefmt="github", disable_numparse=True)
+        return f"## {self.title}\n\n{self.note}\n\n{table}\n"
+
+    def csv(self) -> str:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.header)
+        writer.writerows(self.rows)
+        return text.getvalue()
+
+
+def measure_sections(settings: Settings) -> Iterator[Section]:
+    """One table a measure: solvers by settings, with intervals."""
+    labels = solver_labels(settings)
+    for name, (title, form, note) in _MEASURES.items():
+        rows = []
+        for label in labels:
+            cells = [
+                _cell(runs[label], name, form) if label in runs else ""
+                for runs in settings.values()
+            ]
+            rows.append([label, *cells])
+        yield Section(name, title, note, ["solver", *map(name_of, settings)], rows)
+
+
+def region_section(settings: Settings) -> Section:
+    """ΔIBC by cost region."""
+    rows = []
+    for setting, runs in settings.items():
+        for label, run in runs.items():
+            names = [f"delta_ibc_region_{region}" for region in range(1, 6)]
+            cells = [_cell(run, name, "{:+.1f}") for name in names]
+            rows.append([name_of(setting), label, *cells])
+    shares = [f"{low}–{low + 20}% of the way" for low in range(0, 100, 20)]
+    note = (
+        "ΔIBC in % at the middle of five equal cost regions from the cheapest to the largest model."
+    )
+    return Section(
+        "delta_ibc_regions", "ΔIBC by cost region", note, ["setting", "solver", *shares], rows
+    )
+
+
+def difference_section(resampled: Mapping[ComparisonCell, Resampled], reference: str) -> Section:
+    """Every solver against one, with Holm's correction in each setting.
+
+    Raises:
+        ValueError: the reference is in none of the settings.
+    """
+    rows = []
+    for setting, found in resampled.items():
+        if reference not in found.point:
+            continue
+        for label, d in found.against(reference).items():
+            verdict = "" if not d.p_holm < _ALPHA else "better" if d.difference > 0 else "worse"
+            form = "{:+.3f}"
+            shown = f"{show(d.difference, form)} {between(d.low, d.high, form)}"
+            rows.append([name_of(setting), label, shown, f"{d.p_holm:.3f}", verdict])
+    if not rows:
+        known = sorted({label for found in resampled.values() for label in found.point})
+        raise ValueError(f"the reference {reference!r} is none of the solvers {known}")
+    return Section(
+        "differences",
+        f"Gap closed, against {reference}",
+        f"Paired bootstrap on the same queries; p adjusted by Holm over the solvers of a setting, "
+        f"significant below {_ALPHA:g}.",
+        ["setting", "solver", f"minus {reference}", "p (Holm)", "significantly"],
+        rows,
+    )
+
+
+def standing_section(resampled: Mapping[ComparisonCell, Resampled]) -> Section:
+    """Who is first in each setting, and who cannot be told from the first."""
+    rows = []
+    for setting, found in resampled.items():
+        first = found.best()
+        against = found.against(first) if len(found.point) > 1 else {}
+        ranked = sorted(against, key=lambda label: -found.point[label])
+        tied = [label for label in ranked if not against[label].p_holm < _ALPHA]
+        behind = [label for label in ranked if label not in tied]
+        shown = [
+            ", ".join(f"{label} ({show(found.point[label], '{:+.3f}')})" for label in labels)
+            for labels in ([first], tied, behind)
+        ]
+        rows.append([name_of(setting), *shown])
+    return Section(
+        "standing",
+        "First, and tied for first",
+        "By gap closed, mean over seeds. Tied are those that do not close significantly less of "
+        "the gap than the first: paired bootstrap on the same queries, Holm over the solvers of a "
+        f"setting, {_ALPHA:g}.",
+        ["setting", "first", "tied", "behind"],
+        rows,
+    )
+
+
+def win_section(resampled: Mapping[ComparisonCell, Resampled], labels: Sequence[str]) -> Section:
+    """Wins, ties and losses of each solver against each other, over all settings."""
+    count = win_tie_loss(list(resampled.values()), _ALPHA)
+    rows = []
+    for label in labels:
+        cells = [
+            "" if other == label else "/".join(map(str, count.get((label, other), ("–",) * 3)))
+            for other in labels
+        ]
+        rows.append([label, *cells])
+    return Section(
+        "wins",
+        "Wins / ties / losses",
+        f"In how many settings the solver of the row closes significantly more, no different, or "
+        f"significantly less of the gap than that of the column (Holm over all pairs, {_ALPHA:g}).",
+        ["", *labels],
+        rows,
+    )
+
+
+def chosen_section(settings: Settings) -> Section:
+    """What was chosen on validation by budget or floor, and what that got on test."""
+    rows = []
+    for setting, runs in settings.items():
+        for label, run in runs.items():
+            for choice in run.chosen:
+                if choice["by"] == "price":
+                    continue
+                asked = (
+                    f"cost ≤ {choice['target']:g}"
+                    if choice["by"] == "budget"
+                    else f"within {choice['target']:g} points"
+                )
+                got = [
+                    f"{show(choice[name], '{:.3f}')} "
+                    f"[{', '.join(show(end, '{:.3f}') for end in choice[f'{name}_interval'])}]"
+                    for name in ("score", "cost")
+                ]
+                promised = [f"{choice[f'promised_{name}']:.3f}" for name in ("score", "cost")]
+                kept = "yes" if choice["kept"] else "no"
+                rows.append([name_of(setting), label, asked, *promised, *got, kept])
+    return Section(
+        "chosen",
+        "Chosen on validation",
+        "Budgets and costs are shares of the largest model's cost, points are of score below it. "
+        "Promised is on validation, got on test.",
+        [
+            "setting", "solver", "asked", "score promised", "cost promised", "score got",
+            "cost got", "kept",
+        ],
+        rows,
+    )  # fmt: skip
+
+
+def belief_section(settings: Settings) -> Section | None:
+    """How honest learned beliefs are; None where no policy holds one."""
+    rows = []
+    for setting, runs in settings.items():
+        for label, run in runs.items():
+            for row in run.beliefs["rows"] if run.beliefs else ():
+                if row["model"] != ALL:
+                    continue
+                form = "{:.4f}"
+                cells = [
+                    f"{show(row[key], form)} {between(row[f'{key}_low'], row[f'{key}_high'], form)}"
+                    for key in ("error", "log_loss", "brier")
+                ]
+                chance = show(row["error_chance"], form)
+                rows.append([name_of(setting), label, row["belief"], *cells, chance])
+    if not rows:
+        return None
+    return Section(
+        "belief_calibration",
+        "How honest beliefs are",
+        "Of every model's answer at every place of the test queries, means over models: expected "
+        "calibration error, what an honest belief would show of it by chance, logarithmic loss in "
+        "nats, Brier score. Fitted is the posterior of the fitted model.",
+        ["setting", "solver", "belief", "error", "log loss", "Brier", "error by chance"],
+        rows,
+    )
+
+
+def seed_section(runs: Sequence[Run]) -> Section | None:
+    """Measures over runs that differ in their seed alone; None where none do."""
+    groups: dict[tuple[ComparisonCell, str], list[Run]] = {}
+    for run, place in zip(runs, comparison_cells(runs, *SEEDS), strict=True):
+        groups.setdefault(place, []).append(run)
+    rows = []
+    for (setting, label), same in sorted(groups.items(), key=lambda item: str(item[0])):
+        if len(same) < 2:
+            continue
+        families = [run.outcomes() for run in same]
+        for measure, form in (("aiq", "{:.4f}"), ("gap_closed", "{:+.3f}")):
+            found = across_seeds(families, measure)
+            interval = between(found.low, found.high, form)
+            cells = [show(found.mean, form), f"{found.deviation:.4f}", interval]
+            rows.append([name_of(setting), label, measure, str(len(same)), *cells])
+    if not rows:
+        return None
+    return Section(
+        "seeds",
+        "Across seeds",
+        "Mean and standard deviation over seeds; the interval is of a new seed on new queries.",
+        ["setting", "solver", "measure", "seeds", "mean", "sd", "interval"],
+        rows,
+    )
+
+
+def resample(runs: Sequence[Run], measure: str = "gap_closed") -> dict[ComparisonCell, Resampled]:
+    """One measure of every solver, resampled on the same queries in each setting, often enough for
+    all pairs of solvers to be compared. Runs that differ in their seed alone are one solver, unless
+    the seed draws other queries too."""
+    groups: dict[ComparisonCell, dict[str, list[FrontierOutcomes]]] = {}
+    apart: dict[ComparisonCell, dict[str, list[FrontierOutcomes]]] = {}
+    for run, (setting, label), (own, _) in zip(
+        runs, comparison_cells(runs, *SEEDS), comparison_cells(runs), strict=True
+    ):
+        outcomes = run.outcomes()
+        groups.setdefault(setting, {}).setdefault(label, []).append(outcomes)
+        apart.setdefault(own, {}).setdefault(label, []).append(outcomes)
+    same = all(
+        np.array_equal(outcomes.model_score, next(iter(found.values()))[0].model_score)
+        for found in groups.values()
+        for families in found.values()
+        for outcomes in families
+    )
+    chosen = groups if same else apart
+    return {
+        setting: Resampled(
+            chosen[setting],
+            measure,
+            resamples_for(len(chosen[setting]) * (len(chosen[setting]) - 1) // 2, _ALPHA),
+        )
+        for setting in sorted(chosen, key=natural)
+    }
+
+
+def solver_labels(settings: Settings) -> list[str]:
+    """Every solver of a sweep, by the mean of the gap it closes."""
+    gaps: dict[str, list[float]] = {}
+    for runs in settings.values():
+        for label, run in runs.items():
+            gap = run.measures["gap_closed"]
+            gaps.setdefault(label, []).append(float("-inf") if gap is None else gap)
+    return sorted(gaps, key=lambda label: -sum(gaps[label]) / len(gaps[label]))
+
+
+def name_of(setting: ComparisonCell) -> str:
+    """A setting in one cell."""
+    return " · ".join(filter(None, (setting.row, setting.column)))
+
+
+def _cell(run: Run, name: str, form: str) -> str:
+    low, high = run.intervals.get(name, (None, None))
+    interval = "" if low is None or high is None else f" {between(low, high, form)}"
+    return show(run.measures.get(name), form) + interval

@@ -1,0 +1,151 @@
+"""A sweep's report on disk: one page, its tables as CSV, its figures, all of it for W&B too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from routing_pomdp.envs.files.atomic import write_text
+from routing_pomdp.evaluation.policies.policy_map import PolicyMap
+from routing_pomdp.evaluation.runs.run_folder import Run
+from routing_pomdp.evaluation.sweeps.comparison import ComparisonCell, panel, sort_runs
+from routing_pomdp.evaluation.sweeps.sections import (
+    Section,
+    belief_section,
+    chosen_section,
+    difference_section,
+    measure_sections,
+    name_of,
+    region_section,
+    resample,
+    seed_section,
+    solver_labels,
+    standing_section,
+    win_section,
+)
+from routing_pomdp.evaluation.tracker import Tracker
+
+_REFERENCE = "static"
+
+
+@dataclass(frozen=True, eq=False)
+class SweepReport:
+    """What a sweep found, ready to be written.
+
+    Attributes:
+        sections: the tables, in order.
+        figures: name -> the PNG.
+    """
+
+    sections: Sequence[Section]
+    figures: Mapping[str, Path]
+
+    def write(self, folder: Path, title: str) -> Path:
+        """Writes ``report.md`` and ``tables/NAME.csv``; returns the page."""
+        tables = folder / "tables"
+        tables.mkdir(parents=True, exist_ok=True)
+        for section in self.sections:
+            write_text(tables / f"{section.name}.csv", section.csv())
+        pictures = [
+            f"![{name.replace('_', ' ')}]({path.relative_to(folder)})"
+            for name, path in self.figures.items()
+        ]
+        parts = [f"# {title}\n", *(f"{picture}\n" for picture in pictures)]
+        page = folder / "report.md"
+        write_text(page, "\n".join([*parts, *(s.markdown() for s in self.sections)]))
+        return page
+
+    def track(self, tracker: Tracker, folder: Path, sweep: str) -> None:
+        """Logs every table and figure as a run of the sweep's group."""
+        about = {"sweep": sweep, "tables": [section.name for section in self.sections]}
+        with tracker.run(
+            folder=folder, name=f"report-{sweep}", group=sweep, job_type="report", config=about
+        ) as tracked:
+            for section in self.sections:
+                tracked.table(section.name, section.header, section.rows)
+            for name, path in self.figures.items():
+                tracked.figure(name, path)
+
+
+def sweep_report(
+    runs: Sequence[Run], folder: Path, reference: str | None = None, log_cost: bool = False
+) -> SweepReport:
+    """Tables and figures of the finished runs of a sweep; the figures are drawn into ``folder``.
+
+    Args:
+        runs: all of a sweep.
+        folder: where figures go.
+        reference: the solver that the others are compared with; None for "static", or the last of
+            the solvers where it was not run.
+        log_cost: a logarithmic cost axis.
+
+    Raises:
+        ValueError: the reference is none of the solvers.
+    """
+    settings = sort_runs(runs)
+    labels = solver_labels(settings)
+    if reference is None:
+        reference = _REFERENCE if _REFERENCE in labels else labels[-1]
+    sections = list(measure_sections(settings))
+    if len(labels) > 1:
+        resampled = resample(runs)
+        sections += [
+            standing_section(resampled),
+            difference_section(resampled, reference),
+            win_section(resampled, labels),
+        ]
+    sections += [region_section(settings), chosen_section(settings)]
+    for section in (belief_section(settings), seed_section(runs)):
+        sections += [section] if section else []
+    return SweepReport(sections, _figures(runs, settings, folder, log_cost))
+
+
+# Measures drawn along each swept key.
+_CURVES = {
+    "costs.ratio": ("gap_closed", "delta_ibc"),
+    "evaluation.train_size": ("gap_closed", "delta_ibc", "promise_excess"),
+}
+
+
+def _figures(
+    runs: Sequence[Run],
+    settings: Mapping[ComparisonCell, Mapping[str, Run]],
+    folder: Path,
+    log_cost: bool,
+) -> dict[str, Path]:
+    # Who computes needs no matplotlib.
+    from routing_pomdp.evaluation.plots.figures import save_figure, sweep_figure
+    from routing_pomdp.evaluation.plots.policy_figure import policy_figure
+    from routing_pomdp.evaluation.sweeps.curves import SWEPT, curve_figure, measure_curves
+
+    panels = [panel(setting, found) for setting, found in settings.items()]
+    drawn = {"frontiers": sweep_figure(panels, log_cost=log_cost)}
+    for key in SWEPT:
+        for measure in _CURVES[key]:
+            curves = measure_curves(runs, key, measure)
+            if curves:
+                name = f"{measure}_by_{SWEPT[key].replace(' ', '_')}"
+                drawn[name] = curve_figure(curves, key, measure)
+    for row in dict.fromkeys(setting.row for setting in settings):
+        same = [setting for setting in settings if setting.row == row]
+        middle = same[len(same) // 2]
+        maps = {label: half_way(run) for label, run in sorted(settings[middle].items())}
+        kept = {label: found for label, found in maps.items() if found is not None}
+        if kept:
+            names = [model["name"] for model in next(iter(settings[middle].values())).models]
+            title = f"{name_of(middle)}: policies that spend nearest to half of the largest model"
+            slug = "".join(c if c.isalnum() else "_" for c in row)
+            drawn[f"policies_{slug}"] = policy_figure(kept, names, title)
+    return {name: save_figure(figure, folder / name)[0] for name, figure in drawn.items()}
+
+
+def half_way(run: Run) -> PolicyMap | None:
+    """The policy map of the price whose mean cost is nearest to half of the largest model's."""
+    maps = run.maps()
+    if not maps:
+        return None
+    shares = np.array([point["cost_relative"] for point in run.points])
+    return maps[int(np.abs(shares - 0.5).argmin())]

@@ -1,0 +1,1 @@
+"""Speed, measured beside peers and plain baselines in one process, as ratios."""

@@ -1,0 +1,172 @@
+"""Action costs: what a decision costs, in score. All that price and cost ratio do to a learner.
+
+A router at price ``λ`` pays ``λ c_i / c_{N-1}`` for a call of model ``i`` and ``λ v_i / c_{N-1}``
+for a verification (DESIGN §1). Another price or another cost ratio is another vector of such
+**action costs** and nothing else, so a network that is shown them can be trained for all at once:
+what is seen on a query never depends on them.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routing_pomdp.envs import Costs, RoutingPOMDP, Rules
+from routing_pomdp.envs.costs.cost_model import ladder
+from routing_pomdp.envs.gym.action_costs import log_uniform
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FloatArray = NDArray[np.float64]
+
+_LEAST = 1e-3  # prices below are as good as 0 on a logarithmic scale
+
+
+@dataclass(frozen=True, eq=False)
+class CostRange:
+    """The prices and costs that a learner is trained for.
+
+    Attributes:
+        prices: the smallest and the largest.
+        ratios: the smallest and the largest cost ratio ``r`` of the ladder from 1 to ``r``; None
+            for the costs in ``call`` alone.
+        call: ``(N,)`` costs of calls, in units of the most expensive model's.
+        verify: ``(N,)`` costs of verifications as shares of the same model's call under a ladder;
+            0 for the last model.
+    """
+
+    prices: tuple[float, float]
+    ratios: tuple[float, float] | None
+    call: FloatArray
+    verify: FloatArray
+
+    @classmethod
+    def of(
+        cls,
+        problem: RoutingPOMDP,
+        prices: Sequence[float],
+        price_range: tuple[float, float] | None = None,
+        ratios: tuple[float, float] | None = None,
+    ) -> Self:
+        """The terms of a training.
+
+        Args:
+            problem: whose costs are meant; under a ladder it gives the verifications' shares.
+            prices: that are asked for.
+            price_range: to train for instead.
+            ratios: see the class.
+
+        Raises:
+            ValueError: a range that is none.
+        """
+        low, high = price_range or (min(prices), max(prices))
+        if not 0 <= low <= high < math.inf:
+            raise ValueError(f"solver.price_range is [{low}, {high}]: expected 0 <= low <= high")
+        if ratios is not None and not 1 <= ratios[0] <= ratios[1] < math.inf:
+            raise ValueError(f"solver.cost_ratios is {list(ratios)}: expected 1 <= low <= high")
+        call, verify = problem.costs.call, problem.costs.verify.copy()
+        verify[-1] = 0
+        if ratios is None:
+            return cls((low, high), None, call / call[-1], verify / call[-1])
+        share = Costs(call, verify).share
+        return cls((low, high), (ratios[0], ratios[1]), call / call[-1], share)
+
+    def draw(self, m: int, rng: np.random.Generator) -> FloatArray:
+        """Random costs ``(m, 2N)``: prices evenly over the logarithm of their range, a few of them
+        at its lower end, which may be 0; ratios evenly over the logarithm of theirs."""
+        least = max(self.prices[0], _LEAST)
+        price = log_uniform(least, max(least, self.prices[1]), m, rng)
+        price[rng.random(m) < 0.05] = self.prices[0]
+        if self.ratios is None:
+            return price[:, None] * np.concatenate([self.call, self.verify])
+        ratio = log_uniform(*self.ratios, m, rng)
+        call = ladder(ratio, len(self.call)) / ratio[:, None]
+        return price[:, None] * np.concatenate([call, call * self.verify], axis=1)
+
+    def check(self, problem: RoutingPOMDP) -> None:
+        """Warns where a problem's price or costs lie outside what was trained for."""
+        low, high = self.prices
+        if not low <= problem.price <= high:
+            _warn(f"price {problem.price:g} lies outside the trained range [{low:g}, {high:g}]")
+        call, verify = problem.costs.call, problem.costs.verify[:-1]
+        if self.ratios is None:
+            ours, theirs = np.concatenate([self.call, self.verify[:-1]]), np.append(call, verify)
+            if not np.allclose(theirs / call[-1], ours, rtol=0.05, atol=1e-9):
+                _warn(
+                    f"costs {_shown(theirs / call[-1])} (calls, then verifications, in units of "
+                    f"the most expensive call) are not those trained for, {_shown(ours)}"
+                )
+            return
+        ratio = call[-1] / call[0] if call[0] > 0 else math.inf
+        if not self.ratios[0] * 0.999 <= ratio <= self.ratios[1] * 1.001:
+            _warn(
+                f"cost ratio {ratio:g} lies outside the trained range "
+                f"[{self.ratios[0]:g}, {self.ratios[1]:g}]"
+            )
+        elif not np.allclose(call / call[0], ladder(ratio, len(call)), rtol=0.05):
+            _warn(f"costs {_shown(call / call[-1])} are no ladder from 1 to {ratio:g}, as trained")
+        elif not np.allclose(verify / call[:-1], self.verify[:-1], rtol=0.05, atol=1e-9):
+            _warn(
+                f"verifications cost {_shown(verify / call[:-1])} of a call, trained for "
+                f"{_shown(self.verify[:-1])}"
+            )
+
+
+def packed(terms: CostRange) -> dict[str, Any]:
+    """Terms as a checkpoint holds them: plain values."""
+    plain = asdict(terms)
+    return plain | {key: plain[key].tolist() for key in ("call", "verify")}
+
+
+def unpacked(saved: Mapping[str, Any]) -> CostRange:
+    """The inverse of `packed`."""
+    arrays = {key: np.array(saved[key]) for key in ("call", "verify")}
+    return CostRange(tuple(saved["prices"]), saved["ratios"] and tuple(saved["ratios"]), **arrays)
+
+
+def action_costs_of(problem: RoutingPOMDP) -> FloatArray:
+    """A problem's action costs ``(2N,)``: of calls, then of verifications; 0 for the last model's,
+    which is never bought."""
+    action_costs = np.concatenate([problem.call_price, problem.verify_price])
+    action_costs[-1] = 0
+    return action_costs
+
+
+def action_cost_matrix(rules: Rules) -> FloatArray:
+    """Which action costs each action pays, ``(N + 1, n_actions, 2N)`` by ``stage + 1``; times costs
+    ``(2N,)`` it gives what an action takes from the return. Illegal ones pay none."""
+    n, last = rules.n_models, rules.n_models - 1
+    pays = np.zeros((n + 1, rules.n_actions, 2 * n))
+    for stage in range(-1, last):
+        for rungs in range(1, 1 + rules.reach(stage)):
+            target = stage + rungs
+            pays[stage + 1, rungs, target] = 1
+            # Where it is no action, verification comes with every call that a decision follows.
+            pays[stage + 1, rungs, n + target] = not rules.verify and target < last
+        if rules.verify and stage >= 0:
+            pays[stage + 1, rules.verify_action, n + stage] = 1
+    return pays
+
+
+def action_cost_features(action_costs: Tensor) -> Tensor:
+    """Network inputs of action costs ``(m, 2N)``: ``(m, 4N)``, a logarithm and a share of each."""
+    import torch  # whoever has tensors has imported it; action costs alone need none
+
+    return torch.cat(
+        [torch.log10(action_costs + _LEAST) / 2, action_costs / (1 + action_costs)], dim=-1
+    )
+
+
+def _warn(what: str) -> None:
+    warnings.warn(f"{what}: the network extrapolates", stacklevel=3)
+
+
+def _shown(values: FloatArray) -> str:
+    return "[" + ", ".join(f"{value:.3g}" for value in values) + "]"

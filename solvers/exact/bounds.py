@@ -1,0 +1,174 @@
+"""Cheap bounds of a POMDP's value, and the two policies that believe them.
+
+QMDP (Littman, Cassandra & Kaelbling, ICML 1995) knows the state from the next step on, the fast
+informed bound (Hauskrecht, JAIR 2000) one observation later. A state here is a score vector for
+QMDP; for the fast informed bound it is what the called models can tell of one, since of a whole
+score vector, which never changes, nothing new is ever seen and the two bounds would be the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.model.decision_graph import Choice, DecisionGraph
+from routing_pomdp.envs.model.finite_pomdp import FinitePOMDP
+from routing_pomdp.solvers.exact.alpha_vectors import AlphaPolicy
+from routing_pomdp.solvers.exact.pruning import NEVER, Deadline, undominated
+from routing_pomdp.solvers.exact.value_iteration import AlphaVectors
+from routing_pomdp.solvers.solver import Solver
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class QMDP(Solver):
+    """Decides as if the next step told every score: verification is never worth a price."""
+
+    def solve(self, problem: RoutingPOMDP, train: RoutingData | None = None) -> AlphaPolicy:
+        graph = DecisionGraph.of(problem, merged=False)
+        return AlphaPolicy(graph, clairvoyant(graph))
+
+
+@dataclass(frozen=True)
+class FIB(Solver):
+    """Decides as if each call told the scores of the models called before it."""
+
+    def solve(self, problem: RoutingPOMDP, train: RoutingData | None = None) -> AlphaPolicy:
+        graph = DecisionGraph.of(problem)
+        return AlphaPolicy(graph, informed(graph))
+
+
+def clairvoyant(graph: DecisionGraph) -> dict[int, AlphaVectors]:
+    """QMDP: one vector a choice, what it is worth to a router that knows its class from then on."""
+    return _backward(
+        graph, lambda choice, vectors: choice.before(vectors.max(axis=0)[None]).sum(axis=(0, 1))
+    )
+
+
+def informed(graph: DecisionGraph) -> dict[int, AlphaVectors]:
+    """The fast informed bound: one vector a choice, what it is worth to a router that will see the
+    next symbol, and know its present class then."""
+    return _backward(graph, lambda choice, vectors: choice.before(vectors).max(axis=1).sum(axis=0))
+
+
+def open_loop(graph: DecisionGraph) -> dict[int, AlphaVectors]:
+    """A lower bound: one vector for each plan that looks at nothing and that no other such plan
+    dominates."""
+    return _backward(graph, lambda choice, plans: choice.before(plans).sum(axis=0))
+
+
+def _backward(
+    graph: DecisionGraph, onward: Callable[[Choice, FloatArray], FloatArray]
+) -> dict[int, AlphaVectors]:
+    """Values of all nodes, given what the vectors of the following node are worth before a choice
+    leads there: one vector or several."""
+    values: dict[int, AlphaVectors] = {}
+    for i in reversed(range(len(graph.nodes))):
+        vectors, actions = [], []
+        for choice in graph.nodes[i].choices:
+            found = choice.reward[None]
+            if choice.following >= 0:
+                found = found + np.atleast_2d(onward(choice, values[choice.following].vectors))
+            vectors.append(found)
+            actions.append(np.full(len(found), choice.action))
+        whole = AlphaVectors(np.concatenate(vectors), np.concatenate(actions))
+        kept = undominated(whole.vectors)
+        values[i] = AlphaVectors(whole.vectors[kept], whole.actions[kept])
+    return values
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What the optimal value lies between, ``blind <= exact <= fib <= qmdp``.
+
+    Attributes:
+        blind: of the best policy that looks at no symbol.
+        fib: the fast informed bound.
+        qmdp: QMDP's bound.
+    """
+
+    blind: float
+    fib: float
+    qmdp: float
+
+    @classmethod
+    def of(cls, problem: RoutingPOMDP) -> Bounds:
+        """The bounds; under a pre-query signal their mean over what it can show."""
+        shares, found = zip(*((p, cls._of(left)) for p, left in problem.branches()), strict=True)
+        mean = np.array(shares) @ [[b.blind, b.fib, b.qmdp] for b in found] - problem.pre_price
+        return cls(*mean.tolist())
+
+    @classmethod
+    def _of(cls, problem: RoutingPOMDP) -> Bounds:
+        graph = DecisionGraph.of(problem)
+        blind = np.zeros(len(graph.nodes))
+        for i in reversed(range(len(graph.nodes))):
+            node = graph.nodes[i]
+            blind[i] = max(
+                node.prior @ choice.reward + (choice.following >= 0) * blind[choice.following]
+                for choice in node.choices
+            )
+        return cls(
+            blind=float(blind[0]), fib=FIB().solve(problem).value, qmdp=QMDP().solve(problem).value
+        )
+
+
+# -- any finite POMDP -------------------------------------------------------------------------
+
+
+def qmdp_bound(
+    pomdp: FinitePOMDP, horizon: int | None = None, deadline: Deadline = NEVER
+) -> FloatArray:
+    """QMDP's vectors, one an action, ``(A, S)``; see `_iterate` for horizon and deadline."""
+
+    def backup(q: FloatArray) -> FloatArray:
+        return pomdp.reward + pomdp.discount * pomdp.transition @ q.max(axis=0)
+
+    return _iterate(pomdp, horizon, backup, deadline)
+
+
+def fib_bound(
+    pomdp: FinitePOMDP, horizon: int | None = None, deadline: Deadline = NEVER
+) -> FloatArray:
+    """The fast informed bound's vectors, one an action, ``(A, S)``: never above QMDP's."""
+    kernel = pomdp.discount * pomdp.kernel
+
+    def backup(q: FloatArray) -> FloatArray:
+        return pomdp.reward + (kernel @ q.T).max(axis=-1).sum(axis=1)
+
+    return _iterate(pomdp, horizon, backup, deadline)
+
+
+def _iterate(
+    pomdp: FinitePOMDP,
+    horizon: int | None,
+    backup: Callable[[FloatArray], FloatArray],
+    deadline: Deadline,
+) -> FloatArray:
+    """Backs up ``horizon`` times, or with None until it moves no more or the deadline passes: the
+    bound is looser then.
+
+    Raises:
+        ValueError: a horizon below 1, or no horizon and no discount.
+    """
+    if horizon is not None and horizon < 1:
+        raise ValueError(f"the horizon is {horizon}: expected at least 1")
+    if horizon is None and pomdp.discount == 1:
+        raise ValueError("an infinite horizon needs a discount below 1: set a horizon")
+    # A bound from above stays one however early the iteration stops.
+    least = 0.0 if horizon is not None else pomdp.reward.max() / (1 - pomdp.discount)
+    vectors = np.full(pomdp.reward.shape, least)
+    steps = 0
+    while horizon is None or steps < horizon:
+        before, vectors, steps = vectors, backup(vectors), steps + 1
+        # Large values cannot move by less than their rounding.
+        least_move = 1e-12 + 4 * np.finfo(float).eps * np.abs(vectors).max()
+        still = np.abs(vectors - before).max() < least_move
+        if horizon is None and (still or deadline.passed):
+            break
+    return vectors

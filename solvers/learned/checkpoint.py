@@ -1,0 +1,162 @@
+"""Checkpoints of trained networks: safe to load, and clear about what they are for.
+
+A checkpoint holds tensors and plain values alone and is read by torch's weights-only loader, so
+that opening one runs nothing. What it says of itself is compared with the problem that it is
+asked to solve: a network that was trained for other models or another verifier would answer, and
+be wrong.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.files.atomic import replacing
+from routing_pomdp.envs.settings.ranges import Text
+from routing_pomdp.solvers.solver import FrontierSolver, Policy, Training
+
+FORMAT = 2
+
+# The learners that can be restored, and where they are: a file may name no others.
+LEARNERS = {
+    "belief_dqn": "routing_pomdp.solvers.learned.belief_dqn.BeliefDQN",
+    "belief_fqi": "routing_pomdp.solvers.learned.belief_fqi.BeliefFQI",
+    "belief_ppo": "routing_pomdp.solvers.learned.belief_ppo.BeliefPPO",
+    "history_net": "routing_pomdp.solvers.learned.history_net.HistoryNet",
+}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used: which one, what it holds and what is needed."""
+
+
+class Learner(Protocol):
+    """A solver whose policies can be made again from a checkpoint."""
+
+    @classmethod
+    def restored(
+        cls, problem: RoutingPOMDP, prices: Sequence[float], saved: Mapping[str, Any]
+    ) -> Sequence[Policy]:
+        """One policy a price, from what `save` was given; ``saved["about"]`` is checked."""
+
+
+def about(
+    solver: str, settings: Mapping[str, Any], problem: RoutingPOMDP, training: Training
+) -> dict[str, Any]:
+    """What a checkpoint says of itself.
+
+    Args:
+        solver: a key of `LEARNERS`.
+        settings: the solver's hyperparameters, plain values.
+        problem: that it was trained for.
+        training: its ``source`` names models and verifier.
+    """
+    return {
+        "format": FORMAT,
+        "solver": solver,
+        "settings": dict(settings),
+        **_sizes(problem),
+        **training.source,
+        "torch": torch.__version__.split("+")[0],
+    }
+
+
+def _sizes(problem: RoutingPOMDP) -> dict[str, Any]:
+    return {
+        "n_models": problem.n_models,
+        "n_score_vectors": len(problem.prior),
+        "n_symbols": problem.n_symbols,
+        "n_signals": problem.representative.shape[2],
+        "rules": asdict(problem.rules),
+    }
+
+
+def save(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes tensors and plain values at one stroke: a reader sees all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        torch.save(dict(content), file)
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Reads what `save` wrote.
+
+    Raises:
+        CheckpointError: no file, no checkpoint of this project, or one of another format.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such checkpoint")
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path}: no checkpoint of tensors and plain values ({type(error).__name__})"
+        ) from error
+    found = content.get("about") if isinstance(content, dict) else None
+    if not isinstance(found, dict) or "format" not in found:
+        raise CheckpointError(f"{path}: does not say what it is: expected a learner's checkpoint")
+    if found["format"] != FORMAT:
+        raise CheckpointError(f"{path}: format {found['format']}, this version reads {FORMAT}")
+    return content
+
+
+def require_fit(
+    path: Path, saved: Mapping[str, Any], problem: RoutingPOMDP, source: Mapping[str, Any]
+) -> None:
+    """Raises unless a checkpoint was trained for such a problem.
+
+    Args:
+        path: for the message.
+        saved: what it says of itself.
+        problem: that it is asked to solve.
+        source: `Training.source` of now; what only one of the two names is not compared.
+
+    Raises:
+        CheckpointError: another number of models, another verifier, other rules …
+    """
+    for key, needed in {**source, **_sizes(problem)}.items():
+        if key in saved and saved[key] != needed:
+            raise CheckpointError(
+                f"{path}: trained for {key} = {saved[key]}, this problem has {needed}"
+            )
+
+
+@dataclass(frozen=True)
+class Restored(FrontierSolver):
+    """A learner as it was saved, which does not train again.
+
+    Attributes:
+        path: its checkpoint, ``checkpoints/policy.pt`` in a run's folder.
+        training: see `with_training`.
+    """
+
+    path: Text
+    training: Training = field(default_factory=Training, repr=False, compare=False)
+
+    def with_training(self, training: Training) -> Restored:
+        return Restored(self.path, training)
+
+    def solve_frontier(
+        self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData
+    ) -> Sequence[Policy]:
+        """One policy a price.
+
+        Raises:
+            CheckpointError: it cannot be read, or was trained for something else.
+        """
+        path = Path(self.path)
+        saved = load(path)
+        name = saved["about"].get("solver")
+        if name not in LEARNERS:
+            raise CheckpointError(f"{path}: of solver {name!r}, expected one of {list(LEARNERS)}")
+        require_fit(path, saved["about"], problem, self.training.source)
+        module, _, attribute = LEARNERS[name].rpartition(".")
+        learner: Learner = getattr(importlib.import_module(module), attribute)
+        return learner.restored(problem, prices, saved)

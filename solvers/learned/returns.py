@@ -1,0 +1,63 @@
+"""What each action returns at every decision point, as tensors: the learners' targets."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from routing_pomdp.solvers.decision_points import DecisionPoints
+
+FloatArray = NDArray[np.float64]
+
+
+class Returns:
+    """What each action returns on each query at every decision point, whatever is decided later.
+
+    Args:
+        decision points: of the rules.
+        answers: ``(n, P, 2)`` scores returned, of `DecisionPoints.answers`.
+        device: of the results.
+    """
+
+    def __init__(self, points: DecisionPoints, answers: FloatArray, device: torch.device) -> None:
+        stays = torch.as_tensor(answers, dtype=torch.float32, device=device).permute(1, 0, 2)
+        self._answers = stays.contiguous()
+        ends_last = points.target == points.rules.n_models - 1
+        self._which = torch.as_tensor(ends_last.astype(np.int64), device=device)
+        after = torch.as_tensor(points.following, device=device)
+        self._levels = [
+            (at, after[at], after[at] >= 0)
+            for depth in range(int(points.depth.max()) + 1)
+            for at in [torch.as_tensor(np.flatnonzero(points.depth == depth), device=device)]
+        ]
+
+    def __len__(self) -> int:
+        return self._answers.shape[1]
+
+    def of(self, rows: Tensor, action: Tensor, action_costs: Tensor) -> Tensor:
+        """Returns from each decision point on, before the action cost of the first action.
+
+        Args:
+            rows: ``(B,)`` queries.
+            action: ``(P, B, m, n_actions)`` what is decided there: 1 for the action, else 0.
+            action costs: ``(P, m, n_actions)`` of each action.
+
+        Returns:
+            ``(P, B, m, n_actions)``; NaN may stand at illegal actions.
+        """
+        n_places, n, m, n_actions = action.shape
+        ended = self._answers[:, rows]
+        gained = ended.gather(2, self._which[:, None].expand(-1, n, -1))
+        result = gained[:, :, None].expand(n_places, n, m, n_actions).clone()
+        value = torch.empty(n_places, n, m, dtype=result.dtype, device=result.device)
+        for at, after, goes_on in self._levels:
+            found = result[at]
+            if goes_on.any():
+                later = value[after.clamp_min(0)].permute(0, 2, 3, 1)
+                found = torch.where(goes_on[:, None, None], later, found)
+                result[at] = found
+            taken = action[at] > 0
+            value[at] = torch.where(taken, found - action_costs[at, None], 0.0).sum(dim=3)
+        return result

@@ -1,0 +1,88 @@
+"""`Prompt`: what a verifier asks a model, as a text file that anyone can replace."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+from routing_pomdp.verifiers.live import Case, Message, Query
+
+_SHIPPED = resources.files("routing_pomdp.verifiers.signals") / "prompts"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text with places for the question, read once.
+
+    ``$context``, ``$question`` and ``$answer`` stand for the query's and the answer's texts, and
+    ``$$`` for a dollar sign. The choices of a multiple-choice question follow the question.
+
+    Attributes:
+        source: the file that it was read from.
+        text: what the file holds.
+    """
+
+    source: str
+    text: str
+
+    @classmethod
+    def read(cls, path: str | None, shipped: str, places: Collection[str]) -> Prompt:
+        """A prompt of the user's own, or a shipped one.
+
+        Args:
+            path: of a text file; None for the shipped one.
+            shipped: its name, without the suffix.
+            places: all the places that it may have. ``answer`` and ``question`` it must have, of
+                those that it may.
+
+        Raises:
+            ValueError: a file that cannot be read as UTF-8, or whose places are not these; the
+                message names the file.
+        """
+        source = f"{shipped}.txt" if path is None else path
+        try:
+            file = _SHIPPED / source if path is None else Path(path)
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"verifier.prompt is {source!r}: {error}") from error
+        template = Template(text)
+        if not template.is_valid():
+            raise ValueError(
+                f"verifier.prompt is {source!r}, which holds a '$' before no name: write '$$' for "
+                "a dollar sign"
+            )
+        found, allowed = set(template.get_identifiers()), set(places)
+        required = allowed - {"context"}
+        if not required <= found <= allowed:
+            raise ValueError(
+                f"verifier.prompt is {source!r}, with places for {sorted(found)}: expected "
+                f"{sorted(required)}, and at most {sorted(allowed)}"
+            )
+        return cls(source, text)
+
+    def about(self, case: Case) -> list[Message]:
+        """The chat that asks it of a case, one message of the user."""
+        text = Template(self.text).substitute(
+            context=case.query.context.strip() or "(none)",
+            question=question_of(case.query),
+            answer=case.answer.text.strip() or "(no answer)",
+        )
+        return [{"role": "user", "content": text.rstrip()}]
+
+
+def prompt_of(
+    shipped: str, places: Collection[str] = ("context", "question", "answer")
+) -> cached_property[Prompt]:
+    """A verifier's prompt, read when it is first asked for: that of its attribute ``prompt``; see
+    `Prompt.read`."""
+    return cached_property(lambda verifier: Prompt.read(verifier.prompt, shipped, places))
+
+
+def question_of(query: Query) -> str:
+    """The question with its choices, each on a line after its letter."""
+    lines = [f"{chr(ord('A') + i)}. {choice}" for i, choice in enumerate(query.choices)]
+    return "\n".join([query.prompt.strip(), *lines])
