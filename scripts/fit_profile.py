@@ -70,11 +70,11 @@ def comparison(log: Rollouts, profile: Profile) -> str:
     import numpy as np
     from tabulate import tabulate
 
-    from routing_pomdp.envs.profiles import describe, filled, simulate
+    from routing_pomdp.envs.profiles import describe, simulate
 
-    logged = describe(filled(log, profile.signal), profile.signal)
+    logged = describe(log, profile.signal)
     simulated = simulate(profile, _SIMULATED, seed=0)
-    drawn = describe(filled(simulated, profile.signal), profile.signal)
+    drawn = describe(simulated, profile.signal)
     own = np.diag(logged.auroc), np.diag(drawn.auroc)
     columns = np.column_stack([logged.accuracy, drawn.accuracy, *own])
     table = tabulate(

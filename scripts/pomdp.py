@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from routing_pomdp.solvers import Policy
 
 CONF = Path(__file__).parents[1] / "conf"
+# Five models each, which exact planning enumerates in a second.
+_PROFILES = ("gsm8k", "medmcqa", "mmlu", "triviaqa", "truthfulqa")
 _OVERRIDES = "settings as of scripts/train.py, such as rollouts=profile costs.ratio=50 solver=exact"
 
 
@@ -32,15 +34,15 @@ def main() -> None:
     show.add_argument("--depth", type=int, help="decisions to show (default: all)")
     show.add_argument("--figure", type=Path, help="PNG or SVG of the alpha vectors, if it has any")
 
-    regret = commands.add_parser(
-        "regret", help="regret of POMCP and POMCPOW to exact on the shipped profiles"
-    )
+    regret = commands.add_parser("regret", help="regret of POMCP and POMCPOW to exact on profiles")
     regret.add_argument("--figure", type=Path, help="PNG or SVG of the curves")
     regret.add_argument(
         "--simulations", type=int, nargs="+", default=[10, 30, 100, 300, 1000], help="a plan"
     )
     regret.add_argument("--prices", type=float, nargs="+", default=[0.05, 0.2, 0.5], help="λ")
-    regret.add_argument("--profiles", nargs="+", help="only these (default: all)")
+    regret.add_argument(
+        "--profiles", nargs="+", default=list(_PROFILES), help=f"default: {' '.join(_PROFILES)}"
+    )
     regret.add_argument("--cells", type=int, default=10, help="that POMCPOW is judged in")
 
     for command in (export, show, regret):
@@ -111,7 +113,6 @@ def _show(arguments: argparse.Namespace) -> None:
 
 
 def _regret(arguments: argparse.Namespace) -> None:
-    from routing_pomdp.envs.profiles import shipped_profiles
     from routing_pomdp.evaluation.policies.regret import regret_curve, regret_figure
     from routing_pomdp.solvers.search.continuous import ContinuousPOMDP
     from routing_pomdp.solvers.search.pomcp import POMCP
@@ -122,7 +123,7 @@ def _regret(arguments: argparse.Namespace) -> None:
     for price in prices:
         _check_price("--prices", price)
     given, curves = arguments.overrides, {}
-    for name in arguments.profiles or shipped_profiles():
+    for name in arguments.profiles:
         arguments.overrides = ["env=full", f"rollouts.profile={name}", *given]
         _, problem, _, _ = _fitted(arguments)
         search = partial(_searched, POMCP, problem)

@@ -138,7 +138,8 @@ class Profile:
 
 
 def simulate(profile: Profile, n: int | Mapping[Any, int], seed: int) -> Rollouts:
-    """Draw queries from a profile: scores and signals vary, costs are their means.
+    """Draw queries from a profile: scores and signals vary, costs are their means. Their data set
+    is the profile's name.
 
     The draws of a split depend on the seed and the split's name alone: another size of "train"
     leaves "test" as it was, and a shorter draw is the beginning of a longer one. Another seed is
@@ -186,7 +187,7 @@ def simulate(profile: Profile, n: int | Mapping[Any, int], seed: int) -> Rollout
         score=score,
         signals={profile.signal: signal},
         split=np.repeat(list(sizes), list(sizes.values())),
-        dataset=np.full(total, profile.dataset),
+        dataset=np.full(total, profile.name),
         **drawn,
     )
 

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from routing_pomdp.envs import CostModel, Costs, RoutingPOMDP, Rules
-from routing_pomdp.envs.profiles import load_profile, shipped_profiles, simulate
+from routing_pomdp.envs.profiles import load_profile, simulate
 from routing_pomdp.evaluation.evaluate import evaluate, model_value
 from routing_pomdp.solvers import Exact, Training
 from routing_pomdp.solvers.learned.belief_dqn import BeliefDQN
 from routing_pomdp.solvers.learned.belief_mdp import BeliefPolicy
 from routing_pomdp.verifiers import Histogram, LoggedSignal, make_routing_data
 from tests.problems import random_problem
+from tests.profiles import LLAMA_PROFILES
 
 PRICES = [0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0, 8.0]
 SMALL = {"episodes": 1000, "steps": 300, "hidden": 64, "batch": 128, "learning_rate": 1e-2}
@@ -61,7 +62,7 @@ def test_small_problems_are_solved_to_half_a_hundredth_at_every_price(rules):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", shipped_profiles())
+@pytest.mark.parametrize("name", LLAMA_PROFILES)
 def test_every_shipped_profile_is_solved_to_a_thousandth(name):
     solver = BeliefDQN(steps=1500)
     assert max(regrets(solver.solve_frontier(profile_problem(name, Rules(5)), PRICES))) < 0.001

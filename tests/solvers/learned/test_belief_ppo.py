@@ -8,7 +8,7 @@ import torch
 
 from routing_pomdp.envs import CostModel, Episodes, Rules
 from routing_pomdp.envs.model.routing_pomdp import RoutingPOMDP
-from routing_pomdp.envs.profiles import load_profile, shipped_profiles, simulate
+from routing_pomdp.envs.profiles import load_profile, simulate
 from routing_pomdp.evaluation.evaluate import evaluate, model_value
 from routing_pomdp.solvers import Exact, Training
 from routing_pomdp.solvers.action_costs import action_costs_of
@@ -16,6 +16,7 @@ from routing_pomdp.solvers.learned.belief_mdp import BeliefMDP, inputs, within
 from routing_pomdp.solvers.learned.belief_ppo import BeliefPPO, _Arena, _Network
 from routing_pomdp.verifiers import Histogram, LoggedSignal, make_routing_data
 from tests.problems import every_rules, name_of, random_problem
+from tests.profiles import LLAMA_PROFILES
 
 PRICES = [0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0, 8.0]
 SMALL = {"updates": 40, "episodes": 256, "hidden": 32, "epochs": 2, "learning_rate": 1e-2}
@@ -55,7 +56,7 @@ def test_small_problems_are_solved_to_a_hundredth(rules):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", shipped_profiles())
+@pytest.mark.parametrize("name", LLAMA_PROFILES)
 def test_twenty_updates_come_within_a_hundredth_of_exact_on_every_profile(name):
     rollouts = simulate(load_profile(name), {"train": 1000}, seed=0)
     verifier, cost_model = LoggedSignal(), CostModel(ratio=100)
