@@ -34,6 +34,9 @@ def main() -> None:
         default="train",
         help="the only part of the log that is looked at (default: train); 'all' for everything",
     )
+    parser.add_argument(
+        "--models", nargs="+", help="only these models of the calls table, cheapest first"
+    )
     parser.add_argument("--signal", help="the signal; may be left out where the log has one only")
     parser.add_argument("--name", help="the profile's name (default: the output file's)")
     parser.add_argument("--source", default="", help="where the log came from, for the file")
@@ -53,7 +56,7 @@ def fit(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--out is {arguments.out}: expected a name that ends in .yaml")
     check_output(arguments.out, Path(arguments.path))
     if arguments.dataset is None:
-        log = calls_table(arguments.path)
+        log = calls_table(arguments.path, models=arguments.models)
     else:
         log = rational_cascades(arguments.path, arguments.dataset, chain=arguments.chain)
     if arguments.split != "all":

@@ -9,8 +9,9 @@ The shipped profiles (`shipped_profiles`) describe two kinds of logs. `gsm8k`, `
 `triviaqa` and `truthfulqa` are published with Zellinger & Thomson, "Rational Tuning of LLM Cascades
 via Probabilistic Modeling" (arXiv 2501.09345). They were fitted to the *train* splits alone: what
 learns from them has seen nothing of a test split. `letters_mmlu`, `mmlu_pro_openai`,
-`mmlu_pro_thinking` and `swe_bench_pro` are public evaluation logs without splits. They were fitted
-to all queries: what learns from one of them is not to be judged on its log.
+`mmlu_pro_thinking` and `swe_bench_pro` are public evaluation logs without splits, and
+`letters_chain`, the default of `train.py`, is five of the eight models of `letters_mmlu`. They were
+fitted to all queries: what learns from one of them is not to be judged on its log.
 """
 
 from typing import TYPE_CHECKING
