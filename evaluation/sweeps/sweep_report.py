@@ -180,5 +180,6 @@ def draw_headline(settings: Mapping[ComparisonCell, Mapping[str, Run]], path: Pa
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        figure.savefig(file, format="png", dpi=150)
+        about = {"Description": f"{first} on {name_of(setting)}"}
+        figure.savefig(file, format="png", dpi=150, metadata=about)
     return path
