@@ -27,7 +27,7 @@ def belief_figure(
     models: Sequence[str],
     title: str,
 ) -> Figure:
-    """A panel a model: a learned belief and the fitted problem's at all places of test queries.
+    """A panel a model: a learned belief and the fitted problem's, at all decision points.
 
     Points are bins of equally many beliefs, upright lines the intervals of their mean scores; in
     the corner stands the expected calibration error of each.
@@ -54,13 +54,13 @@ def belief_figure(
                 color=colour, ls=dash, marker=marker,
             )  # fmt: skip
             axes.text(
-                0.97, 0.12 - 0.09 * line, f"error {error[belief, model]:.3f}", fontsize=7.5,
+                0.97, 0.12 - 0.09 * line, f"ECE {error[belief, model]:.3f}", fontsize=7.5,
                 color=colour, ha="right", transform=axes.transAxes,
             )  # fmt: skip
         axes.set_title(model, loc="left", fontsize=9)
     for row in grid:
         row[0].set_ylabel("mean score", fontsize=9)
-    figure.supxlabel("believed", fontsize=9)
+    figure.supxlabel("predicted score", fontsize=9)
     handles = [
         Line2D([], [], color=colour, ls=dash, marker=marker, markersize=4, label=_NAMES[belief])
         for belief, (colour, dash, marker) in _LOOKS.items()

@@ -36,6 +36,6 @@ def draw(run: Run) -> dict[str, tuple[Path, Path]]:
             run.beliefs["rows"],
             run.beliefs["diagrams"],
             run.about["models"],
-            f"{title}: beliefs at all places of {queries:,} test queries",
+            f"{title}: beliefs at all decision points of {queries:,} test queries",
         )
     return {name: save_figure(figure, run.folder / name) for name, figure in figures.items()}
