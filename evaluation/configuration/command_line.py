@@ -200,5 +200,5 @@ def _is_users(frame: FrameType) -> bool:
 
 
 def _short(path: str) -> str:
-    shorter = os.path.relpath(path)
+    shorter = os.path.relpath(os.path.realpath(path))
     return path if shorter.startswith("..") else shorter
