@@ -13,7 +13,6 @@ Learners on the belief are told these bounds, and none of them can do worse than
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -47,7 +46,7 @@ class Positions:
         low: ``(n, n_actions)`` lower bounds on what each action leads to, before its cost.
         high: ``(n, n_actions)`` upper bounds; the same where the action ends the episode.
         legal: ``(n, n_actions)``.
-        decision point: ``(n,)`` the stage + 1.
+        point: ``(n,)`` the stage + 1.
         dear: ``(n, 2N)`` what each call and verification is expected to cost here, relative to its
             mean.
     """
@@ -64,11 +63,6 @@ class Positions:
 
     def take(self, rows: Tensor) -> Positions:
         return Positions(*(getattr(self, field.name)[rows] for field in fields(self)))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Positions]) -> Positions:
-        names = [field.name for field in fields(cls)]
-        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
 
 class BeliefMDP:

@@ -47,7 +47,6 @@ NEEDS = {
     "belief_fqi": ["solver.pretraining=20", "solver.simulations=500"],
     "history_net": ["solver.pretraining=20", "solver.simulations=500"],
     "belief_dqn": ["solver.steps=20", "solver.episodes=200"],
-    "belief_ppo": ["solver.updates=2", "solver.episodes=64"],
     "pomcp": ["solver.simulations=10"],
     "pomcpow": ["observation=kernel", "solver.simulations=10"],
     "pickllm": ["solver.rounds=100"],

@@ -30,7 +30,6 @@ QUICK = {
     "bayes": ["draws=4"],
     "belief_dqn": ["steps=2", "episodes=20", "hidden=4"],
     "belief_fqi": NETWORK,
-    "belief_ppo": ["updates=2", "episodes=32", "hidden=8"],
     "c2mab_v": ["rounds=200"],
     "cascade_routing": ["draws=4"],
     "fitted_q": ["folds=2"],
@@ -45,7 +44,7 @@ QUICK = {
 }
 # Slow ones are tried under two rule sets; those that read texts alone, under one: they play by
 # rules of their own and see no signal.
-TWO = {"belief_dqn", "belief_fqi", "belief_ppo", "c2mab_v", "cascade_routing", "fitted_q"}
+TWO = {"belief_dqn", "belief_fqi", "c2mab_v", "cascade_routing", "fitted_q"}
 TWO |= {"history_net", "pickllm", "pomcp", "pomcpow", "pouct", "rational_tuning"}
 ONE = {"belief_dqn", "cascade_routing", "rational_tuning"}  # the slowest: with every option
 TEXTS = {"frugalgpt", "hybrid_llm", "pregeneration", "pregeneration_knn"}
