@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from routing_pomdp.solvers.predictive.bandits import C2MABV, PickLLM
     from routing_pomdp.solvers.predictive.pregeneration import Pregeneration
     from routing_pomdp.solvers.search.pomcp import POMCP
-    from routing_pomdp.solvers.search.pomcpow import POMCPOW
     from routing_pomdp.solvers.solver import (
         FrontierSolver,
         HasBelief,

@@ -58,7 +58,8 @@ def likelihood_figure(
     observation = problem.observation
     if observation is None:
         raise ValueError("likelihood figure: the problem has no observation model; fit one")
-    dense = isinstance(observation, _HasDensity)
+    # A density says nothing of query classes.
+    dense = isinstance(observation, _HasDensity) and problem.member is None
     columns = problem.n_models - 1
     size = (2.4 * columns + 1.9, 2.3 * (1 + dense) + 0.8)
     figure = Figure(figsize=size, layout="constrained")

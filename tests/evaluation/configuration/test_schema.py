@@ -216,7 +216,6 @@ train solver=pomcp: solver.simulations=0 solver.simulations=x solver.particles=0
 train solver=pomcp: solver.max_depth=0 solver.exploration=-1 solver.exploration=nan
 train solver=pomcp: solver.prior_visits=-1 solver.rollout=x solver.tree=oak solver.decide=x
 train solver=pomcp: solver.reuse=1
-train solver=pomcpow: solver.widening=0 solver.widening_power=2 solver.particles=0
 train solver=random_mix: solver.share=2 solver.share=x
 train solver=rational_tuning: solver.two_sided=1 solver.cells=3 solver.starts=-1
 train solver=self_consistency: solver.threshold=2 solver.threshold=x
