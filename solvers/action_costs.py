@@ -15,16 +15,15 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import Costs, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.costs.cost_model import ladder
 from routing_pomdp.envs.gym.action_costs import log_uniform
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FloatArray = NDArray[np.float64]
 
 _LEAST = 1e-3  # prices below are as good as 0 on a logarithmic scale
 

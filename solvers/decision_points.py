@@ -15,18 +15,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import BoolArray, FloatArray, IntArray
 from routing_pomdp.solvers.action_costs import action_cost_matrix
 from routing_pomdp.solvers.settings import check_count
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 Array = TypeVar("Array", FloatArray, "Tensor")
 
 _CALLED, _VERIFIED = 1, 2

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import IntArray
 from routing_pomdp.envs.rules import STAY, Rules
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

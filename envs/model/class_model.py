@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.costs.cost_model import Costs
 from routing_pomdp.envs.model.latent_classes import Cells, ClassTables, Strength, fit_classes
 from routing_pomdp.envs.model.latent_factor import fit_factor
@@ -19,9 +19,6 @@ from routing_pomdp.envs.model.levels import score_levels
 from routing_pomdp.envs.model.pre_signal import PreSignal
 from routing_pomdp.envs.model.routing_pomdp import RoutingPOMDP
 from routing_pomdp.envs.routing_data import RoutingData
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _MOST_NUMBERS = 2**26  # of the likelihoods of all hidden states: half a gigabyte
 

@@ -16,13 +16,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.history import History
 from routing_pomdp.envs.model.finite_pomdp import FinitePOMDP, require_memory
 from routing_pomdp.envs.model.routing_pomdp import RoutingPOMDP
 from routing_pomdp.envs.rules import ESCALATE, STAY
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,14 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.evaluation.plots.figures import COLOURS
 from routing_pomdp.verifiers.observation.scale import LogitScale
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _GREY = "#767676"
 # Bins of the data under a density.

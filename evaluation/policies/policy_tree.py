@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import STAY, RoutingPOMDP
+from routing_pomdp.envs.arrays import IntArray
 from routing_pomdp.solvers.solver import Policy
-
-IntArray = NDArray[np.int64]
 
 
 def policy_tree(policy: Policy, models: Sequence[str], depth: int | None = None) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Range
 from routing_pomdp.envs.signals import between
 from routing_pomdp.solvers.cascades.threshold import (
@@ -19,8 +20,6 @@ from routing_pomdp.solvers.cascades.threshold import (
     require_one_signal,
 )
 from routing_pomdp.solvers.solver import Policy, Solver
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

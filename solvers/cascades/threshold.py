@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Count
 from routing_pomdp.envs.signals import HALF, between
 from routing_pomdp.solvers.settings import check_count
 from routing_pomdp.solvers.solver import Actions, Policy, Solver
-
-FloatArray = NDArray[np.float64]
 
 _MOST_CHAINS = 2**14
 

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs import ESCALATE, STAY, RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Count
 from routing_pomdp.solvers.solver import Solver, TablePolicy
 
-FloatArray = NDArray[np.float64]
 Index = tuple[slice | int, ...]
 
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from routing_pomdp.envs import Episodes, RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.settings.ranges import Count, PositiveShare, Seed
 from routing_pomdp.solvers.action_costs import CostRange, packed, unpacked
 from routing_pomdp.solvers.learned.belief_mdp import (
@@ -36,9 +36,6 @@ from routing_pomdp.solvers.learned.checkpoint import about, plain_settings, save
 from routing_pomdp.solvers.learned.training import Loop, device_of, mean_return
 from routing_pomdp.solvers.settings import CostRatios, Device, PriceRange, Width
 from routing_pomdp.solvers.solver import Solver, Training
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

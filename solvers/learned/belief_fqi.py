@@ -27,10 +27,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from routing_pomdp.envs import History, RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.solvers.action_costs import CostRange, action_costs_of, packed
 from routing_pomdp.solvers.decision_points import DecisionPoints
 from routing_pomdp.solvers.learned.checkpoint import about, plain_settings, save
@@ -50,8 +50,6 @@ from routing_pomdp.solvers.learned.training import device_of
 from routing_pomdp.solvers.learned.value_net import FrozenValues, NormalScores, ValueNet
 from routing_pomdp.solvers.settings import Width
 from routing_pomdp.solvers.solver import Actions, FrontierSolver
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -22,15 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from routing_pomdp.envs import STAY, History, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.solvers.action_costs import (
     action_cost_features,
     action_cost_matrix,
     action_costs_of,
 )
 from routing_pomdp.solvers.solver import Actions
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _MOST_REMEMBERED = 2**24  # histories whose decisions are kept, a byte each
 

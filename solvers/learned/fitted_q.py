@@ -15,15 +15,14 @@ from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Folds, Range, Seed
 from routing_pomdp.solvers.settings import check_count
 from routing_pomdp.solvers.signal_regression import FittedRegression, SignalRegression
 from routing_pomdp.solvers.solver import Actions, FrontierSolver, Policy
 
-FloatArray = NDArray[np.float64]
 _MOST_PLACES = 2**13  # each has a regression of its own
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import (
     Count,
     CountOrZero,
@@ -35,7 +36,6 @@ from routing_pomdp.solvers.learned.value_net import NormalScores
 from routing_pomdp.solvers.settings import CostRatios, Device, PriceRange
 from routing_pomdp.solvers.solver import Policy, Training
 
-FloatArray = NDArray[np.float64]
 Network = TypeVar("Network", bound=nn.Module)
 P = TypeVar("P", bound=Policy)
 

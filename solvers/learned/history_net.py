@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Positive
 from routing_pomdp.solvers.action_costs import CostRange, action_costs_of, packed
 from routing_pomdp.solvers.belief_calibration import Beliefs, belief_figures
@@ -49,8 +49,6 @@ from routing_pomdp.solvers.learned.training import device_of
 from routing_pomdp.solvers.learned.value_net import FrozenValues, NormalScores, ValueNet
 from routing_pomdp.solvers.settings import Width
 from routing_pomdp.solvers.solver import Actions, FrontierSolver
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.model.binning import Binning, inner_edges
 from routing_pomdp.envs.settings.checks import check_settings
 from routing_pomdp.envs.settings.ranges import Positive, Symbols
@@ -29,9 +29,6 @@ from routing_pomdp.verifiers.observation.histogram import (
     row_of,
 )
 from routing_pomdp.verifiers.observation.scale import LogitScale, Scale
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Share of a symbol's likelihood that is spread evenly: no signal proves a score impossible.
 _FLOOR = 1e-6

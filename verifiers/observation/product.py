@@ -8,16 +8,13 @@ from math import prod
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import xlogy
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.model.routing_pomdp import Observation
 from routing_pomdp.envs.settings.checks import check_settings
 from routing_pomdp.envs.settings.ranges import Symbols
 from routing_pomdp.verifiers.observation.histogram import row_of
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Combinations of the parts' symbols that are merged: their pairs are compared, and kept in memory.
 _MOST = 4096

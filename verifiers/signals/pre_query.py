@@ -6,17 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import Rollouts
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Finite, Text
 from routing_pomdp.verifiers.answers.free_text import extract_number, without_thoughts
 from routing_pomdp.verifiers.live import Case, LiveVerifier, Signal, judge_of
 from routing_pomdp.verifiers.signals.prompt import prompt_of
 from routing_pomdp.verifiers.signals.sampling import Samples, Temperature, Tokens
 from routing_pomdp.verifiers.verifier import LoggedSignal
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
