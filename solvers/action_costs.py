@@ -147,8 +147,7 @@ def action_cost_matrix(rules: Rules) -> FloatArray:
         for rungs in range(1, 1 + rules.reach(stage)):
             target = stage + rungs
             pays[stage + 1, rungs, target] = 1
-            # Where it is no action, verification comes with every call that a decision follows.
-            pays[stage + 1, rungs, n + target] = not rules.verify and target < last
+            pays[stage + 1, rungs, n + target] = rules.verified_at_once[target]
         if rules.verify and stage >= 0:
             pays[stage + 1, rules.verify_action, n + stage] = 1
     return pays

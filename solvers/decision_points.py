@@ -57,7 +57,7 @@ class DecisionPoints:
         """Every decision point that can be reached under ``rules``."""
         start = (0,) * (rules.n_models - 1)
         if not rules.free_start:
-            start = (_CALLED if rules.verify else _VERIFIED, *start[1:])
+            start = (_VERIFIED if rules.verified_at_once[0] else _CALLED, *start[1:])
         found, links, legals = {start: 0}, list[list[int]](), list[BoolArray]()
         waiting = [start]
         for point in waiting:  # grows while it is read: breadth first
@@ -168,7 +168,7 @@ def open_loop(rules: Rules, mean: Array, action_costs: Array) -> list[Array]:
     for model in range(last - 1, -1, -1):
         for later in range(model + 1, model + 1 + rules.reach(model)):
             action_cost = action_costs[..., later]
-            if not rules.verify and later < last:
+            if rules.verified_at_once[later]:
                 action_cost = action_cost + action_costs[..., n + later]
             worth[model] = maximum(worth[model], worth[later] - action_cost)
     return worth
@@ -189,7 +189,7 @@ def _after(rules: Rules, point: tuple[int, ...], action: int) -> tuple[int, ...]
         return None
     if rules.answer == "last":  # an earlier answer without a signal no longer matters
         digits = [digit * (digit == _VERIFIED) for digit in digits]
-    digits[target] = _CALLED if rules.verify else _VERIFIED
+    digits[target] = _VERIFIED if rules.verified_at_once[target] else _CALLED
     return tuple(digits)
 
 

@@ -89,8 +89,9 @@ class Episodes:
         history.stage[rows] = model
         history.called[rows, model] = True
         self.paid[rows] += self._replay.call_cost[history.query[rows], model]
-        if not self._rules.verify:
-            self._verify(rows[model < self._rules.n_models - 1])
+        at_once = rows[self._rules.verified_at_once[model]]
+        if len(at_once):
+            self._verify(at_once)
 
     def _verify(self, rows: NDArray[np.int64]) -> None:
         history = self.history

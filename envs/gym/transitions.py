@@ -108,7 +108,7 @@ class TransitionTables:
                     row["pays"] = columns.verify + stage
                 elif played != STAY:
                     stage += played
-                    verified = int(not rules.verify and stage < n - 1)
+                    verified = int(rules.verified_at_once[stage])
                     row["pays"] = columns.call + stage
                     if verified:
                         row["pays_forced"] = columns.verify + stage

@@ -242,7 +242,7 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         start[0], state = -1, 0
         self._paid[rows] = self._rewarded[rows] = 0.0
         if not self.rules.free_start:
-            forced = not self.rules.verify
+            forced = bool(self.rules.verified_at_once[0])
             start[0], start[1], start[1 + n], state = 0, 1, forced, 2 + forced
             first = table.first[rows]
             paid = table.cells.take(first + columns.call)

@@ -84,7 +84,7 @@ def _returns(
     rate, bought = problem.price / problem.costs.unit, problem.rules.verify
     last = chain[-1]
     worth = train.score[:, last] - rate * train.call_cost[:, last]
-    if not bought and last < problem.n_models - 1:
+    if problem.rules.verified_at_once[last]:
         worth = worth - rate * train.verify_cost[:, last]
     worth = np.broadcast_to(worth, (len(cuts), len(train)))
     pays = (needs_signal(cuts, -np.inf, silent) | (not bought))[:, None]

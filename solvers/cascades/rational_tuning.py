@@ -100,7 +100,7 @@ class _Tuned:
         call, models = problem.call_price, list(self.chain)
         # Charged at the end of a chain too, where answers are verified at once.
         end, idle = models[-1], 0.0
-        if not problem.rules.verify and end < problem.n_models - 1:
+        if problem.rules.verified_at_once[end]:
             idle = float(problem.verify_price[end])
         prices = call[models].copy()
         prices[-1] += idle

@@ -162,7 +162,7 @@ def _fit(
     score, signal = train.score[:, models], train.signal[:, models, 0]
     call, verify = rate * train.call_cost[:, models], rate * train.verify_cost[:, models]
     bought = problem.rules.verify
-    if not bought and chain[-1] < problem.n_models - 1:
+    if problem.rules.verified_at_once[chain[-1]]:
         call[:, -1] += verify[:, -1]  # charged there too, though the chain ends
     cut, floor = np.full(len(chain) - 1, start), np.full(len(chain) - 1, -np.inf)
     silent = cut == np.inf

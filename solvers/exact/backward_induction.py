@@ -144,11 +144,11 @@ def backward_induction(
             q = -paid(target, here)
             if target == n - 1:
                 q = q + tables.final[here]
-            elif rules.verify:
-                q = q + value[_then(here, target, problem.unverified)]
-            else:
+            elif rules.verified_at_once[target]:
                 after = value[_then(here, target, slice(1, 1 + symbols))]
                 q = q - paid(target, here, verified=True) + after.sum(axis=-1)
+            else:
+                q = q + value[_then(here, target, problem.unverified)]
             taken = q > best if given is None or forced else given[here] == rungs
             choice = np.where(taken, np.int8(rungs), choice)
             best = np.where(taken, q, best)
