@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from routing_pomdp.envs import Rollouts, RoutingData
 from routing_pomdp.envs.arrays import FloatArray
-from routing_pomdp.envs.settings.plug_in_checks import (
+from routing_pomdp.envs.plug_in_checks import (
     Claims,
     example_log,
     fault_of_settings,

@@ -110,7 +110,12 @@ def check_against_followers(problem, source, mode, seed, signals=1, **options) -
     arguments = [{"source": data, "problem": problem}] * n_envs
     if "ratio" in options:
         arguments = [
-            {"source": data, "problem": problem.at(price), "ratio": ratio, "show_tolls": True}
+            {
+                "source": data,
+                "problem": problem.at(price),
+                "ratio": ratio,
+                "show_action_costs": True,
+            }
             for price, ratio in zip(options["price"], options["ratio"], strict=True)
         ]
     assert_alike(mine, followers(mine, mode, arguments), mode, rng, n_steps=25, seed=seed)
@@ -151,7 +156,12 @@ def test_a_vector_of_one_plays_the_same_episodes_from_the_same_seed(
     problem, source, mode, seed, price, ratio, show_action_costs
 ):
     problem = with_bands(problem)
-    options = {"source": problem, "price": price, "ratio": ratio, "show_tolls": show_action_costs}
+    options = {
+        "source": problem,
+        "price": price,
+        "ratio": ratio,
+        "show_action_costs": show_action_costs,
+    }
     if source == "replay":
         data = random_data(30, problem.n_models, np.random.default_rng(seed))
         options |= {"source": data, "problem": problem}
@@ -194,7 +204,7 @@ def test_gymnasium_makes_it_without_a_warning(mode):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         env = gymnasium.make_vec(
-            "routing_pomdp.routing_pomdp.envs:Routing-v0",
+            "routing_pomdp.envs:Routing-v0",
             num_envs=7,
             source=problem,
             autoreset_mode=mode,
@@ -208,7 +218,7 @@ def test_gymnasium_makes_it_without_a_warning(mode):
 
 
 def test_it_is_made_without_an_argument():
-    env = gymnasium.make_vec("routing_pomdp.routing_pomdp.envs:Routing-v0", num_envs=3)
+    env = gymnasium.make_vec("routing_pomdp.envs:Routing-v0", num_envs=3)
     observation, infos = env.reset(seed=0)
     assert env.observation_space.contains(observation)
     assert infos["action_mask"].tolist() == [[1, 1]] * 3
