@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from routing_pomdp.envs.arrays import BoolArray
+from routing_pomdp.envs.arrays import BoolArray, IntArray
 from routing_pomdp.envs.history import History
 from routing_pomdp.envs.settings.checks import check_settings
 
@@ -107,13 +107,23 @@ class Rules:
         at_once.setflags(write=False)
         return at_once
 
+    def legal(self, history: History) -> BoolArray:
+        """``(n, n_actions)`` which actions are legal after each history."""
+        return self.masks[history.stage + 1, history.last_verified.astype(np.int64)]
+
+    def targets(self, stage: IntArray) -> IntArray:
+        """``(n, n_actions)`` the model called last after each action at stages ``(n,)``."""
+        rungs = np.arange(self.n_actions)
+        if self.verify:
+            rungs[self.verify_action] = 0
+        return np.minimum(stage[:, None] + rungs, self.n_models - 1)
+
     def can_verify(self, history: History) -> BoolArray:
         """``(n,)`` where ``VERIFY`` is legal: it is an action, and the last answer was called,
         is not verified and has signals. They are NaN until then."""
         if not self.verify:
             return np.zeros(len(history), dtype=bool)
-        legal = self.masks[history.stage + 1, history.last_verified.astype(np.int64)]
-        return legal[:, self.verify_action]
+        return self.legal(history)[:, self.verify_action]
 
     def label(self, action: int) -> str:
         """The name of an action, for people; the bare number of what is none."""

@@ -106,10 +106,7 @@ class DecisionPoints:
     @cached_property
     def target(self) -> IntArray:
         """``(P, n_actions)`` the model called last after each action."""
-        rungs = np.arange(self.rules.n_actions)
-        if self.rules.verify:
-            rungs[self.rules.verify_action] = 0
-        return np.minimum(self.stage[:, None] + rungs, self.rules.n_models - 1)
+        return self.rules.targets(self.stage)
 
     def index(self, history: History) -> IntArray:
         """The decision point of each history, ``(n,)``."""

@@ -60,7 +60,7 @@ class Episodes:
         before = self.history
         if action.shape != (len(self),):
             raise ValueError(f"actions have shape {action.shape}, expected ({len(self)},)")
-        legal = self._rules.masks[before.stage + 1, before.last_verified.astype(np.int64)]
+        legal = self._rules.legal(before)
         known = (action >= 0) & (action < self._rules.n_actions)
         allowed = known & legal[np.arange(len(self)), np.where(known, action, STAY)]
         if not allowed.all():

@@ -113,10 +113,10 @@ def some_histories(problem: RoutingPOMDP, n: int) -> History:
     """``n`` histories with a decision to take, from episodes played at random."""
     rng = np.random.default_rng(0)
     episodes = Episodes(problem.sample(n, rng), problem.rules)
-    masks, found = problem.rules.masks, [episodes.history]
+    rules, found = problem.rules, [episodes.history]
     while len(episodes):
         history = episodes.history
-        legal = masks[history.stage + 1, history.last_verified.astype(np.int64)]
+        legal = rules.legal(history)
         episodes.step((rng.random(legal.shape) * legal).argmax(axis=1))
         found.append(episodes.history)
     fields = ("query", "stage", "called", "verified", "signal")

@@ -287,7 +287,7 @@ def _explored(problem: RoutingPOMDP, episodes: int, rng: np.random.Generator) ->
         ends = np.logical_not(going.any(axis=1))
         if ends.all():
             return np.concatenate(moves)
-        legal = rules.masks[history.stage + 1, history.last_verified.astype(np.int64)]
+        legal = rules.legal(history)
         action = (rng.random(going.shape) * np.where(ends[:, None], legal, going)).argmax(axis=1)
         moves.append(np.stack([problem.encode(history), action], axis=1)[~ends])
         played.step(action)

@@ -31,13 +31,11 @@ from torch import Tensor
 
 from routing_pomdp.envs import History, RoutingData, RoutingPOMDP
 from routing_pomdp.envs.arrays import FloatArray
-from routing_pomdp.solvers.action_costs import CostRange, action_costs_of, packed
+from routing_pomdp.solvers.action_costs import action_costs_of
 from routing_pomdp.solvers.decision_points import DecisionPoints
-from routing_pomdp.solvers.learned.checkpoint import about, plain_settings, save
 from routing_pomdp.solvers.learned.fitted_values import (
     Batch,
     FitSettings,
-    StartRollouts,
     TargetBuilder,
     check_queries,
     choose,
@@ -73,8 +71,6 @@ class BeliefFQI(FitSettings, FrontierSolver):
             TrainingError: the loss is no finite number.
         """
         check_queries("belief_fqi", self, train)
-        terms = CostRange.of(problem, prices, self.price_range, self.cost_ratios)
-        told = about("belief_fqi", plain_settings(self), problem, self.training)
         seen, mean = NormalScores.of(train), train.score.mean(axis=0)
         device, points = device_of(self.device), DecisionPoints.of(problem.rules)
         builder = TargetBuilder(points, device, seen)
@@ -91,17 +87,19 @@ class BeliefFQI(FitSettings, FrontierSolver):
         def policies_of(network: ValueNet) -> list[ValuePolicy]:
             return _policies(problem, prices, network, seen, mean)
 
-        fit(network, loss_of, policies_of, self, problem, train, seen, terms, told)
-        saved = {
-            "about": told,
-            "rehearsal": StartRollouts.of(train, self.seed).packed(),
-            "terms": packed(terms),
-            **seen.packed(),
-            "mean": torch.as_tensor(mean),
-            "network": network.double().cpu().state_dict(),
-        }
-        if self.training.folder:
-            save(self.training.folder / "policy.pt", saved)
+        kept = torch.as_tensor(mean)
+        saved = fit(
+            "belief_fqi",
+            network,
+            loss_of,
+            policies_of,
+            self,
+            problem,
+            prices,
+            train,
+            seen,
+            mean=kept,
+        )
         return self.restored(problem, prices, saved)
 
     @classmethod

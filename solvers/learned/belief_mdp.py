@@ -105,7 +105,7 @@ class BeliefMDP:
             hand = np.where(history.called, mean, 0.0).max(axis=1)
             features += [history.called, hand[:, None]]
         low, high = _bounds(problem, history, belief, mean)
-        legal = problem.rules.masks[point, verified.astype(np.int64)]
+        legal = problem.rules.legal(history)
         return Positions(
             self.tensor(np.concatenate(features, axis=1)),
             self.tensor(low),
@@ -191,8 +191,8 @@ class BeliefPolicy:
 
 def onward(problem: RoutingPOMDP, history: History) -> NDArray[np.bool_]:
     """``(n, n_actions)``: the legal actions after which a decision follows."""
-    legal = problem.rules.masks[history.stage + 1, history.last_verified.astype(np.int64)]
-    going: NDArray[np.bool_] = legal & (_target(problem, history) < problem.n_models - 1)
+    rules = problem.rules
+    going = rules.legal(history) & (rules.targets(history.stage) < problem.n_models - 1)
     going[:, STAY] = False
     return going
 
@@ -206,18 +206,11 @@ def _relative_costs(problem: RoutingPOMDP, posterior: FloatArray) -> FloatArray:
     return np.where(mean > 0, expected / np.where(mean > 0, mean, 1.0), 1.0)
 
 
-def _target(problem: RoutingPOMDP, history: History) -> IntArray:
-    """``(n, n_actions)``: the last called model after each action."""
-    rungs = np.arange(problem.rules.n_actions)
-    rungs[problem.rules.verify_action] *= not problem.rules.verify
-    return np.minimum(history.stage[:, None] + rungs, problem.n_models - 1)
-
-
 def _bounds(
     problem: RoutingPOMDP, history: History, belief: FloatArray, mean: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Bounds ``(n, n_actions)`` on what each action leads to; equal where that is the end."""
-    n_models, target = problem.n_models, np.maximum(_target(problem, history), 0)
+    n_models, target = problem.n_models, np.maximum(problem.rules.targets(history.stage), 0)
     low = np.take_along_axis(mean, target, axis=1)
     # Models from the target on are within reach; those called before it under the rule "best".
     reach = np.maximum.accumulate(problem.score[:, ::-1], axis=1)[:, ::-1]

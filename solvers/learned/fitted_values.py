@@ -27,8 +27,9 @@ from routing_pomdp.envs.settings.ranges import (
     Range,
     Seed,
 )
-from routing_pomdp.solvers.action_costs import CostRange, unpacked
+from routing_pomdp.solvers.action_costs import CostRange, packed, unpacked
 from routing_pomdp.solvers.decision_points import DecisionPoints, open_loop
+from routing_pomdp.solvers.learned.checkpoint import about, plain_settings, save
 from routing_pomdp.solvers.learned.returns import Returns
 from routing_pomdp.solvers.learned.simulated import simulated
 from routing_pomdp.solvers.learned.training import Loop, mean_return
@@ -187,31 +188,38 @@ class Batch(NamedTuple):
 
 
 def fit(
+    solver: str,
     network: Network,
     loss_of: Callable[[Batch, Returns], Tensor],
     policies_of: Callable[[Network], Sequence[P]],
     settings: FitSettings,
     problem: RoutingPOMDP,
+    prices: Sequence[float],
     train: RoutingData,
     seen: NormalScores,
-    terms: CostRange,
-    told: Mapping[str, Any],
     report: Callable[[Sequence[P], RoutingData], Mapping[str, float]] = lambda policies, data: {},
-) -> None:
+    **kept: Tensor,
+) -> dict[str, Any]:
     """Trains a network on simulated queries, then on the log; the best by validation is kept.
 
     Args:
+        solver: name of its config.
         network: on its device.
         loss_of: the loss of a batch, given what actions return on its queries.
         policies_of: one policy a price, from a copy of the network in double precision on the CPU.
         settings: see `FitSettings`.
         problem: whose rules are learned, and whose belief says which answer is returned.
+        prices: that are asked for.
         train: the log.
         seen: scales the signals.
-        terms: to draw action costs from.
-        told: what checkpoints say of themselves.
         report: more for the training curve, from policies and validation queries.
+        kept: more for the checkpoint.
+
+    Returns:
+        The checkpoint's content, which is kept in the run's folder.
     """
+    terms = CostRange.of(problem, prices, settings.price_range, settings.cost_ratios)
+    told = about(solver, plain_settings(settings), problem, settings.training)
     device, points = next(network.parameters()).device, DecisionPoints.of(problem.rules)
     validation = settings.training.validation
 
@@ -273,6 +281,17 @@ def fit(
             judge(tuning)  # what fine-tuning has to beat
         learn(tuning, train, folds if settings.members > 1 else None, True)
         tuning.finish()
+    saved = {
+        "about": told,
+        "rehearsal": StartRollouts.of(train, settings.seed).packed(),
+        "terms": packed(terms),
+        **seen.packed(),
+        **kept,
+        "network": network.double().cpu().state_dict(),
+    }
+    if settings.training.folder:
+        save(settings.training.folder / "policy.pt", saved)
+    return saved
 
 
 class StartRollouts(NamedTuple):

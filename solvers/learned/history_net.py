@@ -29,14 +29,13 @@ from torch import Tensor, nn
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP
 from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Positive
-from routing_pomdp.solvers.action_costs import CostRange, action_costs_of, packed
+from routing_pomdp.solvers.action_costs import action_costs_of
 from routing_pomdp.solvers.belief_calibration import Beliefs, belief_figures
 from routing_pomdp.solvers.decision_points import DecisionPoints, open_loop
-from routing_pomdp.solvers.learned.checkpoint import about, plain_settings, save
+from routing_pomdp.solvers.learned.checkpoint import plain_settings
 from routing_pomdp.solvers.learned.fitted_values import (
     Batch,
     FitSettings,
-    StartRollouts,
     TargetBuilder,
     check_queries,
     choose,
@@ -75,8 +74,6 @@ class HistoryNet(FitSettings, FrontierSolver):
             TrainingError: the loss is no finite number.
         """
         check_queries("history_net", self, train)
-        terms = CostRange.of(problem, prices, self.price_range, self.cost_ratios)
-        told = about("history_net", plain_settings(self), problem, self.training)
         seen, device = NormalScores.of(train), device_of(self.device)
         points = DecisionPoints.of(problem.rules)
         builder = TargetBuilder(points, device, seen)
@@ -110,16 +107,9 @@ class HistoryNet(FitSettings, FrontierSolver):
         ) -> dict[str, float]:
             return belief_figures(Beliefs.of(policies[0], problem.rules, validation))
 
-        fit(network, loss_of, policies_of, self, problem, train, seen, terms, told, report)
-        saved = {
-            "about": told,
-            "rehearsal": StartRollouts.of(train, self.seed).packed(),
-            "terms": packed(terms),
-            **seen.packed(),
-            "network": network.double().cpu().state_dict(),
-        }
-        if self.training.folder:
-            save(self.training.folder / "policy.pt", saved)
+        saved = fit(
+            "history_net", network, loss_of, policies_of, self, problem, prices, train, seen, report
+        )
         return self.restored(problem, prices, saved)
 
     @classmethod
