@@ -18,10 +18,8 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+from routing_pomdp.envs.arrays import BoolArray, FloatArray
 
 HALF = 0.5  # a query's weight that is added where missing signals are counted
 

@@ -17,7 +17,8 @@ from dataclasses import fields
 
 import numpy as np
 
-from routing_pomdp.evaluation.frontier import FloatArray, height
+from routing_pomdp.envs.arrays import FloatArray
+from routing_pomdp.evaluation.frontier import height
 from routing_pomdp.evaluation.frontier_outcomes import FrontierMeans, FrontierOutcomes
 from routing_pomdp.evaluation.measures import (
     SAVING_POINTS,

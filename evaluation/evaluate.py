@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs import STAY, Episodes, History, RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.solvers.solver import Policy, QueryPolicy, decided, for_queries
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Small enough for a chunk's arrays to stay in the processor's cache.
 _CHUNK = 2**14

@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from routing_pomdp.evaluation.frontier import FloatArray, Frontier, Point, frontier
+from routing_pomdp.envs.arrays import FloatArray
+from routing_pomdp.evaluation.frontier import Frontier, Point, frontier
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from routing_pomdp.evaluation.frontier import FloatArray, Frontier, Point, aiq, height
+from routing_pomdp.envs.arrays import FloatArray
+from routing_pomdp.evaluation.frontier import Frontier, Point, aiq, height
 from routing_pomdp.evaluation.frontier_outcomes import FrontierMeans, FrontierOutcomes
 
 SAVING_POINTS = (0.0, 1.0, 2.0)

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.evaluation.bootstrap import bootstrap_weights
 from routing_pomdp.evaluation.evaluate import Outcome, evaluate, returns
 from routing_pomdp.evaluation.frontier import aiq, frontier
 from routing_pomdp.solvers.exact.backward_induction import Exact
 from routing_pomdp.solvers.pre_query import PreQueryConditioned
-
-FloatArray = NDArray[np.float64]
 
 _RESAMPLES = 200
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from routing_pomdp.envs import Costs, Observation, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.model.class_model import Basis, Settings
 from routing_pomdp.envs.settings.checks import check_settings
 from routing_pomdp.envs.settings.ranges import (
@@ -34,9 +34,6 @@ from routing_pomdp.envs.settings.ranges import (
 )
 from routing_pomdp.evaluation.model_criteria import AIQ, Judge, Likelihood, Return, some_prices
 from routing_pomdp.solvers.exact.backward_induction import Exact
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _log = logging.getLogger(__name__)
 

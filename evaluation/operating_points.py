@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.evaluation.bootstrap import percentile_interval, weight_blocks
-from routing_pomdp.evaluation.frontier import FloatArray
 from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
 from routing_pomdp.evaluation.measures import check_same_points, pick_for_saving
 

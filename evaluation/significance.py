@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.evaluation.bootstrap import percentile_interval, two_sided, weight_blocks
-from routing_pomdp.evaluation.frontier import FloatArray
 from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
 from routing_pomdp.evaluation.measures import frontier_measures
 

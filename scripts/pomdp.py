@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,16 +31,13 @@ def main() -> None:
     show.add_argument("--depth", type=int, help="decisions to show (default: all)")
     show.add_argument("--figure", type=Path, help="PNG or SVG of the alpha vectors, if it has any")
 
-    regret = commands.add_parser(
-        "regret", help="regret of POMCP and POMCPOW to exact on the shipped profiles"
-    )
+    regret = commands.add_parser("regret", help="regret of POMCP to exact on the shipped profiles")
     regret.add_argument("--figure", type=Path, help="PNG or SVG of the curves")
     regret.add_argument(
         "--simulations", type=int, nargs="+", default=[10, 30, 100, 300, 1000], help="a plan"
     )
     regret.add_argument("--prices", type=float, nargs="+", default=[0.05, 0.2, 0.5], help="λ")
     regret.add_argument("--profiles", nargs="+", help="only these (default: all)")
-    regret.add_argument("--cells", type=int, default=10, help="that POMCPOW is judged in")
 
     for command in (export, show, regret):
         if command is not regret:
@@ -113,10 +109,7 @@ def _show(arguments: argparse.Namespace) -> None:
 def _regret(arguments: argparse.Namespace) -> None:
     from routing_pomdp.envs.profiles import shipped_profiles
     from routing_pomdp.evaluation.policies.regret import regret_curve, regret_figure
-    from routing_pomdp.solvers.search.continuous import ContinuousPOMDP
     from routing_pomdp.solvers.search.pomcp import POMCP
-    from routing_pomdp.solvers.search.pomcpow import POMCPOW
-    from routing_pomdp.solvers.search.signal_cells import discretised
 
     simulations, prices = sorted(set(arguments.simulations)), arguments.prices
     for price in prices:
@@ -125,19 +118,16 @@ def _regret(arguments: argparse.Namespace) -> None:
     for name in arguments.profiles or shipped_profiles():
         arguments.overrides = ["env=full", f"rollouts.profile={name}", *given]
         _, problem, _, _ = _fitted(arguments)
-        search = partial(_searched, POMCP, problem)
+
+        def search(simulations: int, price: float, problem: RoutingPOMDP = problem) -> Policy:
+            return POMCP(simulations=simulations).solve(problem.at(price))
+
         label = f"pomcp, {problem.n_symbols} bins"
-        found = [regret_curve(label, search, problem, simulations, prices)]
-        arguments.overrides.append("observation=kernel")
-        _, raw, _, _ = _fitted(arguments)
-        cells = discretised(ContinuousPOMDP.of(raw), arguments.cells)
-        search = partial(_searched, POMCPOW, raw)
-        found.append(regret_curve("pomcpow, raw signals", search, cells, simulations, prices))
-        curves[name] = found
-        for curve in found:
-            worst = zip(curve.simulations, curve.regret.max(axis=1), strict=True)
-            shown = ", ".join(f"{regret:.4f} at {n:,}" for n, regret in worst)
-            print(f"{name}, {curve.label}, worst price: {shown}", flush=True)
+        curve = regret_curve(label, search, problem, simulations, prices)
+        curves[name] = [curve]
+        worst = zip(curve.simulations, curve.regret.max(axis=1), strict=True)
+        shown = ", ".join(f"{regret:.4f} at {n:,}" for n, regret in worst)
+        print(f"{name}, {label}, worst price: {shown}", flush=True)
     if arguments.figure:
         at = ", ".join(f"{price:g}" for price in prices)
         figure = regret_figure(curves, f"Searches by shipped profile, λ = {at}")
@@ -150,11 +140,6 @@ def _save(figure: Figure, path: Path) -> None:
 
     with replacing(path) as file:
         figure.savefig(file, format=path.suffix[1:] or "png", dpi=150)
-
-
-def _searched(solver: type, problem: RoutingPOMDP, simulations: int, price: float) -> Policy:
-    policy: Policy = solver(simulations=simulations).solve(problem.at(price))
-    return policy
 
 
 def _solve(arguments: argparse.Namespace) -> None:

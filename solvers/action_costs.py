@@ -15,16 +15,15 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import Costs, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.costs.cost_model import ladder
 from routing_pomdp.envs.gym.action_costs import log_uniform
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FloatArray = NDArray[np.float64]
 
 _LEAST = 1e-3  # prices below are as good as 0 on a logarithmic scale
 
@@ -148,8 +147,7 @@ def action_cost_matrix(rules: Rules) -> FloatArray:
         for rungs in range(1, 1 + rules.reach(stage)):
             target = stage + rungs
             pays[stage + 1, rungs, target] = 1
-            # Where it is no action, verification comes with every call that a decision follows.
-            pays[stage + 1, rungs, n + target] = not rules.verify and target < last
+            pays[stage + 1, rungs, n + target] = rules.verified_at_once[target]
         if rules.verify and stage >= 0:
             pays[stage + 1, rules.verify_action, n + stage] = 1
     return pays

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import CountOrZero, Seed, Share
 from routing_pomdp.solvers.solver import Actions, OraclePolicy, Policy, Solver
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -152,7 +152,7 @@ def _legal(policy: Policy | QueryPolicy, data: RoutingData, asked: list[History]
         history = episodes.history
         asked.append(history.take(np.arange(len(history))))  # a copy: act may change its own
         action = decided(playing, history)
-        masks = rules.masks[history.stage + 1, history.last_verified.astype(np.int64)]
+        masks = rules.legal(history)
         for row in range(len(history)):
             if not 0 <= action[row] < rules.n_actions or not masks[row, action[row]]:
                 legal = [rules.label(int(a)) for a in np.flatnonzero(masks[row])]

@@ -15,18 +15,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import BoolArray, FloatArray, IntArray
 from routing_pomdp.solvers.action_costs import action_cost_matrix
 from routing_pomdp.solvers.settings import check_count
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 Array = TypeVar("Array", FloatArray, "Tensor")
 
 _CALLED, _VERIFIED = 1, 2
@@ -60,7 +57,7 @@ class DecisionPoints:
         """Every decision point that can be reached under ``rules``."""
         start = (0,) * (rules.n_models - 1)
         if not rules.free_start:
-            start = (_CALLED if rules.verify else _VERIFIED, *start[1:])
+            start = (_VERIFIED if rules.verified_at_once[0] else _CALLED, *start[1:])
         found, links, legals = {start: 0}, list[list[int]](), list[BoolArray]()
         waiting = [start]
         for point in waiting:  # grows while it is read: breadth first
@@ -109,10 +106,7 @@ class DecisionPoints:
     @cached_property
     def target(self) -> IntArray:
         """``(P, n_actions)`` the model called last after each action."""
-        rungs = np.arange(self.rules.n_actions)
-        if self.rules.verify:
-            rungs[self.rules.verify_action] = 0
-        return np.minimum(self.stage[:, None] + rungs, self.rules.n_models - 1)
+        return self.rules.targets(self.stage)
 
     def index(self, history: History) -> IntArray:
         """The decision point of each history, ``(n,)``."""
@@ -171,7 +165,7 @@ def open_loop(rules: Rules, mean: Array, action_costs: Array) -> list[Array]:
     for model in range(last - 1, -1, -1):
         for later in range(model + 1, model + 1 + rules.reach(model)):
             action_cost = action_costs[..., later]
-            if not rules.verify and later < last:
+            if rules.verified_at_once[later]:
                 action_cost = action_cost + action_costs[..., n + later]
             worth[model] = maximum(worth[model], worth[later] - action_cost)
     return worth
@@ -192,7 +186,7 @@ def _after(rules: Rules, point: tuple[int, ...], action: int) -> tuple[int, ...]
         return None
     if rules.answer == "last":  # an earlier answer without a signal no longer matters
         digits = [digit * (digit == _VERIFIED) for digit in digits]
-    digits[target] = _CALLED if rules.verify else _VERIFIED
+    digits[target] = _VERIFIED if rules.verified_at_once[target] else _CALLED
     return tuple(digits)
 
 

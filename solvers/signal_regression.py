@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.signals import SignalRange
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

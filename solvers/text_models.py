@@ -8,11 +8,10 @@ from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData
+from routing_pomdp.envs.arrays import FloatArray
 
-FloatArray = NDArray[np.float64]
 Kind = Literal["tfidf", "embedding"]
 
 _FOLDS = 5

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs import Rollouts, RoutingData
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.plug_in_checks import (
     Claims,
     example_log,
@@ -41,8 +42,6 @@ from routing_pomdp.verifiers.verifier import (
     fitted,
     paid,
 )
-
-FloatArray = NDArray[np.float64]
 
 CLAIMS = {
     "settings": "settings are dataclass fields, and the verifier pickles",

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs import Rollouts
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Seed, Share
 from routing_pomdp.verifiers.observation.calibration import Calibration, Calibrator, Kind
 from routing_pomdp.verifiers.verifier import Verifier, emitted, fitted, paid
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

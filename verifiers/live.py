@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import Rollouts
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.verifiers.verifier import LoggedSignal, Verifier
-
-FloatArray = NDArray[np.float64]
 
 
 class Message(TypedDict):

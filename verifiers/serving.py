@@ -11,14 +11,12 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import Rollouts
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.verifiers.combinators import AffordableFirst
 from routing_pomdp.verifiers.live import Case, LiveVerifier, Signal
 from routing_pomdp.verifiers.verifier import Verifier, VerifierError, naming
-
-FloatArray = NDArray[np.float64]
 
 
 def live_parts(verifier: Verifier) -> dict[str, LiveVerifier]:

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import CostModel, Costs, Rollouts, RoutingData
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.checks import check_settings
 from routing_pomdp.envs.settings.ranges import Text
-
-FloatArray = NDArray[np.float64]
 
 
 class VerifierError(ValueError):

@@ -17,7 +17,8 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from routing_pomdp.envs.costs.cost_model import CostModel, Costs, FloatArray
+from routing_pomdp.envs.arrays import FloatArray
+from routing_pomdp.envs.costs.cost_model import CostModel, Costs
 from routing_pomdp.envs.costs.price_table import Price, PriceTable, price_of, read_prices
 from routing_pomdp.envs.logs.rollouts import Rollouts
 from routing_pomdp.envs.settings.ranges import Range, Text

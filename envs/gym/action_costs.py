@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.costs.cost_model import Costs, ladder
-
-FloatArray = NDArray[np.float64]
 
 Choice = float | tuple[float, float] | FloatArray
 """One number for every episode, a pair ``(low, high)`` between which each episode draws one evenly

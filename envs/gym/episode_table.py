@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.gym.action_costs import EpisodeCosts
 from routing_pomdp.envs.gym.env_config import EnvConfig
 from routing_pomdp.envs.gym.transitions import Layout
 from routing_pomdp.envs.routing_data import RoutingData
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 class EpisodeTable:

@@ -60,7 +60,7 @@ class Episodes:
         before = self.history
         if action.shape != (len(self),):
             raise ValueError(f"actions have shape {action.shape}, expected ({len(self)},)")
-        legal = self._rules.masks[before.stage + 1, before.last_verified.astype(np.int64)]
+        legal = self._rules.legal(before)
         known = (action >= 0) & (action < self._rules.n_actions)
         allowed = known & legal[np.arange(len(self)), np.where(known, action, STAY)]
         if not allowed.all():
@@ -89,8 +89,9 @@ class Episodes:
         history.stage[rows] = model
         history.called[rows, model] = True
         self.paid[rows] += self._replay.call_cost[history.query[rows], model]
-        if not self._rules.verify:
-            self._verify(rows[model < self._rules.n_models - 1])
+        at_once = rows[self._rules.verified_at_once[model]]
+        if len(at_once):
+            self._verify(at_once)
 
     def _verify(self, rows: NDArray[np.int64]) -> None:
         history = self.history

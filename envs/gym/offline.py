@@ -45,7 +45,7 @@ def random_legal(rules: Rules, rng: np.random.Generator) -> Act:
     """A policy that draws any legal action."""
 
     def act(history: History) -> NDArray[np.int64]:
-        legal = rules.masks[history.stage + 1, history.last_verified.astype(np.int64)]
+        legal = rules.legal(history)
         return np.where(legal, rng.random(legal.shape), -1.0).argmax(axis=1)
 
     return act

@@ -228,7 +228,7 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         self._paid += float(self._call_cost[model])
         self._observation[0] = model
         self._observation[1 + model] = 1
-        if not self.rules.verify and model < self._n_models - 1:
+        if self.rules.verified_at_once[model]:
             self._verify()
 
     def _verify(self) -> None:

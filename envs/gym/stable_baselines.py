@@ -120,7 +120,7 @@ class LearnedPolicy:
 
     def act(self, history: History) -> NDArray[np.int64]:
         """Legal actions ``(n,)``."""
-        legal = self.problem.rules.masks[history.stage + 1, history.last_verified.astype(np.int64)]
+        legal = self.problem.rules.legal(history)
         action_costs = np.broadcast_to(self._action_costs, (len(history), len(self._action_costs)))
         shown = history.to_array() if self._config is None else self._config.observed(history)
         seen = np.concatenate([shown, action_costs], axis=1)

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import IntArray
 from routing_pomdp.envs.rules import STAY, Rules
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ class TransitionTables:
                     row["pays"] = columns.verify + stage
                 elif played != STAY:
                     stage += played
-                    verified = int(not rules.verify and stage < n - 1)
+                    verified = int(rules.verified_at_once[stage])
                     row["pays"] = columns.call + stage
                     if verified:
                         row["pays_forced"] = columns.verify + stage

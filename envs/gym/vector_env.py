@@ -18,6 +18,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.gym.action_costs import Choice
 from routing_pomdp.envs.gym.env_config import EnvConfig
 from routing_pomdp.envs.gym.episode_table import EpisodeTable
@@ -25,9 +26,6 @@ from routing_pomdp.envs.gym.transitions import TransitionTables
 from routing_pomdp.envs.model.routing_pomdp import RoutingPOMDP
 from routing_pomdp.envs.routing_data import RoutingData
 from routing_pomdp.envs.rules import STAY, Rules
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _TABLE = 2**16  # the most histories whose best answers are worth a table
 
@@ -244,7 +242,7 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         start[0], state = -1, 0
         self._paid[rows] = self._rewarded[rows] = 0.0
         if not self.rules.free_start:
-            forced = not self.rules.verify
+            forced = bool(self.rules.verified_at_once[0])
             start[0], start[1], start[1 + n], state = 0, 1, forced, 2 + forced
             first = table.first[rows]
             paid = table.cells.take(first + columns.call)

@@ -13,12 +13,11 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.gym.env_config import EnvConfig
 from routing_pomdp.envs.gym.routing_env import RoutingEnv
 from routing_pomdp.envs.gym.vector_env import RoutingVectorEnv
 from routing_pomdp.envs.model.routing_pomdp import RoutingPOMDP
-
-FloatArray = NDArray[np.float64]
 
 _TABLE = 2**21  # the most beliefs, in numbers, that are tabulated rather than computed
 

@@ -42,10 +42,10 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.logs.rollouts import (
     SPLIT_NAMES,
     SPLITS_EXPECTED,
-    FloatArray,
     Rollouts,
     RolloutsError,
 )

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from routing_pomdp.envs.logs.rollouts import FloatArray, RolloutsError
+from routing_pomdp.envs.arrays import FloatArray
+from routing_pomdp.envs.logs.rollouts import RolloutsError
 from routing_pomdp.envs.logs.table_files import FAULT, listed, read_table, shown
 
 # Names are kept in arrays of a fixed width: one very long name makes all as wide.

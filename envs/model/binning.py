@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import xlogy
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.signals import SignalRange
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 Binning = Literal["quantile", "uniform", "supervised"]
 

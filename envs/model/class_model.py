@@ -8,22 +8,17 @@ become symbols and what the tables are without classes.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.costs.cost_model import Costs
-from routing_pomdp.envs.model.class_density import ClassDensity, DensityModel
 from routing_pomdp.envs.model.latent_classes import Cells, ClassTables, Strength, fit_classes
 from routing_pomdp.envs.model.latent_factor import fit_factor
 from routing_pomdp.envs.model.levels import score_levels
 from routing_pomdp.envs.model.pre_signal import PreSignal
 from routing_pomdp.envs.model.routing_pomdp import RoutingPOMDP
 from routing_pomdp.envs.routing_data import RoutingData
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _MOST_NUMBERS = 2**26  # of the likelihoods of all hidden states: half a gigabyte
 
@@ -136,11 +131,7 @@ class Basis:
         member = np.repeat(np.arange(n_classes), len(vectors))
         prior = prior / prior.sum()
         likelihoods = np.stack(likelihood).reshape(len(likelihood), len(prior), -1)
-        observation, pre = problem.observation, problem.pre
-        if hasattr(observation, "density"):
-            of = cast(DensityModel, observation)
-            states = np.tile(np.arange(len(vectors)), n_classes)
-            observation = ClassDensity(of, likelihoods, states)
+        pre = problem.pre
         if pre is not None:
             pre = PreSignal(tables.pre[member], pre.cost, pre.observation)
         return replace(
@@ -148,7 +139,6 @@ class Basis:
             score=np.tile(self.values[models, vectors], (n_classes, 1)),
             prior=prior,
             likelihood=likelihoods,
-            observation=observation,
             costs=self._costs(tables, prior, cost_strength),
             pre=pre,
             member=member,

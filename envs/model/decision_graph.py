@@ -16,13 +16,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.history import History
 from routing_pomdp.envs.model.finite_pomdp import FinitePOMDP, require_memory
 from routing_pomdp.envs.model.routing_pomdp import RoutingPOMDP
 from routing_pomdp.envs.rules import ESCALATE, STAY
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +146,7 @@ class DecisionGraph:
                     keys.add((called, True))
                 for target in range(stage + 1, min(stage + 1 + rules.reach(stage), n - 1)):
                     kept = called if rules.answer == "best" else ()
-                    keys.add(((*kept, target), not rules.verify))
+                    keys.add(((*kept, target), bool(rules.verified_at_once[target])))
         order = sorted(keys, key=lambda key: ((key[0] or (-1,))[-1], key[1], key[0]))
         place = {key: i for i, key in enumerate(order)}
         split = _Classes(problem) if merged else None
@@ -254,11 +252,11 @@ def _choices(
         if target == n - 1:
             for answer in (*kept, target):
                 yield ends(action, answer, paid)
-        elif rules.verify:
-            yield goes_on(action, ((*kept, target), False), paid, None)
-        else:
+        elif rules.verified_at_once[target]:
             paid = paid + verify[:, target]
             yield goes_on(action, ((*kept, target), True), paid, target)
+        else:
+            yield goes_on(action, ((*kept, target), False), paid, None)
     if rules.verify and node.called and not node.verified:
         yield goes_on(rules.verify_action, (node.called, True), verify[:, stage], stage)
 

@@ -13,12 +13,10 @@ from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.model.latent_classes import Cells, ClassTables, log_joint, log_sum
-
-FloatArray = NDArray[np.float64]
 
 _ITERATIONS = 200
 _INNER = 3  # steps up the bound in each M-step

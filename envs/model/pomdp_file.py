@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.files.atomic import write_text
 from routing_pomdp.envs.model.finite_pomdp import FinitePOMDP, require_memory
 
-FloatArray = NDArray[np.float64]
 Index = int | slice
 
 _TOKEN = re.compile(r"[:*]|[^\s:*]+")

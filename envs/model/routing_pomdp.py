@@ -25,6 +25,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.costs.cost_model import Costs
 from routing_pomdp.envs.history import History
 from routing_pomdp.envs.model.components import Components
@@ -34,9 +35,6 @@ from routing_pomdp.envs.model.pre_signal import PreSignal
 from routing_pomdp.envs.model.unbuilt import Unbuilt, too_large
 from routing_pomdp.envs.routing_data import RoutingData
 from routing_pomdp.envs.rules import Rules
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _TIE = 1e-12  # posterior means this close are the same
 

@@ -24,9 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.profiles.marginal import Marginal
-
-FloatArray = NDArray[np.float64]
 
 _TERMS = 400
 _CELLS = 2000

@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.files.atomic import write_text
 from routing_pomdp.envs.files.yaml_files import read_yaml
 from routing_pomdp.envs.profiles.marginal import Marginal
 from routing_pomdp.envs.profiles.profile import OF_ANSWERS, OF_SIGNALS, Profile
-
-FloatArray = NDArray[np.float64]
 
 _FOLDER = Path(__file__).parent
 _KEYS = ("name", "dataset", "split", "queries", "source", "signal", "models", "correlation")

@@ -7,14 +7,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.logs.rollouts import Rollouts, RolloutsError
 from routing_pomdp.envs.profiles.copula import fit_correlation
 from routing_pomdp.envs.profiles.marginal import fit_marginal
 from routing_pomdp.envs.profiles.profile import OF_ANSWERS, OF_SIGNALS, Profile
 from routing_pomdp.envs.profiles.statistics import Statistics, describe
 from routing_pomdp.envs.signals import SignalRange
-
-FloatArray = NDArray[np.float64]
 
 # How far a simulation may be from its log: the units in which the copula's misfit is counted.
 _PHI = 0.05

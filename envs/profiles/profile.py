@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.logs.rollouts import Rollouts
 from routing_pomdp.envs.profiles.copula import uniforms
 from routing_pomdp.envs.profiles.marginal import Marginal
-
-FloatArray = NDArray[np.float64]
 
 # A matrix rounded to 4 decimals may lie this little outside of the positive semidefinite ones.
 _PSD_SLACK = 1e-3

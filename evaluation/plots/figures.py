@@ -21,8 +21,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.files.atomic import replacing
-from routing_pomdp.evaluation.frontier import FloatArray, Frontier, height
+from routing_pomdp.evaluation.frontier import Frontier, height
 from routing_pomdp.evaluation.plots.panels import Curve, ModelPoint, Panel, check_panels
 
 # Okabe & Ito (2008), distinct under every common colour blindness; black is the oracle's and grey

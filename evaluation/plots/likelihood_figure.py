@@ -11,14 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.evaluation.plots.figures import COLOURS
 from routing_pomdp.verifiers.observation.scale import LogitScale
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _GREY = "#767676"
 # Bins of the data under a density.
@@ -58,7 +55,8 @@ def likelihood_figure(
     observation = problem.observation
     if observation is None:
         raise ValueError("likelihood figure: the problem has no observation model; fit one")
-    dense = isinstance(observation, _HasDensity)
+    # A density says nothing of query classes.
+    dense = isinstance(observation, _HasDensity) and problem.member is None
     columns = problem.n_models - 1
     size = (2.4 * columns + 1.9, 2.3 * (1 + dense) + 0.8)
     figure = Figure(figsize=size, layout="constrained")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from routing_pomdp.evaluation.frontier import FloatArray, Frontier
+from routing_pomdp.envs.arrays import FloatArray
+from routing_pomdp.evaluation.frontier import Frontier
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.evaluation.bootstrap import percentile_interval, weight_blocks
 from routing_pomdp.solvers import HasBelief
 from routing_pomdp.solvers.belief_calibration import Beliefs, FittedBelief
-
-FloatArray = NDArray[np.float64]
 
 LEARNED, FITTED, DIFFERENCE = "learned", "fitted", "learned - fitted"
 ALL = "all"

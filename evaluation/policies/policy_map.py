@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import IntArray
 from routing_pomdp.evaluation.evaluate import Outcome, evaluate
 from routing_pomdp.solvers import Policy, QueryPolicy
 from routing_pomdp.solvers.solver import Actions, decided, for_queries
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import STAY, RoutingPOMDP
+from routing_pomdp.envs.arrays import IntArray
 from routing_pomdp.solvers.solver import Policy
-
-IntArray = NDArray[np.int64]
 
 
 def policy_tree(policy: Policy, models: Sequence[str], depth: int | None = None) -> str:
@@ -91,11 +89,11 @@ class _Tree:
             history.called[:, model], history.stage[:] = True, model
             answer = int(problem.best_answer(history)[0])
             branch.after = [(None, _Branch(answer, "return", mass))]
-        elif problem.rules.verify:
+        elif problem.rules.verified_at_once[model]:
+            branch.after = self.symbols(policy, code, model, 0)
+        else:
             following = code + problem.weights[model] * problem.unverified
             branch.after = [(None, self.decision(policy, following))]
-        else:
-            branch.after = self.symbols(policy, code, model, 0)
         return branch
 
     def symbols(

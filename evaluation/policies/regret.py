@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from routing_pomdp.envs import RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.evaluation.evaluate import model_value
-from routing_pomdp.evaluation.frontier import FloatArray
 from routing_pomdp.solvers import Exact, Policy
 
 if TYPE_CHECKING:

@@ -13,16 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.model.binning import inner_edges
 from routing_pomdp.evaluation.bootstrap import percentile_interval, weight_blocks
 from routing_pomdp.evaluation.signals.information import shared_information
 from routing_pomdp.verifiers.observation.calibration import Calibrator
 from routing_pomdp.verifiers.observation.scale import Scale
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Draws of the figures that chance alone would give.
 _CHANCE = 200

@@ -7,9 +7,9 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import CostModel, Costs, Rollouts, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.model.routing_pomdp import Observation
 from routing_pomdp.evaluation.signals.signal_quality import Answers, Quality, signal_quality
 from routing_pomdp.evaluation.signals.verifier_value import (
@@ -31,8 +31,6 @@ from routing_pomdp.verifiers import (
 )
 from routing_pomdp.verifiers.observation.histogram import count_on_missing
 from routing_pomdp.verifiers.observation.scale import LogitScale, Scale
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

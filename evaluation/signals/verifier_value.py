@@ -22,16 +22,14 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.model.routing_pomdp import Observation
 from routing_pomdp.evaluation.bootstrap import weight_blocks
 from routing_pomdp.evaluation.evaluate import evaluate, returns
 from routing_pomdp.solvers import Exact, TablePolicy
 from routing_pomdp.solvers.exact.backward_induction import Tables, backward_induction
-
-FloatArray = NDArray[np.float64]
 
 Bought = Literal["choice", "always", "free"]
 BOUGHT: tuple[Bought, ...] = get_args(Bought)

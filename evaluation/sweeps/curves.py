@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from routing_pomdp.evaluation.frontier import FloatArray
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.evaluation.plots.figures import styles
 from routing_pomdp.evaluation.runs.run_folder import Run
 from routing_pomdp.evaluation.sweeps.comparison import ComparisonCell, comparison_cells

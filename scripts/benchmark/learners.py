@@ -18,7 +18,6 @@ from routing_pomdp.scripts.benchmark.pomdp import EVERYTHING, LADDER, PROFILES, 
 from routing_pomdp.solvers import Exact, Policy, Training
 from routing_pomdp.solvers.learned.belief_dqn import BeliefDQN
 from routing_pomdp.solvers.learned.belief_fqi import BeliefFQI
-from routing_pomdp.solvers.learned.belief_ppo import BeliefPPO
 from routing_pomdp.solvers.learned.checkpoint import Restored
 from routing_pomdp.verifiers import Histogram, LoggedSignal, make_routing_data
 
@@ -51,17 +50,16 @@ def regrets(policies: Sequence[Policy]) -> np.ndarray:
 
 
 def training() -> Iterator[tuple[str, ...]]:
-    """Seconds of the shortest PPO training that comes near exact, and of FQI for a frontier."""
+    """Seconds of the shortest DQN training that comes near exact, and of FQI for a frontier."""
     for name in PROFILES:
         problem, _ = logged(name)
-        for updates in (5, 10, 20, 40, 80):
-            solver = BeliefPPO(updates=updates)
-            policies, seconds = timed(solver.solve_frontier, problem, PRICES)
+        for steps in (125, 250, 500, 1000, 2000):
+            policies, seconds = timed(BeliefDQN(steps=steps).solve_frontier, problem, PRICES)
             found = regrets(policies)
             if found.mean() <= NEAR:
                 break
         yield (
-            f"belief_ppo, {name}: within {NEAR} of exact ({updates} updates)",
+            f"belief_dqn, {name}: within {NEAR} of exact ({steps} steps)",
             f"{seconds:.1f} s",
             "≤ 60 s",
             f"mean regret {found.mean():.4f}, worst price {found.max():.4f}",
@@ -115,10 +113,10 @@ def some_histories(problem: RoutingPOMDP, n: int) -> History:
     """``n`` histories with a decision to take, from episodes played at random."""
     rng = np.random.default_rng(0)
     episodes = Episodes(problem.sample(n, rng), problem.rules)
-    masks, found = problem.rules.masks, [episodes.history]
+    rules, found = problem.rules, [episodes.history]
     while len(episodes):
         history = episodes.history
-        legal = masks[history.stage + 1, history.last_verified.astype(np.int64)]
+        legal = rules.legal(history)
         episodes.step((rng.random(legal.shape) * legal).argmax(axis=1))
         found.append(episodes.history)
     fields = ("query", "stage", "called", "verified", "signal")

@@ -24,11 +24,8 @@ from routing_pomdp.solvers.exact.alpha_vectors import AlphaVectorIteration
 from routing_pomdp.solvers.exact.bounds import FIB, QMDP, Bounds
 from routing_pomdp.solvers.exact.point_based import PointBased
 from routing_pomdp.solvers.exact.value_iteration import value_iteration
-from routing_pomdp.solvers.search.continuous import ContinuousPOMDP
 from routing_pomdp.solvers.search.pomcp import POMCP
-from routing_pomdp.solvers.search.pomcpow import POMCPOW
-from routing_pomdp.solvers.search.signal_cells import discretised
-from routing_pomdp.verifiers import Histogram, KernelDensity, LoggedSignal, make_routing_data
+from routing_pomdp.verifiers import Histogram, LoggedSignal, make_routing_data
 
 EVERYTHING: dict[str, Any] = {"skip": True, "free_start": True, "verify": True}
 PROFILES = ("gsm8k", "medmcqa", "mmlu", "triviaqa", "truthfulqa")
@@ -122,7 +119,6 @@ def solvers() -> dict[str, Any]:
         "qmdp": QMDP(),
         "fib": FIB(),
         "pomcp": POMCP(),
-        "pomcpow": POMCPOW(),
     }
 
 
@@ -248,16 +244,6 @@ def search() -> Iterator[tuple[str, ...]]:
         "≤ 60 s",
         f"{policy.plans} plans, {len(policy.searched)} searches",
     )
-    raw = ContinuousPOMDP.of(fitted("mmlu", observation=KernelDensity(), **EVERYTHING)).at(0.1)
-    searching = POMCPOW().solve(raw)
-    data = raw.sample(1531, np.random.default_rng(0))
-    _, seconds = timed(evaluate, searching, data)
-    yield (
-        "pomcpow, replay of 1,531 queries on raw signals, every option, 300 simulations",
-        f"{len(data) / seconds:,.0f} queries/s",
-        "≤ 60 s",
-        f"{seconds:.1f} s, {searching.plans} plans, {len(searching.searched)} searches",
-    )
     for name in PROFILES:
         regret: dict[int, list[float]] = {}
         for price in (0.01, 0.05, 0.1, 0.2, 0.3, 0.5):
@@ -270,34 +256,23 @@ def search() -> Iterator[tuple[str, ...]]:
 
 
 def profiles() -> Iterator[tuple[str, ...]]:
-    """Solvers by shipped profiles: value, regret, time to solve and to decide, peak of memory.
-
-    POMCPOW plans on the raw signals of a kernel density: its optimum is that of many small cells,
-    and it is judged in fewer.
-    """
+    """Solvers by shipped profiles: value, regret, time to solve and to decide, peak of memory."""
     for name in PROFILES:
         model = fitted(name, **EVERYTHING).at(0.2)
         best, bounds = Exact().solve(model).value, Bounds.of(model)
         between = f"{bounds.blind:.4f} ≤ {best:.4f} ≤ {bounds.fib:.4f} ≤ {bounds.qmdp:.4f}"
         yield name, "blind ≤ exact ≤ fib ≤ qmdp", between, ""
-        raw = ContinuousPOMDP.of(fitted(name, observation=KernelDensity(), **EVERYTHING)).at(0.2)
-        cells = discretised(raw, 10)
+        data = model.sample(1500, np.random.default_rng(0))
         for label, solver in solvers().items():
-            played, judged = (raw, cells) if label == "pomcpow" else (model, model)
-            data = played.sample(1500, np.random.default_rng(0))
-            policy, seconds = timed(solver.solve, played)
+            policy, seconds = timed(solver.solve, model)
             outcome, replayed = timed(evaluate, policy, data)
-            value = model_value(policy, judged)
-            regret = (Exact().solve(cells).value if label == "pomcpow" else best) - value
-            problem = f"fitted({name!r}, **b.EVERYTHING).at(0.2)"
-            if label == "pomcpow":
-                problem = problem.replace("**", "observation=b.KernelDensity(), **")
+            value = model_value(policy)
             yield (
                 f"{name}, {label}",
-                f"value {value:.4f}, regret {regret:.4f}",
+                f"value {value:.4f}, regret {best - value:.4f}",
                 f"{seconds * 1e3:.0f} ms to solve, "
                 f"{replayed / outcome.decisions * 1e6:.1f} µs a decision",
-                peak(label, problem),
+                peak(label, f"fitted({name!r}, **b.EVERYTHING).at(0.2)"),
             )
 
 

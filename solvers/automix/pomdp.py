@@ -21,17 +21,15 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.settings.ranges import Count, Positive, Seed
 from routing_pomdp.solvers.exact.backward_induction import Exact
 from routing_pomdp.solvers.solver import Solver, TablePolicy
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 Conditioning = Literal["own", "joint"]
 
 

@@ -23,18 +23,15 @@ from itertools import pairwise
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import BoolArray, FloatArray
 from routing_pomdp.envs.settings.ranges import Range
 from routing_pomdp.solvers.automix.thresholds import require_confidence, silent_confidence
 from routing_pomdp.solvers.cascades.threshold import require_one_signal
 from routing_pomdp.solvers.settings import Pair
 from routing_pomdp.solvers.solver import Actions, Policy, Solver
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 Bins = Literal[2, 4, 8, 16]  # at no other does the release bin as it says
 _REWARDS = 5000

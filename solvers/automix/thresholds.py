@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Share
 from routing_pomdp.envs.signals import shrunk_mean
 from routing_pomdp.solvers.cascades.threshold import (
@@ -23,8 +23,6 @@ from routing_pomdp.solvers.cascades.threshold import (
     running_gain,
 )
 from routing_pomdp.solvers.solver import Policy, Solver
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

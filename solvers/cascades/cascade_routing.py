@@ -13,9 +13,9 @@ from itertools import combinations
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Positive, Range, Seed
 from routing_pomdp.solvers.baselines import uniform
 from routing_pomdp.solvers.budget import neighbours
@@ -23,7 +23,6 @@ from routing_pomdp.solvers.settings import check_count
 from routing_pomdp.solvers.signal_regression import FittedRegression, SignalRegression
 from routing_pomdp.solvers.solver import Actions, FrontierSolver, Policy
 
-FloatArray = NDArray[np.float64]
 _MOST_SETS = 2**12  # each has regressions of its own
 Verified = tuple[int, ...]
 

@@ -8,9 +8,9 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Count, Positive, Seed, Text
 from routing_pomdp.envs.signals import SignalRange
 from routing_pomdp.solvers.budget import neighbours
@@ -24,8 +24,6 @@ from routing_pomdp.solvers.text_models import (
     TextFeatures,
     logistic,
 )
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Range
 from routing_pomdp.envs.signals import between
 from routing_pomdp.solvers.cascades.threshold import (
@@ -19,8 +20,6 @@ from routing_pomdp.solvers.cascades.threshold import (
     require_one_signal,
 )
 from routing_pomdp.solvers.solver import Policy, Solver
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def _returns(
     rate, bought = problem.price / problem.costs.unit, problem.rules.verify
     last = chain[-1]
     worth = train.score[:, last] - rate * train.call_cost[:, last]
-    if not bought and last < problem.n_models - 1:
+    if problem.rules.verified_at_once[last]:
         worth = worth - rate * train.verify_cost[:, last]
     worth = np.broadcast_to(worth, (len(cuts), len(train)))
     pays = (needs_signal(cuts, -np.inf, silent) | (not bought))[:, None]

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import CountOrZero, Range, Seed
 from routing_pomdp.envs.signals import between, shrunk_mean
 from routing_pomdp.solvers.cascades.copula_chain import Calibration, CopulaChain, stretched
 from routing_pomdp.solvers.cascades.threshold import ThresholdPolicy, chains, require_one_signal
 from routing_pomdp.solvers.solver import FrontierSolver, Policy
 
-FloatArray = NDArray[np.float64]
 Chain = tuple[int, ...]
 
 
@@ -101,7 +100,7 @@ class _Tuned:
         call, models = problem.call_price, list(self.chain)
         # Charged at the end of a chain too, where answers are verified at once.
         end, idle = models[-1], 0.0
-        if not problem.rules.verify and end < problem.n_models - 1:
+        if problem.rules.verified_at_once[end]:
             idle = float(problem.verify_price[end])
         prices = call[models].copy()
         prices[-1] += idle

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Count
 from routing_pomdp.envs.signals import HALF, between
 from routing_pomdp.solvers.settings import check_count
 from routing_pomdp.solvers.solver import Actions, Policy, Solver
-
-FloatArray = NDArray[np.float64]
 
 _MOST_CHAINS = 2**14
 
@@ -163,7 +162,7 @@ def _fit(
     score, signal = train.score[:, models], train.signal[:, models, 0]
     call, verify = rate * train.call_cost[:, models], rate * train.verify_cost[:, models]
     bought = problem.rules.verify
-    if not bought and chain[-1] < problem.n_models - 1:
+    if problem.rules.verified_at_once[chain[-1]]:
         call[:, -1] += verify[:, -1]  # charged there too, though the chain ends
     cut, floor = np.full(len(chain) - 1, start), np.full(len(chain) - 1, -np.inf)
     silent = cut == np.inf

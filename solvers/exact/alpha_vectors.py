@@ -11,16 +11,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import History, RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.model.decision_graph import Choice, DecisionGraph, Node
 from routing_pomdp.envs.settings.ranges import Count
 from routing_pomdp.solvers.exact.pruning import pruned_sum
 from routing_pomdp.solvers.exact.value_iteration import AlphaVectors
 from routing_pomdp.solvers.solver import Actions, Solver
 
-FloatArray = NDArray[np.float64]
 Region = Literal["simplex", "statistic", "reachable"]
 
 

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs import ESCALATE, STAY, RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Count
 from routing_pomdp.solvers.solver import Solver, TablePolicy
 
-FloatArray = NDArray[np.float64]
 Index = tuple[slice | int, ...]
 
 
@@ -144,11 +144,11 @@ def backward_induction(
             q = -paid(target, here)
             if target == n - 1:
                 q = q + tables.final[here]
-            elif rules.verify:
-                q = q + value[_then(here, target, problem.unverified)]
-            else:
+            elif rules.verified_at_once[target]:
                 after = value[_then(here, target, slice(1, 1 + symbols))]
                 q = q - paid(target, here, verified=True) + after.sum(axis=-1)
+            else:
+                q = q + value[_then(here, target, problem.unverified)]
             taken = q > best if given is None or forced else given[here] == rungs
             choice = np.where(taken, np.int8(rungs), choice)
             best = np.where(taken, q, best)

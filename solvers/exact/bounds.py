@@ -12,17 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.model.decision_graph import Choice, DecisionGraph
 from routing_pomdp.envs.model.finite_pomdp import FinitePOMDP
 from routing_pomdp.solvers.exact.alpha_vectors import AlphaPolicy
 from routing_pomdp.solvers.exact.pruning import NEVER, Deadline, undominated
 from routing_pomdp.solvers.exact.value_iteration import AlphaVectors
 from routing_pomdp.solvers.solver import Solver
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

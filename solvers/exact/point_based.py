@@ -13,17 +13,15 @@ import logging
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import History, RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.model.decision_graph import Choice, DecisionGraph, Node
 from routing_pomdp.envs.settings.ranges import Count, Positive
 from routing_pomdp.solvers.exact.alpha_vectors import best_at
 from routing_pomdp.solvers.exact.bounds import informed, open_loop
 from routing_pomdp.solvers.exact.value_iteration import AlphaVectors
 from routing_pomdp.solvers.solver import Actions, Log, Solver, Training
-
-FloatArray = NDArray[np.float64]
 
 _log = logging.getLogger(__name__)
 

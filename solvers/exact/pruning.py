@@ -10,10 +10,8 @@ from typing import Self
 
 import highspy
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 
 # What a vector must add somewhere to be kept; also HiGHS's smallest tolerance.
 TOLERANCE = 1e-10

@@ -13,14 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import CountOrZero, Positive, Range, Seed, Share
 from routing_pomdp.solvers.exact.backward_induction import Exact, Tables, backward_induction
 from routing_pomdp.solvers.solver import FrontierSolver, TablePolicy
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from routing_pomdp.envs import Episodes, RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.settings.ranges import Count, PositiveShare, Seed
+from routing_pomdp.solvers.action_costs import CostRange, packed, unpacked
 from routing_pomdp.solvers.learned.belief_mdp import (
     BeliefMDP,
     BeliefPolicy,
@@ -30,13 +32,10 @@ from routing_pomdp.solvers.learned.belief_mdp import (
     inputs,
     onward,
 )
-from routing_pomdp.solvers.learned.belief_training import TrainingRun, restored, warn_if_unjudged
-from routing_pomdp.solvers.learned.training import Loop
+from routing_pomdp.solvers.learned.checkpoint import about, plain_settings, save
+from routing_pomdp.solvers.learned.training import Loop, device_of, mean_return
 from routing_pomdp.solvers.settings import CostRatios, Device, PriceRange, Width
 from routing_pomdp.solvers.solver import Solver, Training
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -88,17 +87,51 @@ class BeliefDQN(Solver):
             TrainingError: a loss that is no number.
             CheckpointError: the run's folder holds a training of something else.
         """
-        run = TrainingRun.of("belief_dqn", self, problem, prices)
-        warn_if_unjudged(self.training, self.patience)
-        return run.finish(self._trained(run.mdp(), run))
+        validation = self.training.validation
+        if self.patience is not None and not validation:
+            warnings.warn(
+                f"solver.patience is {self.patience}, but there are no validation queries to stop "
+                "by (evaluation.validation): training goes to its end, and the last network is "
+                "kept",
+                stacklevel=2,
+            )
+        device = device_of(self.device)
+        terms = CostRange.of(problem, prices, self.price_range, self.cost_ratios)
+        told = about("belief_dqn", plain_settings(self), problem, self.training)
+        told["terms"] = packed(terms)
+
+        def validated(network: _Network) -> float | None:
+            """The mean return on the validation queries, if there are any."""
+            if not validation:
+                return None
+            return mean_return(_policies(problem, prices, network, device), validation)
+
+        # A ladder's costs are the same on every query.
+        costs = problem.costs if terms.ratios is None else problem.costs.averaged()
+        mdp = BeliefMDP(replace(problem, costs=costs), device)
+        network = self._trained(mdp, terms, told, validated)
+        if self.training.folder:
+            path = self.training.folder / "policy.pt"
+            save(path, {"about": told, "network": network.state_dict()})
+        return _checked(_policies(problem, prices, network, device), terms)
 
     @classmethod
     def restored(
         cls, problem: RoutingPOMDP, prices: Sequence[float], saved: Mapping[str, Any]
     ) -> list[BeliefPolicy]:
-        return restored(_Network, problem, prices, saved)
+        """One policy a price, from a checkpoint's content."""
+        device, told = device_of("auto"), saved["about"]
+        network = _Network(BeliefMDP(problem, device), told["settings"]["hidden"]).to(device)
+        network.load_state_dict(saved["network"])
+        return _checked(_policies(problem, prices, network, device), unpacked(told["terms"]))
 
-    def _trained(self, mdp: BeliefMDP, run: TrainingRun) -> _Network:
+    def _trained(
+        self,
+        mdp: BeliefMDP,
+        terms: CostRange,
+        told: Mapping[str, Any],
+        validated: Callable[[_Network], float | None],
+    ) -> _Network:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = _Network(mdp, self.hidden).to(mdp.device)
@@ -112,15 +145,15 @@ class BeliefDQN(Solver):
             optimiser,
             steps=self.steps,
             seed=self.seed,
-            about=run.about,
-            training=run.training,
+            about=told,
+            training=self.training,
             schedule=torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps),
             patience=self.patience,
         )
         for step in loop:
             rng = loop.rng(step)
             pick = moves.draw(self.batch, rng)
-            action_costs = mdp.tensor(run.terms.draw(self.batch, rng))
+            action_costs = mdp.tensor(terms.draw(self.batch, rng))
             with torch.no_grad():
                 target = moves.target(slow, pick, action_costs)
             loop.descend(
@@ -130,10 +163,28 @@ class BeliefDQN(Solver):
                 for ours, theirs in zip(slow.parameters(), network.parameters(), strict=True):
                     ours.lerp_(theirs, self.target_rate)
             if loop.due(step):
-                judged = run.judge(loop, network, self.patience)
+                value = validated(network)
+                if value is not None and self.patience is not None:
+                    loop.judge(value)
+                judged = {} if value is None else {"validation_return": value}
                 loop.log(mean_target=target.mean().item(), **judged)
         loop.finish()
         return network
+
+
+def _policies(
+    problem: RoutingPOMDP, prices: Sequence[float], network: _Network, device: torch.device
+) -> list[BeliefPolicy]:
+    """One policy a price, all of a double-precision copy of the network."""
+    exact = copy.deepcopy(network).double().eval()
+    return [BeliefPolicy(problem.at(price), exact, device) for price in prices]
+
+
+def _checked(policies: list[BeliefPolicy], terms: CostRange) -> list[BeliefPolicy]:
+    """The policies, after a warning for each that lies outside the terms of the training."""
+    for policy in policies:
+        terms.check(policy.problem)
+    return policies
 
 
 class _Network(nn.Module):
@@ -236,7 +287,7 @@ def _explored(problem: RoutingPOMDP, episodes: int, rng: np.random.Generator) ->
         ends = np.logical_not(going.any(axis=1))
         if ends.all():
             return np.concatenate(moves)
-        legal = rules.masks[history.stage + 1, history.last_verified.astype(np.int64)]
+        legal = rules.legal(history)
         action = (rng.random(going.shape) * np.where(ends[:, None], legal, going)).argmax(axis=1)
         moves.append(np.stack([problem.encode(history), action], axis=1)[~ends])
         played.step(action)

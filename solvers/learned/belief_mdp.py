@@ -13,7 +13,6 @@ Learners on the belief are told these bounds, and none of them can do worse than
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -23,15 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from routing_pomdp.envs import STAY, History, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.solvers.action_costs import (
     action_cost_features,
     action_cost_matrix,
     action_costs_of,
 )
 from routing_pomdp.solvers.solver import Actions
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _MOST_REMEMBERED = 2**24  # histories whose decisions are kept, a byte each
 
@@ -47,7 +44,7 @@ class Positions:
         low: ``(n, n_actions)`` lower bounds on what each action leads to, before its cost.
         high: ``(n, n_actions)`` upper bounds; the same where the action ends the episode.
         legal: ``(n, n_actions)``.
-        decision point: ``(n,)`` the stage + 1.
+        point: ``(n,)`` the stage + 1.
         dear: ``(n, 2N)`` what each call and verification is expected to cost here, relative to its
             mean.
     """
@@ -64,11 +61,6 @@ class Positions:
 
     def take(self, rows: Tensor) -> Positions:
         return Positions(*(getattr(self, field.name)[rows] for field in fields(self)))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Positions]) -> Positions:
-        names = [field.name for field in fields(cls)]
-        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
 
 class BeliefMDP:
@@ -113,7 +105,7 @@ class BeliefMDP:
             hand = np.where(history.called, mean, 0.0).max(axis=1)
             features += [history.called, hand[:, None]]
         low, high = _bounds(problem, history, belief, mean)
-        legal = problem.rules.masks[point, verified.astype(np.int64)]
+        legal = problem.rules.legal(history)
         return Positions(
             self.tensor(np.concatenate(features, axis=1)),
             self.tensor(low),
@@ -199,8 +191,8 @@ class BeliefPolicy:
 
 def onward(problem: RoutingPOMDP, history: History) -> NDArray[np.bool_]:
     """``(n, n_actions)``: the legal actions after which a decision follows."""
-    legal = problem.rules.masks[history.stage + 1, history.last_verified.astype(np.int64)]
-    going: NDArray[np.bool_] = legal & (_target(problem, history) < problem.n_models - 1)
+    rules = problem.rules
+    going = rules.legal(history) & (rules.targets(history.stage) < problem.n_models - 1)
     going[:, STAY] = False
     return going
 
@@ -214,18 +206,11 @@ def _relative_costs(problem: RoutingPOMDP, posterior: FloatArray) -> FloatArray:
     return np.where(mean > 0, expected / np.where(mean > 0, mean, 1.0), 1.0)
 
 
-def _target(problem: RoutingPOMDP, history: History) -> IntArray:
-    """``(n, n_actions)``: the last called model after each action."""
-    rungs = np.arange(problem.rules.n_actions)
-    rungs[problem.rules.verify_action] *= not problem.rules.verify
-    return np.minimum(history.stage[:, None] + rungs, problem.n_models - 1)
-
-
 def _bounds(
     problem: RoutingPOMDP, history: History, belief: FloatArray, mean: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Bounds ``(n, n_actions)`` on what each action leads to; equal where that is the end."""
-    n_models, target = problem.n_models, np.maximum(_target(problem, history), 0)
+    n_models, target = problem.n_models, np.maximum(problem.rules.targets(history.stage), 0)
     low = np.take_along_axis(mean, target, axis=1)
     # Models from the target on are within reach; those called before it under the rule "best".
     reach = np.maximum.accumulate(problem.score[:, ::-1], axis=1)[:, ::-1]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,7 +28,6 @@ FORMAT = 2
 LEARNERS = {
     "belief_dqn": "routing_pomdp.solvers.learned.belief_dqn.BeliefDQN",
     "belief_fqi": "routing_pomdp.solvers.learned.belief_fqi.BeliefFQI",
-    "belief_ppo": "routing_pomdp.solvers.learned.belief_ppo.BeliefPPO",
     "history_net": "routing_pomdp.solvers.learned.history_net.HistoryNet",
 }
 
@@ -65,6 +64,16 @@ def about(
         **_sizes(problem),
         **training.source,
         "torch": torch.__version__.split("+")[0],
+    }
+
+
+def plain_settings(solver: Any) -> dict[str, Any]:
+    """A solver's hyperparameters as plain values, without those that only say where it trains."""
+    named = {f.name: getattr(solver, f.name) for f in fields(solver)}
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in named.items()
+        if key not in ("training", "device")
     }
 
 
@@ -155,7 +164,10 @@ class Restored(FrontierSolver):
         saved = load(path)
         name = saved["about"].get("solver")
         if name not in LEARNERS:
-            raise CheckpointError(f"{path}: of solver {name!r}, expected one of {list(LEARNERS)}")
+            raise CheckpointError(
+                f"{path}: of solver {name!r}, which this version does not restore: expected one of "
+                f"{list(LEARNERS)}"
+            )
         require_fit(path, saved["about"], problem, self.training.source)
         module, _, attribute = LEARNERS[name].rpartition(".")
         learner: Learner = getattr(importlib.import_module(module), attribute)

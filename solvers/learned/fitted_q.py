@@ -15,15 +15,14 @@ from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Folds, Range, Seed
 from routing_pomdp.solvers.settings import check_count
 from routing_pomdp.solvers.signal_regression import FittedRegression, SignalRegression
 from routing_pomdp.solvers.solver import Actions, FrontierSolver, Policy
 
-FloatArray = NDArray[np.float64]
 _MOST_PLACES = 2**13  # each has a regression of its own
 
 
@@ -133,13 +132,18 @@ def _next(rules: Rules, point: DecisionPoint, action: int) -> DecisionPoint | No
     target = point.stage + action
     if action == STAY or target == rules.n_models - 1:
         return None
-    return DecisionPoint(target, point.verified if rules.verify else point.verified | {target})
+    return _called(rules, target, point.verified)
+
+
+def _called(rules: Rules, model: int, verified: frozenset[int]) -> DecisionPoint:
+    """Where a call of a model leads, after which a decision follows."""
+    return DecisionPoint(model, verified | {model} if rules.verified_at_once[model] else verified)
 
 
 def _points(rules: Rules) -> list[DecisionPoint]:
     """Every decision point that can be reached, later ones first."""
-    seen = frozenset[int]() if rules.verify else frozenset({0})
-    waiting = [DecisionPoint(-1, frozenset()) if rules.free_start else DecisionPoint(0, seen)]
+    nothing = frozenset[int]()
+    waiting = [DecisionPoint(-1, nothing) if rules.free_start else _called(rules, 0, nothing)]
     found: set[DecisionPoint] = set()
     while waiting:
         point = waiting.pop()
@@ -170,7 +174,7 @@ def _outcome(
     else:
         target = point.stage + action
         paid = train.call_cost[:, target]
-        if target < rules.n_models - 1 and not rules.verify:
+        if rules.verified_at_once[target]:
             paid = paid + train.verify_cost[:, target]
     after = _next(rules, point, action)
     gained = train.score[:, -1, None] if after is None else returned[after]

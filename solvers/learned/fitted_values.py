@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
@@ -18,15 +18,25 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
-from routing_pomdp.solvers.action_costs import CostRange, unpacked
+from routing_pomdp.envs.arrays import FloatArray
+from routing_pomdp.envs.settings.ranges import (
+    Count,
+    CountOrZero,
+    NotNegative,
+    PositiveShare,
+    Range,
+    Seed,
+)
+from routing_pomdp.solvers.action_costs import CostRange, packed, unpacked
 from routing_pomdp.solvers.decision_points import DecisionPoints, open_loop
+from routing_pomdp.solvers.learned.checkpoint import about, plain_settings, save
 from routing_pomdp.solvers.learned.returns import Returns
 from routing_pomdp.solvers.learned.simulated import simulated
 from routing_pomdp.solvers.learned.training import Loop, mean_return
 from routing_pomdp.solvers.learned.value_net import NormalScores
+from routing_pomdp.solvers.settings import CostRatios, Device, PriceRange
 from routing_pomdp.solvers.solver import Policy, Training
 
-FloatArray = NDArray[np.float64]
 Network = TypeVar("Network", bound=nn.Module)
 P = TypeVar("P", bound=Policy)
 
@@ -113,35 +123,50 @@ class TargetBuilder:
         return torch.as_tensor(array, dtype=torch.float32, device=self._device)
 
 
-class Settings(Protocol):
-    """How a learner fits its network: see `BeliefFQI`."""
+@dataclass(frozen=True)
+class FitSettings:
+    """How a learner fits a network to a log; a solver that does adds settings of its network.
 
-    @property
-    def members(self) -> int: ...
-    @property
-    def simulations(self) -> int: ...
-    @property
-    def resamples(self) -> int: ...
-    @property
-    def pretraining(self) -> int: ...
-    @property
-    def steps(self) -> int: ...
-    @property
-    def patience(self) -> int | None: ...
-    @property
-    def batch(self) -> int: ...
-    @property
-    def action_costs(self) -> int: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def tuning_rate(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def training(self) -> Training: ...
+    Attributes:
+        members: of the ensemble, and folds of the log.
+        simulations: queries drawn from models of the log; 0 for the log alone.
+        resamples: bootstrap resamples of the log that have a model each; 0 for one model, of the
+            log as it is.
+        pretraining: steps on the simulated queries.
+        steps: of fine-tuning on the log, the most; those that are best on validation are kept.
+        patience: judgements on validation without a better one after which that ends; null to go
+            on to the end and keep the last.
+        batch: queries a step.
+        action_costs: vectors of action costs drawn a step, for all of its queries.
+        learning_rate: of Adam while pretraining; it falls to zero along a cosine.
+        tuning_rate: the same while fine-tuning.
+        weight_decay: of AdamW while fine-tuning.
+        price_range: trained prices; null for the smallest and largest that are asked for.
+        cost_ratios: trained cost ratios; null for the log's own costs alone.
+        device: "auto" for CUDA where it is there, or a torch device.
+        seed: of simulations, folds, initial weights and batches.
+        training: see `with_training`.
+    """
+
+    members: Annotated[int, Range(1, 1000)] = 4
+    simulations: CountOrZero = 8000
+    resamples: Annotated[int, Range(0, 10_000)] = 6
+    pretraining: CountOrZero = 600
+    steps: CountOrZero = 200
+    patience: Count | None = 5
+    batch: Count = 32
+    action_costs: Count = 3
+    learning_rate: PositiveShare = 5e-3
+    tuning_rate: PositiveShare = 1e-3
+    weight_decay: NotNegative = 0.0
+    price_range: PriceRange | None = None
+    cost_ratios: CostRatios | None = None
+    device: Device = "auto"
+    seed: Seed = 0
+    training: Training = field(default_factory=Training, repr=False, compare=False)
+
+    def with_training(self, training: Training) -> Self:
+        return replace(self, training=training)
 
 
 class Batch(NamedTuple):
@@ -163,31 +188,38 @@ class Batch(NamedTuple):
 
 
 def fit(
+    solver: str,
     network: Network,
     loss_of: Callable[[Batch, Returns], Tensor],
     policies_of: Callable[[Network], Sequence[P]],
-    settings: Settings,
+    settings: FitSettings,
     problem: RoutingPOMDP,
+    prices: Sequence[float],
     train: RoutingData,
     seen: NormalScores,
-    terms: CostRange,
-    told: Mapping[str, Any],
     report: Callable[[Sequence[P], RoutingData], Mapping[str, float]] = lambda policies, data: {},
-) -> None:
+    **kept: Tensor,
+) -> dict[str, Any]:
     """Trains a network on simulated queries, then on the log; the best by validation is kept.
 
     Args:
+        solver: name of its config.
         network: on its device.
         loss_of: the loss of a batch, given what actions return on its queries.
         policies_of: one policy a price, from a copy of the network in double precision on the CPU.
-        settings: see `BeliefFQI`.
+        settings: see `FitSettings`.
         problem: whose rules are learned, and whose belief says which answer is returned.
+        prices: that are asked for.
         train: the log.
         seen: scales the signals.
-        terms: to draw action costs from.
-        told: what checkpoints say of themselves.
         report: more for the training curve, from policies and validation queries.
+        kept: more for the checkpoint.
+
+    Returns:
+        The checkpoint's content, which is kept in the run's folder.
     """
+    terms = CostRange.of(problem, prices, settings.price_range, settings.cost_ratios)
+    told = about(solver, plain_settings(settings), problem, settings.training)
     device, points = next(network.parameters()).device, DecisionPoints.of(problem.rules)
     validation = settings.training.validation
 
@@ -249,6 +281,17 @@ def fit(
             judge(tuning)  # what fine-tuning has to beat
         learn(tuning, train, folds if settings.members > 1 else None, True)
         tuning.finish()
+    saved = {
+        "about": told,
+        "rehearsal": StartRollouts.of(train, settings.seed).packed(),
+        "terms": packed(terms),
+        **seen.packed(),
+        **kept,
+        "network": network.double().cpu().state_dict(),
+    }
+    if settings.training.folder:
+        save(settings.training.folder / "policy.pt", saved)
+    return saved
 
 
 class StartRollouts(NamedTuple):
@@ -311,16 +354,7 @@ def ready(policies: Sequence[P], saved: Mapping[str, Any]) -> list[P]:
     return [choose_start(policy, tried) for policy in policies]
 
 
-def plain_settings(settings: Settings) -> dict[str, Any]:
-    """Hyperparameters as a checkpoint names them; where the training runs is none of them."""
-    apart = ("training", "device")
-    values = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in apart}  # type: ignore[arg-type]
-    return {
-        key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
-    }
-
-
-def check_queries(solver: str, settings: Settings, train: RoutingData) -> None:
+def check_queries(solver: str, settings: FitSettings, train: RoutingData) -> None:
     """Raise ValueError for too few training queries, or no queries in the validation split."""
     least, validation = max(2, settings.members), settings.training.validation
     if len(train) < least:

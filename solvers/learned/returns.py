@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.solvers.decision_points import DecisionPoints
-
-FloatArray = NDArray[np.float64]
 
 
 class Returns:

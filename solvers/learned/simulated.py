@@ -13,15 +13,12 @@ models together (Rubin, Annals of Statistics 1981: the bootstrap as a posterior)
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from routing_pomdp.envs import RoutingData
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.profiles.marginal import FEW_VALUES, fit_marginal
 from routing_pomdp.envs.profiles.statistics import midranks
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _CHUNK = 64  # score vectors whose kernels are in memory at once
 

@@ -47,7 +47,6 @@ class Loop:
         about: what the checkpoints say of themselves; one that says otherwise is not gone on with.
         training: where the curve goes, and where checkpoints are kept.
         schedule: of the learning rate, stepped after each descent.
-        clip: the largest norm of a gradient; longer ones are shortened.
         every: steps between rows of the curve, judgements and checkpoints.
         patience: judgements without a better one after which the training ends; None for never.
         name: of the checkpoint file, for learners of several networks.
@@ -63,13 +62,12 @@ class Loop:
         about: Mapping[str, Any],
         training: Training,
         schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
-        clip: float = math.inf,
         every: int | None = None,
         patience: int | None = None,
         name: str = "training",
     ) -> None:
         self._modules, self._optimiser, self._schedule = modules, optimiser, schedule
-        self._steps, self._seed, self._clip, self._patience = steps, seed, clip, patience
+        self._steps, self._seed, self._patience = steps, seed, patience
         self._every = every or max(1, steps // 50)
         self._about, self._training = dict(about), training
         self._name = name
@@ -118,7 +116,8 @@ class Loop:
         if math.isfinite(self._loss):
             loss.backward()
             parameters = [p for group in self._optimiser.param_groups for p in group["params"]]
-            norm = nn.utils.clip_grad_norm_(parameters, self._clip).item()
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            norm = nn.utils.get_total_norm(gradients).item()
         if not math.isfinite(self._loss) or not math.isfinite(norm):
             what = "gradient" if math.isfinite(self._loss) else "loss"
             kept = f"no checkpoint of its {self._name} was kept"

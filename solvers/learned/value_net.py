@@ -26,11 +26,9 @@ from scipy.special import ndtri
 from torch import Tensor, nn
 
 from routing_pomdp.envs import RoutingData
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.solvers.action_costs import action_cost_features
 from routing_pomdp.solvers.decision_points import DecisionPoints
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _BRANCH = 64  # width of the network that reads action costs
 _CHUNK = 512  # rows whose features stay in the processor's cache

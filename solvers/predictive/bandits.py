@@ -17,13 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.settings.ranges import Count, NotNegative, Positive, PositiveShare, Seed
 from routing_pomdp.solvers.baselines import FixedChoice, uniform
 from routing_pomdp.solvers.settings import check_count
 from routing_pomdp.solvers.solver import Actions, FrontierSolver, Log, Policy, Training
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 Variant = Literal["gradient", "q_learning"]
 
 _MOST_SETS = 2**16

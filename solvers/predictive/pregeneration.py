@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Seed, Share, Text
 from routing_pomdp.solvers.baselines import FixedChoice
 from routing_pomdp.solvers.cascades.threshold import best_cut
@@ -24,7 +24,6 @@ from routing_pomdp.solvers.text_models import (
     logistic,
 )
 
-FloatArray = NDArray[np.float64]
 Estimator = Literal["knn", "logistic"]
 
 _NEIGHBOURS = (5, 10, 20, 40, 80)

@@ -14,13 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 import pomdp_py
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import STAY, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.model.decision_graph import DecisionGraph
 from routing_pomdp.solvers.exact.bounds import clairvoyant, informed, open_loop
 
-FloatArray = NDArray[np.float64]
 Rollout = Literal["bounds", "qmdp", "stay", "random"]
 """What a new node is worth before anything is tried from it: the middle of its bounds, QMDP's
 value, its answer as it is, or a play of random actions."""

@@ -1,4 +1,4 @@
-"""The HTTP client under the official one: connections, proxies, redirects, bounded bodies."""
+"""The httpx client under the official one: time-outs, certificates, redirects, bounded bodies."""
 
 from __future__ import annotations
 
@@ -62,17 +62,18 @@ def http_client(openai: Any, timeout: float) -> Any:
                     await response.aclose()
             raise TransportError(f"more than {_REDIRECTS} redirects", final=True)
 
-    options: dict[str, Any] = {
-        # Without a connection nothing is paid for, so that is noticed first.
-        "timeout": http.Timeout(timeout, connect=min(_CONNECT, timeout / 2)),
-    }
-    proxies = {name: url for name, url in urllib.request.getproxies().items() if name != "no"}
-    if not proxies:
-        options["transport"] = _lanes(http)
+    certificates = _certificates()
     try:
-        return Client(**options)
+        return Client(
+            # Without a connection nothing is paid for, so that is noticed first.
+            timeout=http.Timeout(timeout, connect=min(_CONNECT, timeout / 2)),
+            # How many requests are under way is the limiter's concern.
+            limits=http.Limits(max_connections=None, keepalive_expiry=_IDLE),
+            verify=certificates,
+        )
     except Exception as error:  # of many kinds: no such scheme, no package for SOCKS, no URL
-        shown = ", ".join(f"{name}_proxy={_bare(url)}" for name, url in sorted(proxies.items()))
+        found = sorted(urllib.request.getproxies().items())
+        shown = ", ".join(f"{name}_proxy={_bare(url)}" for name, url in found if name != "no")
         raise ConfigError(
             f"the proxy settings of the environment cannot be used ({shown}; no_proxy too is read):"
             f" {type(error).__name__}: {error}. Expected http://HOST:PORT, or unset them"
@@ -144,50 +145,3 @@ def _certificates() -> ssl.SSLContext:
             return context
         context.load_verify_locations(certifi.where())
     return context
-
-
-def _lanes(http: Any) -> Any:
-    """A transport in which a request need not look through all connections of a pool.
-
-    The pool of httpx looks at every connection twice a request, which at 64 connections costs as
-    much as the rest of it. Here each connection is a pool of its own, made when all others are
-    taken.
-    """
-    limits = http.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_IDLE)
-
-    def lane() -> Any:
-        return http.AsyncHTTPTransport(_certificates(), limits=limits)
-
-    # The first one at once: it loads more than a first request has time for.
-    free = [lane()]
-
-    class Stream(http.AsyncByteStream):
-        def __init__(self, stream: Any, lane: Any) -> None:
-            self._stream, self._lane = stream, lane
-
-        async def __aiter__(self) -> Any:
-            async for part in self._stream:
-                yield part
-
-        async def aclose(self) -> None:
-            try:
-                await self._stream.aclose()
-            finally:
-                free.append(self._lane)
-
-    class Lanes(http.AsyncBaseTransport):
-        async def handle_async_request(self, request: Any) -> Any:
-            mine = free.pop() if free else lane()
-            try:
-                response = await mine.handle_async_request(request)
-            except BaseException:
-                free.append(mine)
-                raise
-            response.stream = Stream(response.stream, mine)
-            return response
-
-        async def aclose(self) -> None:
-            for each in free:
-                await each.aclose()
-
-    return Lanes()

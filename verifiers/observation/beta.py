@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import betainc, betaincc, betaln, digamma, expit, log_expit, polygamma
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Positive
 from routing_pomdp.verifiers.observation.density import DensityObservation
-
-FloatArray = NDArray[np.float64]
 
 # Bounds of both shapes: beyond them a density is a spike that one more query would move.
 _SHAPES = (1e-3, 1e4)

@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.settings.checks import check_settings
 from routing_pomdp.envs.settings.ranges import Folds, Positive, Seed
 from routing_pomdp.verifiers.observation.scale import LogitScale
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 Kind = Literal["logistic", "isotonic"]
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.model.binning import Binning, inner_edges
 from routing_pomdp.envs.settings.checks import check_settings
 from routing_pomdp.envs.settings.ranges import Positive, Symbols
@@ -28,16 +28,10 @@ from routing_pomdp.verifiers.observation.histogram import (
     medians,
     row_of,
 )
-from routing_pomdp.verifiers.observation.scale import LIMIT, LogitScale, Scale
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from routing_pomdp.verifiers.observation.scale import LogitScale, Scale
 
 # Share of a symbol's likelihood that is spread evenly: no signal proves a score impossible.
 _FLOOR = 1e-6
-
-# Where distribution functions are inverted: finer than the narrowest density, over all logits.
-_GRID = np.linspace(-LIMIT, LIMIT, 4097)
 
 
 class Densities(Protocol):
@@ -171,17 +165,6 @@ class DensityObservation(ABC):
         density = self.densities_[model].pdf(np.where(silent, 0.0, z))[self.group_[model]].T
         nothing = absent if self.missing_ else np.ones_like(absent)
         return np.where(silent[:, None], nothing, (1 - absent) * density)
-
-    def sample(self, model: int, vector: IntArray, uniform: FloatArray) -> FloatArray:
-        """Signals ``(n, 1)`` of one model given the score vectors ``(n,)``, at the shares
-        ``uniform`` ``(n, 1)`` of their distributions: uniform draws give random signals."""
-        below, group = self.densities_[model].cdf(_GRID), self.group_[model][vector]
-        # The first share of the uniform numbers is the point mass, the rest the density's.
-        absent, z = self.absent_[model][vector], np.empty(len(vector))
-        share = (uniform[:, 0] - absent) / (1 - absent)
-        for g in np.unique(group).tolist():
-            z[group == g] = np.interp(share[group == g], below[g], _GRID)
-        return np.where(share < 0, np.nan, self.scale_[model].inverse(z))[:, None]
 
     def _weights(
         self, own: IntArray, own_of_vector: IntArray, vector: IntArray

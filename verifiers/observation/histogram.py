@@ -11,15 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.model.binning import Binning, inner_edges
 from routing_pomdp.envs.settings.checks import check_settings
 from routing_pomdp.envs.settings.ranges import Positive, Symbols
 from routing_pomdp.envs.signals import HALF
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 Conditioning = Literal["own", "joint"]
 

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import logsumexp, ndtr
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Count, NotNegative, Range
 from routing_pomdp.verifiers.observation.density import DensityObservation
-
-FloatArray = NDArray[np.float64]
 
 # Standard deviations below this, in logits, are ties, not shapes.
 _NARROWEST = 0.05

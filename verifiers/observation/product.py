@@ -8,17 +8,13 @@ from math import prod
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import xlogy
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.model.routing_pomdp import Observation
 from routing_pomdp.envs.settings.checks import check_settings
 from routing_pomdp.envs.settings.ranges import Symbols
-from routing_pomdp.verifiers.observation.density import DensityObservation
 from routing_pomdp.verifiers.observation.histogram import row_of
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Combinations of the parts' symbols that are merged: their pairs are compared, and kept in memory.
 _MOST = 4096
@@ -100,34 +96,6 @@ class Product:
         for d, part in enumerate(self.parts_):
             combination = combination * part.n_symbols + part.symbols(model, signal[:, [d]])
         return self.merged_[model, combination]
-
-    def density(self, model: int, signal: FloatArray) -> FloatArray:
-        """``(n, S)`` the density of one model's signals ``(n, D)`` given each score vector: of all
-        numbers, nothing merged."""
-        density = np.ones((len(signal), self.likelihood.shape[1]))
-        for d, part in enumerate(self._continuous()):
-            density *= part.density(model, signal[:, [d]])
-        return density
-
-    def sample(self, model: int, vector: IntArray, uniform: FloatArray) -> FloatArray:
-        """Signals ``(n, D)`` given the score vectors ``(n,)``; see `DensityObservation.sample`."""
-        parts = enumerate(self._continuous())
-        drawn = [part.sample(model, vector, uniform[:, [d]]) for d, part in parts]
-        return np.concatenate(drawn, axis=1)
-
-    def _continuous(self) -> list[DensityObservation]:
-        """The parts, if they are densities.
-
-        Raises:
-            ValueError: they are not.
-        """
-        parts = [part for part in self.parts_ if isinstance(part, DensityObservation)]
-        if len(parts) < len(self.parts_):
-            raise ValueError(
-                f"observation.of is {type(self.of).__name__}, which has no density: use kernel, "
-                "beta or mixture there"
-            )
-        return parts
 
     def _product(self, model: int) -> FloatArray:
         """``(S, combinations)`` likelihoods; the last signal's symbol changes fastest."""

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import Rollouts
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Text
 from routing_pomdp.verifiers.answers.canonical import Kind, canonical
 from routing_pomdp.verifiers.live import Case, LiveVerifier, Query, Signal
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

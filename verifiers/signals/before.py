@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import CostModel, Rollouts, RoutingData
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.verifiers.verifier import Verifier, VerifierError, emitted, paid
-
-FloatArray = NDArray[np.float64]
 
 
 def signal_of_query(verifier: Verifier, rollouts: Rollouts) -> tuple[FloatArray, FloatArray | None]:

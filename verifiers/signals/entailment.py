@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from routing_pomdp.envs.settings.ranges import Text
 from routing_pomdp.verifiers.answers.free_text import without_thoughts
-from routing_pomdp.verifiers.live import Case, LiveVerifier, Signal, judge_of
-from routing_pomdp.verifiers.signals.prompt import prompt_of
+from routing_pomdp.verifiers.live import Case, Signal, judge_of
+from routing_pomdp.verifiers.signals.prompt import PromptedVerifier
 from routing_pomdp.verifiers.signals.sampling import Samples, Temperature, Tokens, mean_of_read
 
 _WORDS = re.compile(r"(?:(\bnot|n't)\s+(?:\w+\s+){0,2}?)?\b(entail|contradict|neutral)")
@@ -18,7 +17,7 @@ _WORTH = {"entail": 1.0, "neutral": 0.5, "contradict": 0.0}
 
 
 @dataclass(frozen=True)
-class Entailment(LiveVerifier):
+class Entailment(PromptedVerifier):
     """A judge behind an endpoint of its own calls the answer entailed (1), neutral (0.5) or
     contradicted (0); the signal is the mean over the judgements that can be read, NaN if none can.
 
@@ -38,20 +37,13 @@ class Entailment(LiveVerifier):
         ValueError: a value out of its range, or a prompt that does not fit.
     """
 
+    shipped = "entailment"
     name: Text = "entailment"
     judge: Text = "judge"
     samples: Samples = 1
     temperature: Temperature = 0.0
     max_tokens: Tokens = 16
     prompt: Text | None = None
-    _prompt = prompt_of("entailment")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _ = self._prompt  # reads a file of the user's, which may not be there
-
-    def prompt_texts(self) -> Mapping[str, str]:
-        return {self._prompt.source: self._prompt.text}
 
     async def verify(self, case: Case) -> Signal:
         completions = await judge_of(case, self.judge).complete(

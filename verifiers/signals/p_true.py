@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,8 +11,8 @@ import numpy as np
 from scipy.special import expit, logsumexp
 
 from routing_pomdp.envs.settings.ranges import Finite, Range, Text
-from routing_pomdp.verifiers.live import Case, LiveVerifier, Signal, Token
-from routing_pomdp.verifiers.signals.prompt import prompt_of
+from routing_pomdp.verifiers.live import Case, Signal, Token
+from routing_pomdp.verifiers.signals.prompt import PromptedVerifier
 from routing_pomdp.verifiers.signals.sampling import Tokens
 
 # What tokenisers write for a leading space, and what may stand around a word.
@@ -20,7 +20,7 @@ _AROUND = " \t\r\n\u0120\u2581\u010a\"'`*_.,:;!()[]"
 
 
 @dataclass(frozen=True)
-class PTrue(LiveVerifier):
+class PTrue(PromptedVerifier):
     """P(True) of Kadavath et al. (arXiv 2207.05221, §3), by the words yes and no.
 
     The model that answered is asked once whether its answer is correct. The signal is the
@@ -42,19 +42,12 @@ class PTrue(LiveVerifier):
         ValueError: a value out of its range, or a prompt that does not fit.
     """
 
+    shipped = "p_true"
     name: Text = "p_true"
     alternatives: Annotated[int, Range(1, 1000)] = 20
     max_tokens: Tokens = 1
     missing: Finite | None = None
     prompt: Text | None = None
-    _prompt = prompt_of("p_true")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _ = self._prompt  # reads a file of the user's, which may not be there
-
-    def prompt_texts(self) -> Mapping[str, str]:
-        return {self._prompt.source: self._prompt.text}
 
     async def verify(self, case: Case) -> Signal:
         (completion,) = await case.client.complete(

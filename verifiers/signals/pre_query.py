@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import Rollouts
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Finite, Text
 from routing_pomdp.verifiers.answers.free_text import extract_number, without_thoughts
-from routing_pomdp.verifiers.live import Case, LiveVerifier, Signal, judge_of
-from routing_pomdp.verifiers.signals.prompt import prompt_of
+from routing_pomdp.verifiers.live import Case, Signal, judge_of
+from routing_pomdp.verifiers.signals.prompt import PromptedVerifier
 from routing_pomdp.verifiers.signals.sampling import Samples, Temperature, Tokens
 from routing_pomdp.verifiers.verifier import LoggedSignal
 
-FloatArray = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
-class PreQuery(LiveVerifier):
+class PreQuery(PromptedVerifier):
     """A model's guess, from the question alone, of how likely it would answer correctly.
 
     It says the same of all of a query's answers, so it is asked once, with the first one, and says
@@ -44,6 +41,8 @@ class PreQuery(LiveVerifier):
         ValueError: a value out of its range, or a prompt that does not fit.
     """
 
+    shipped = "pre_query"
+    places = ("context", "question")
     name: Text = "pre_query"
     judge: Text | None = None
     samples: Samples = 1
@@ -51,14 +50,6 @@ class PreQuery(LiveVerifier):
     max_tokens: Tokens = 16
     missing: Finite | None = None
     prompt: Text | None = None
-    _prompt = prompt_of("pre_query", ("context", "question"))
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _ = self._prompt  # reads a file of the user's, which may not be there
-
-    def prompt_texts(self) -> Mapping[str, str]:
-        return {self._prompt.source: self._prompt.text}
 
     async def verify(self, case: Case) -> Signal:
         if len(case.answers) > 1:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from string import Template
+from typing import ClassVar
 
-from routing_pomdp.verifiers.live import Case, Message, Query
+from routing_pomdp.verifiers.live import Case, LiveVerifier, Message, Query
 
 _SHIPPED = resources.files("routing_pomdp.verifiers.signals") / "prompts"
 
@@ -74,12 +75,29 @@ class Prompt:
         return [{"role": "user", "content": text.rstrip()}]
 
 
-def prompt_of(
-    shipped: str, places: Collection[str] = ("context", "question", "answer")
-) -> cached_property[Prompt]:
-    """A verifier's prompt, read when it is first asked for: that of its attribute ``prompt``; see
-    `Prompt.read`."""
-    return cached_property(lambda verifier: Prompt.read(verifier.prompt, shipped, places))
+class PromptedVerifier(LiveVerifier):
+    """A verifier that asks a model by a prompt that users can replace; see `Prompt.read`.
+
+    Attributes:
+        shipped: the name of its own prompt.
+        places: that the prompt may have.
+        prompt: a text file in place of the shipped one, a setting of the subclass.
+    """
+
+    shipped: ClassVar[str]
+    places: ClassVar[Collection[str]] = ("context", "question", "answer")
+    prompt: str | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self._prompt  # reads a file of the user's, which may not be there
+
+    @cached_property
+    def _prompt(self) -> Prompt:
+        return Prompt.read(self.prompt, self.shipped, self.places)
+
+    def prompt_texts(self) -> Mapping[str, str]:
+        return {self._prompt.source: self._prompt.text}
 
 
 def question_of(query: Query) -> str:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs import Rollouts
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Folds, Seed
 from routing_pomdp.verifiers.verifier import Verifier
 
-FloatArray = NDArray[np.float64]
 Target = Literal["mean", "gain"]
 
 _PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from routing_pomdp.envs.settings.ranges import Text
 from routing_pomdp.verifiers.answers.free_text import without_thoughts
-from routing_pomdp.verifiers.live import Case, LiveVerifier, Signal
-from routing_pomdp.verifiers.signals.prompt import prompt_of
+from routing_pomdp.verifiers.live import Case, Signal
+from routing_pomdp.verifiers.signals.prompt import PromptedVerifier
 from routing_pomdp.verifiers.signals.sampling import Samples, Temperature, Tokens, mean_of_read
 
 # "Verdict: correct or incorrect" repeats the question: it is no verdict.
@@ -22,7 +21,7 @@ _ALONE = re.compile(r"\W*()(correct|incorrect)\W*")
 
 
 @dataclass(frozen=True)
-class SelfVerification(LiveVerifier):
+class SelfVerification(PromptedVerifier):
     """AutoMix's few-shot verifier (Aggarwal et al., arXiv 2310.12963, §3.1).
 
     The model that answered is asked ``samples`` times whether its answer is entailed by context and
@@ -43,19 +42,12 @@ class SelfVerification(LiveVerifier):
         ValueError: a value out of its range, or a prompt that does not fit.
     """
 
+    shipped = "self_verification"
     name: Text = "self_verification"
     samples: Samples = 8
     temperature: Temperature = 1.0
     max_tokens: Tokens = 160
     prompt: Text | None = None
-    _prompt = prompt_of("self_verification")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _ = self._prompt  # reads a file of the user's, which may not be there
-
-    def prompt_texts(self) -> Mapping[str, str]:
-        return {self._prompt.source: self._prompt.text}
 
     async def verify(self, case: Case) -> Signal:
         completions = await case.client.complete(
