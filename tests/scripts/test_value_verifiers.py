@@ -125,7 +125,7 @@ def test_the_logs_signals_come_first_and_the_groups_verifier_only_where_it_is_an
     assert list(makers(composed(), "logged", log)) == ["dull", "sharp"]
     exp = composed("verifier.name=sharp", "verifier.transform=exp")
     assert list(makers(exp, "logged", log)) == ["dull", "sharp", "logged"]
-    more = composed("verifier=column", "+verifier@routing_pomdp.verifiers.observation.merged=merge")
+    more = composed("verifier=column", "+verifier@verifiers.merged=merge")
     assert list(makers(more, "column", log)) == ["dull", "sharp", "column", "merged"]
 
 

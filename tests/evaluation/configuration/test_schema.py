@@ -71,7 +71,7 @@ def test_every_option_passes_and_every_key_of_it_is_declared(name, group, option
 
 
 def test_every_key_of_the_other_configurations_is_declared():
-    values = base("collect", "+verifier@routing_pomdp.verifiers.signals.p_true=p_true")
+    values = base("collect", "+verifier@verifiers.p_true=p_true")
     check(values, Collect)
     assert list(undeclared(values, Collect, "")) == []
     values = base("value_verifiers", "+verifier@verifiers.length=column")
@@ -130,8 +130,8 @@ train: evaluation.train_seed=1.5 evaluation.train_seed=-3 evaluation.train_size=
 train: evaluation.train_size=many evaluation.resamples=1.5 evaluation.resamples=0
 train: evaluation.resamples=1e9 evaluation.resamples=1000000000 evaluation.level=x
 train: evaluation.level=1 evaluation.level=0 evaluation.level=95
-    routing_pomdp.evaluation.policies.regret=maybe
-train: routing_pomdp.evaluation.policies.regret=null evaluation.budgets=3 evaluation.budgets=[nan]
+    evaluation.regret=maybe
+train: evaluation.regret=null evaluation.budgets=3 evaluation.budgets=[nan]
 train: evaluation.budgets=[0] evaluation.budgets=[0.5,0.5] evaluation.floors=null
 train: evaluation.floors=[-1] evaluation.floors=[101] evaluation.floors=[x] evaluation=3
 train: env.skip=1 env.skip=maybe env.free_start=2 env.verify=null env.answer=first
