@@ -20,7 +20,9 @@ from tests.problems import every_rules, name_of, problems, random_data, random_p
 
 SEEDS = st.integers(0, 2**32)
 PAIRS = [(BeliefObservation, VectorBeliefObservation), (StackedSignals, VectorStackedSignals)]
-OPTIONS = st.sampled_from(({}, {"price": (0.1, 2.0)}, {"ratio": (2.0, 90.0)}, {"show_tolls": True}))
+OPTIONS = st.sampled_from(
+    ({}, {"price": (0.1, 2.0)}, {"ratio": (2.0, 90.0)}, {"show_action_costs": True})
+)
 
 
 @pytest.mark.parametrize("rules", every_rules(3), ids=name_of)
@@ -137,9 +139,7 @@ def test_many_environments_are_seen_as_one_is(problem, seed, pair, options, mode
 
 def test_the_mask_passes_through_the_wrapper():
     problem = random_problem(Rules(3, skip=True, free_start=True), np.random.default_rng(0))
-    env = BeliefObservation(
-        gymnasium.make("routing_pomdp.envs:Routing-v0", source=problem)
-    )
+    env = BeliefObservation(gymnasium.make("routing_pomdp.envs:Routing-v0", source=problem))
     env.reset(seed=0)
     assert env.action_masks().tolist() == [False, True, True, True]
 
