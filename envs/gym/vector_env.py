@@ -355,5 +355,5 @@ def _best_answers(problem: RoutingPOMDP) -> IntArray | None:
     answers = []
     for last in (False, True):
         called[:, -1] = last
-        answers.append(problem.dearest_best(code, called))
+        answers.append(problem.best_called(code, called))
     return np.stack(answers, axis=1)

@@ -1,4 +1,4 @@
-"""Raw signals of a problem with query classes."""
+"""`ClassDensity`: densities of raw signals in a problem with query classes."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from routing_pomdp.envs.model.observation import Observation
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-_AT_ONCE, _ROUNDS = 32, 8  # draws: far more than the ratio of any two likelihoods needs
+_AT_ONCE, _ROUNDS = 32, 8  # draws: far more than rejection needs at any likelihood ratio
 
 
 class DensityModel(Observation, Protocol):
-    """An observation model that has densities of raw signals."""
+    """An observation model with densities of raw signals."""
 
     def density(self, model: int, signal: FloatArray) -> FloatArray:
         """``(n, Y)`` densities of signals given each score vector."""
 
     def sample(self, model: int, vector: IntArray, uniform: FloatArray) -> FloatArray:
-        """Signals ``(n, D)`` given score vectors ``(n,)``, at shares of their distributions."""
+        """Signals ``(n, D)`` given score vectors ``(n,)``, from uniform draws ``(n, D)``."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClassDensity:
-    """Densities in which a class changes how likely a symbol is, and nothing within it.
+    """Densities that depend on the class through symbols only: within a symbol, the density has the
+    same shape in all classes.
 
     Attributes:
         of: the class-free model, over score vectors.
@@ -49,7 +50,7 @@ class ClassDensity:
         return self.of.representative
 
     def fit(self, signal: FloatArray, level: IntArray, score_vectors: IntArray) -> Self:
-        """As it is: fitted already."""
+        """Itself: it is made from a fitted model."""
         return self
 
     def symbols(self, model: int, signal: FloatArray) -> IntArray:
@@ -61,18 +62,18 @@ class ClassDensity:
         return self.of.density(model, signal)[:, self.vector] * self._ratio(model)[:, symbol].T
 
     def sample(self, model: int, vector: IntArray, uniform: FloatArray) -> FloatArray:
-        """Signals ``(n, D)`` given hidden states ``(n,)``: class-free draws, of which each is kept
-        as often as its symbol is likelier in the class (rejection sampling)."""
+        """Signals ``(n, D)`` given hidden states ``(n,)``, by rejection sampling: a class-free draw
+        is kept in proportion to the likelihood ratio of its symbol in the class."""
         ratio = self._ratio(model)
         accept = ratio / ratio.max(axis=1, keepdims=True)
         signal = self.of.sample(model, self.vector[vector], uniform)
-        # What is drawn again, and kept, follows from the given shares: the same draw every time.
+        # Further draws are seeded by the given uniforms, so that the result is deterministic.
         rng = np.random.default_rng(np.bitwise_xor.reduce(uniform.view(np.uint64), axis=None))
         refused = np.flatnonzero(~self._kept(model, signal, vector, accept, rng))
         for _ in range(_ROUNDS):
             if not len(refused):
                 break
-            # Many at once: over a thousand signals a model may take as long as over one.
+            # Many draws at once, because a model's time hardly depends on their number.
             states = np.repeat(vector[refused], _AT_ONCE)
             again = self.of.sample(
                 model, self.vector[states], rng.random((len(states), uniform.shape[1]))
@@ -95,6 +96,6 @@ class ClassDensity:
         return rng.random(len(state)) < accept[state, self.of.symbols(model, signal)]
 
     def _ratio(self, model: int) -> FloatArray:
-        """``(S, K)`` how much likelier each symbol is in a hidden state than without classes."""
+        """``(S, K)`` likelihood ratios of symbols in each hidden state against no classes."""
         free = self.of.likelihood[model][self.vector]
         return np.divide(self.likelihood[model], free, out=np.zeros_like(free), where=free > 0)
