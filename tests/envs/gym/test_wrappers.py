@@ -67,7 +67,7 @@ def test_the_belief_is_that_of_an_enumeration(problem, seed, options):
             np.testing.assert_array_equal(view[n_vectors + n :][:n], history.called[0])
             assert view[n_vectors + 2 * n] == history.last_verified[0]
             np.testing.assert_array_equal(
-                view[n_vectors + 2 * n + 1 :], observation[plain.setting.history_width :]
+                view[n_vectors + 2 * n + 1 :], observation[plain.config.history_width :]
             )
 
 
@@ -92,7 +92,7 @@ def test_a_row_a_model_holds_what_is_known_of_it(problem, seed, options):
     done = False
     while not done:
         assert env.observation_space.contains(view)
-        action_costs = observation[plain.setting.history_width :]
+        action_costs = observation[plain.config.history_width :]
         for model in range(n):
             expected = [observation[1 + model], observation[1 + n + model]]
             expected += list(observation[1 + 2 * n + 2 * model :][:2])
