@@ -1,6 +1,7 @@
 """Readers of known logs, named by the configs in ``conf/rollouts/``.
 
-Readers of files import pyarrow when they are called, so that a simulation does not load it.
+Each reader imports what it needs to read files, so that importing this module does not load
+pyarrow.
 """
 
 from __future__ import annotations
@@ -8,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs.logs.rollouts import SPLIT_NAMES, Rollouts, RolloutsError, concatenate
-from routing_pomdp.envs.profiles import load_profile, simulate
-from routing_pomdp.envs.settings.ranges import Names, Range, Seed, Text
+from routing_pomdp.envs.settings.ranges import Names, Text
 
 Split = Literal["train", "validation", "test"]
 _SPLITS = get_args(Split)
@@ -46,42 +46,7 @@ def calls_table(
     return read_calls(path, signals, columns).chosen(models, complete_only)
 
 
-def profile(
-    profile: Text,
-    queries: Mapping[Split, Annotated[int, Range(1, 10_000_000)]],
-    seed: Seed,
-    models: Names | None = None,
-    train_on: Text | None = None,
-) -> Rollouts:
-    """Queries simulated from a profile.
-
-    Args:
-        profile: the name of a shipped one, or the path of a YAML file.
-        queries: how many for each split.
-        seed: of the simulation.
-        models: as `calls_table`.
-        train_on: another profile, for out-of-domain training: all splits but "test" are simulated
-            from it.
-
-    Raises:
-        ValueError: there is no such profile, or it cannot be simulated from.
-    """
-    log = _simulated(profile, queries, seed).select(models)
-    if train_on in (None, profile):
-        return log
-    assert train_on is not None
-    elsewhere = _simulated(train_on, queries, seed).select(models)
-    return _out_of_domain(elsewhere.take(elsewhere.split != "test"), log.where("test"))
-
-
-def _simulated(profile: str, queries: Mapping[Split, int], seed: int) -> Rollouts:
-    try:
-        return simulate(load_profile(profile), queries, seed)
-    except RolloutsError as error:
-        raise RolloutsError(f"profile {profile}: {error}") from error
-
-
-def _out_of_domain(elsewhere: Rollouts, tested: Rollouts) -> Rollouts:
+def out_of_domain(elsewhere: Rollouts, tested: Rollouts) -> Rollouts:
     """Both logs as one; ids are prefixed by the data set, because they may coincide."""
     parts = [
         replace(log, query_id=np.char.add(np.char.add(log.dataset, "/"), log.query_id))
@@ -126,7 +91,7 @@ def rational_cascades(
     assert train_on is not None
     elsewhere = read(train_on).where("train")
     tested = log.where("test") if (log.split == "test").any() else log
-    return _out_of_domain(elsewhere, replace(tested, split=np.full(len(tested), "test")))
+    return out_of_domain(elsewhere, replace(tested, split=np.full(len(tested), "test")))
 
 
 def rational_cascade_names(path: str, chain: str = "llama") -> list[str]:
