@@ -13,13 +13,13 @@ from routing_pomdp.verifiers.observation.density import DensityObservation
 
 FloatArray = NDArray[np.float64]
 
-# Signals that tie must not become a spike: the least bandwidth, in logits.
+# The least bandwidth, in logits, so that tied signals do not become a spike.
 _NARROWEST = 0.05
 
 
 @dataclass(eq=False)
 class KernelDensity(DensityObservation):
-    """One Gaussian kernel a training query.
+    """A kernel density with one Gaussian kernel for each training query.
 
     Attributes:
         bandwidth: in logits; None for Silverman's rule of thumb (1986, eq. 3.31) with Kish's
@@ -49,7 +49,7 @@ class Kernels:
     width: FloatArray
 
     def pdf(self, z: FloatArray) -> FloatArray:
-        """``(G, m)``."""
+        """Densities ``(G, m)`` at logits ``(m,)``."""
         away = z[:, None] - self.centre
         return np.stack(
             [
@@ -59,7 +59,7 @@ class Kernels:
         )
 
     def cdf(self, z: FloatArray) -> FloatArray:
-        """``(G, m)``."""
+        """Distribution functions ``(G, m)`` at logits ``(m,)``."""
         away = z[:, None] - self.centre
         return np.stack([ndtr(away / h) @ w for h, w in zip(self.width, self.weight, strict=True)])
 
