@@ -22,9 +22,9 @@ from routing_pomdp.evaluation.signals.verifier_report import verifier_csv
 from routing_pomdp.evaluation.signals.verifier_study import Study, judge
 from routing_pomdp.evaluation.sweeps import sweep_report
 from routing_pomdp.evaluation.sweeps.comparison import (
+    comparison_cells,
     comparison_csv,
     comparison_table,
-    comparison_cells,
     sort_runs,
 )
 from routing_pomdp.evaluation.sweeps.curves import measure_curves
