@@ -1,4 +1,4 @@
-"""What the learners on the belief share: one network for many prices, kept, judged and restored."""
+"""Shared training of the learners on the belief: one network for many prices."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from routing_pomdp.solvers.learned.checkpoint import about, save
 from routing_pomdp.solvers.learned.training import Loop, device_of, mean_return
 from routing_pomdp.solvers.solver import Training
 
-POLICY = "policy.pt"  # in the folder of checkpoints: the network as it is used
+POLICY = "policy.pt"  # the checkpoint of the trained network
 
-# What changes where a training runs, and not what comes out.
+# Settings that do not change the result of a training.
 _ELSEWHERE = ("training", "device")
 
 Build = Callable[[BeliefMDP, int], nn.Module]
-"""Makes a learner's network for an MDP, of so many hidden units."""
+"""Makes a learner's network for a belief MDP and a number of hidden units."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingRun:
-    """One training: for which problem and terms, and where its results go.
+    """One training of a network: its problem, prices and costs, and where its results go.
 
     Attributes:
-        problem: to train on.
-        prices: one policy each.
-        terms: to train for.
-        device: to train on.
-        about: what its checkpoints say of themselves.
-        training: what the run offers.
+        problem: the problem to train on.
+        prices: the prices of the policies.
+        terms: the prices and costs to train for.
+        device: the device to train on.
+        about: metadata of its checkpoints.
+        training: log, validation queries and folder of the run.
     """
 
     problem: RoutingPOMDP
@@ -52,13 +52,13 @@ class TrainingRun:
     def of(
         cls, name: str, solver: Any, problem: RoutingPOMDP, prices: Sequence[float]
     ) -> TrainingRun:
-        """The course of a solver, whose fields are its settings.
+        """The training run of a solver, whose fields are its settings.
 
         Args:
-            name: of the solver's config.
+            name: name of the solver's config.
             solver: has ``price_range``, ``cost_ratios``, ``device`` and ``training``.
-            problem: to train on.
-            prices: that are asked for.
+            problem: the problem to train on.
+            prices: the prices of the policies.
         """
         terms = CostRange.of(problem, prices, solver.price_range, solver.cost_ratios)
         settings = {f.name: getattr(solver, f.name) for f in fields(solver)}
@@ -67,19 +67,19 @@ class TrainingRun:
             for key, value in settings.items()
             if key not in _ELSEWHERE
         }
-        said = about(name, settings, problem, solver.training) | {"terms": packed(terms)}
-        return cls(problem, prices, terms, device_of(solver.device), said, solver.training)
+        metadata = about(name, settings, problem, solver.training) | {"terms": packed(terms)}
+        return cls(problem, prices, terms, device_of(solver.device), metadata, solver.training)
 
     def mdp(self) -> BeliefMDP:
-        """The belief MDP to train in. A ladder's costs are the same on every query."""
+        """The belief MDP to train in; with cost ratios, costs are the same on every query."""
         costs = self.problem.costs
         if self.terms.ratios is not None:
             costs = costs.averaged()
         return BeliefMDP(replace(self.problem, costs=costs), self.device)
 
     def judge(self, loop: Loop, network: nn.Module, patience: int | None) -> dict[str, float]:
-        """The mean return on the validation queries as a row of the curve; with ``patience`` it
-        chooses which network is kept. Nothing where there are no such queries."""
+        """The mean return on validation queries, for the training curve; empty without such
+        queries. With ``patience`` it also decides which network is kept."""
         validation = self.training.validation
         if validation is None or not len(validation):
             return {}
@@ -89,12 +89,12 @@ class TrainingRun:
         return {"validation_return": value}
 
     def policies(self, network: nn.Module) -> list[BeliefPolicy]:
-        """One policy a price, all of a double-precision copy of the network."""
+        """Policies, one per price, with a double-precision copy of the network."""
         return policies(self.problem, self.prices, network, self.device)
 
     def finish(self, network: nn.Module) -> list[BeliefPolicy]:
-        """Keeps the network in the run's folder; the policies, with warnings for those that lie
-        outside the terms."""
+        """Saves the network in the run's folder; returns the policies, with a warning for each
+        outside the trained prices and costs."""
         if self.training.folder:
             path = Path(self.training.folder) / POLICY
             save(path, {"about": dict(self.about), "network": network.state_dict()})
@@ -114,18 +114,18 @@ def policies(
 def restored(
     build: Build, problem: RoutingPOMDP, prices: Sequence[float], saved: Mapping[str, Any]
 ) -> list[BeliefPolicy]:
-    """Policies of a network that `TrainingRun.finish` kept; they warn as trained ones do."""
-    device, said = device_of("auto"), saved["about"]
-    network = build(BeliefMDP(problem, device), said["settings"]["hidden"]).to(device)
+    """Policies of a network saved by `TrainingRun.finish`, with the same warnings."""
+    device, metadata = device_of("auto"), saved["about"]
+    network = build(BeliefMDP(problem, device), metadata["settings"]["hidden"]).to(device)
     network.load_state_dict(saved["network"])
-    found, terms = policies(problem, prices, network, device), unpacked(said["terms"])
+    found, terms = policies(problem, prices, network, device), unpacked(metadata["terms"])
     for policy in found:
         terms.check(policy.problem)
     return found
 
 
 def warn_if_unjudged(training: Training, patience: int | None) -> None:
-    """Early stopping was asked for, and there is nothing to stop by."""
+    """Warns if early stopping is set but there are no validation queries."""
     if patience is not None and not (training.validation and len(training.validation)):
         warnings.warn(
             f"solver.patience is {patience}, but there are no validation queries to stop by "
