@@ -159,7 +159,7 @@ def action_cost_matrix(rules: Rules) -> FloatArray:
 
 
 def action_cost_features(action_costs: Tensor) -> Tensor:
-    """Network inputs ``(m, 4N)`` for action costs ``c (m, 2N)``: ``log10 c / 2`` and ``c/(1+c)``."""
+    """Network inputs ``(m, 4N)`` of action costs ``c (m, 2N)``: ``log10 c / 2``, ``c/(1 + c)``."""
     import torch  # imported here so that the rest of the module works without torch
 
     return torch.cat(
