@@ -34,7 +34,7 @@ _BLOCK = 1 << 22
 
 
 def bootstrap_weights(n: int, resamples: int, seed: int) -> FloatArray:
-    """How often each query is drawn in each resample of ``n`` queries with replacement.
+    """Counts of each query in each resample of ``n`` queries with replacement.
 
     Returns:
         ``(R, n)`` counts as floats; every row sums to ``n``.

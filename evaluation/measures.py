@@ -45,7 +45,7 @@ class Measures:
 
     Attributes:
         aiq: mean height of the solver's frontier between ``C_SLM`` and ``C_LLM``.
-        aiq_by_largest_cost: the same area divided by ``C_LLM`` alone, as RouterBench's code does.
+        aiq_by_largest_cost: the same area divided by ``C_LLM``, as in RouterBench's code.
         aiq_static: the same for random mixing of the single models.
         aiq_oracle: the same for the oracle.
         gap_closed: share of the way from static to oracle.

@@ -36,7 +36,7 @@ class CostRange:
     Attributes:
         prices: the smallest and the largest price.
         ratios: the smallest and the largest cost ratio ``r`` of the ladder from 1 to ``r``; None
-            to train for the costs in ``call`` alone.
+            to train for the costs in ``call`` only.
         call: ``(N,)`` call costs, in units of the most expensive model's call.
         verify: ``(N,)`` verification costs: with ``ratios`` as shares of the same model's call,
             otherwise in the unit of ``call``; 0 for the last model.

@@ -99,8 +99,8 @@ class RandomMixPolicy:
 
 
 def uniform(seed: int, row: NDArray[np.int64]) -> FloatArray:
-    """A uniform draw in [0, 1) for each row, ``(n,)``, as a function of seed and row alone, so
-    independent of the batch (SplitMix64: Steele et al., OOPSLA 2014)."""
+    """A uniform draw in [0, 1) for each row, ``(n,)``. It depends only on seed and row, not on the
+    batch (SplitMix64: Steele et al., OOPSLA 2014)."""
     mixed = (row.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= np.uint64(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):

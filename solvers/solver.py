@@ -22,7 +22,7 @@ Log = Callable[[Mapping[str, float]], None]
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """What a run gives a solver that trains, beside the training queries.
+    """The parts of a run that a training solver can use, beside the training queries.
 
     Attributes:
         log: records the training curve; None for no record.
@@ -164,7 +164,7 @@ def decided(policy: Policy, history: History) -> Actions:
             what = f"{found.dtype} of shape {found.shape}"
         raise SolverError(
             f"{type(policy).__name__}.act returned {what}: expected an array of "
-            f"{len(history)} integers, one action a history"
+            f"{len(history)} integers, one action per history"
         )
     return action
 
@@ -173,7 +173,7 @@ _POLICY = (
     "a policy, an object with problem and act(history), or a QueryPolicy (does solve end in a "
     "return?)"
 )
-_LIST = "a list of policies, one a price"
+_LIST = "a list of policies, one per price"
 
 
 def _is_policy(found: Any) -> bool:

@@ -66,7 +66,7 @@ def plain(config: DictConfig) -> dict[Any, Any]:
 
 
 def fault_of_target(value: Any, role: Any, key: str) -> str | None:
-    """What is wrong with a plain node that names a class or function to build; None if nothing is.
+    """The fault of a plain node that names a class or function to build; None if there is none.
 
     Args:
         value: the node.

@@ -62,7 +62,7 @@ class Candidates:
         return np.concatenate([self.by_bin[:, nearest], (confidence >= low) & (confidence <= high)])
 
     def take(self, rule: int) -> Candidates:
-        """One rule alone."""
+        """A single rule."""
         n = len(self.by_bin)
         return Candidates(self.by_bin[rule : rule + 1], self.bands[max(rule - n, 0) :][: rule >= n])
 

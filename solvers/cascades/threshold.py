@@ -106,7 +106,7 @@ class ThresholdPolicy:
 def escalates(
     signal: FloatArray, cut: ArrayLike, floor: ArrayLike, silent: ArrayLike
 ) -> NDArray[np.bool_]:
-    """Which verified signals escalate, see `ThresholdPolicy`."""
+    """A mask of the verified signals that escalate, see `ThresholdPolicy`."""
     below = np.less(signal, cut) | np.equal(cut, np.inf)  # a signal of ∞ is not less than ∞
     return np.where(np.isnan(signal), silent, below & np.greater_equal(signal, floor))
 

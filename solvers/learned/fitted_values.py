@@ -340,7 +340,7 @@ def check_queries(solver: str, settings: Settings, train: RoutingData) -> None:
         raise ValueError(
             f"solver={solver} stops by the validation split, which is empty: raise "
             "evaluation.validation, or set solver.patience=null to train to the end or "
-            "solver.steps=0 to train on simulated queries alone"
+            "solver.steps=0 to train on simulated queries only"
         )
 
 
