@@ -47,7 +47,7 @@ def test_a_time_limit_stops_with_the_bound_there_is(tmp_path):
     (tmp_path / "tiger.pomdp").write_text(PATIENT)
     stopped = _run("solve", "tiger.pomdp", "--seconds", 0.001, folder=tmp_path)
     assert stopped.returncode == 0, stopped.stderr
-    assert "the time limit of 0.001 s came first" in stopped.stdout
+    assert "stopped at the time limit of 0.001 s" in stopped.stdout
     assert _number("value at the start", stopped.stdout) < 0
     assert "first action listen" in stopped.stdout
 

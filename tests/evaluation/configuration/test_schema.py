@@ -198,7 +198,8 @@ train solver=belief_dqn: solver.price_range=[1,0] solver.price_range=[1] solver.
 train solver=belief_dqn: solver.price_range=3 solver.cost_ratios=[0.5,2] solver.cost_ratios=[9,2]
 train solver=belief_dqn: solver.patience=0 solver.patience=x solver.device=tpu solver.device=3
 train solver=belief_fqi: solver.members=0 solver.simulations=-1 solver.resamples=-1
-train solver=belief_fqi: solver.pretraining=-1 solver.steps=x solver.action_costs=0 solver.action_costs=x
+train solver=belief_fqi: solver.pretraining=-1 solver.steps=x solver.action_costs=0
+train solver=belief_fqi: solver.action_costs=x
 train solver=belief_fqi: solver.tuning_rate=0 solver.weight_decay=-1 solver.weight_decay=x
 train solver=history_net: solver.belief_hidden=0 solver.belief_weight=0 solver.belief_weight=x
 train solver=c2mab_v: solver.size=0 solver.budget=0 solver.budget=x solver.satisfied=2
