@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import script, train
-from tests.other_logs import harness, judgement, lines, observation, sample, spend
+from tests.support.checkout import DOCS
+from tests.support.commands import script, train
+from tests.support.other_logs import harness, judgement, lines, observation, sample, spend
 
-ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "log_format.md").read_text()
+PAGE = (DOCS / "log_format.md").read_text()
 MODELS = {"small": 0.001, "large": 0.03}
 COMMANDS = [
     shlex.split(line)

@@ -17,7 +17,7 @@ from routing_pomdp.solvers.learned.belief_dqn import BeliefDQN
 from routing_pomdp.solvers.search.pomcp import POMCP
 from routing_pomdp.solvers.search.pomcpow import POMCPOW
 from routing_pomdp.verifiers import Histogram, KernelDensity
-from tests.problems import score_vectors
+from tests.support.problems import score_vectors
 
 RULES = Rules(3, skip=True, verify=True)
 SOLVERS = [

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import os
 import re
 import signal
 import subprocess
@@ -12,7 +11,6 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import fields
 from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from urllib.request import urlopen
 
 import hydra
@@ -28,28 +26,23 @@ from routing_pomdp.verifiers.collection import (
     load_models,
     load_questions,
 )
-from tests.collecting import lines, sums, write_questions
-from tests.loopback import Loopback
+from tests.support.checkout import CONF, DOCS, ROOT, SCRIPTS, environment
+from tests.support.collecting import lines, sums, write_questions
+from tests.support.loopback import Loopback
 
-ROOT = Path(__file__).parents[2]
-CONF = ROOT / "conf"
 KEY = "sk-loopback-0123456789abcdef"
 OTHER_KEY = "body-key-9876543210"
-VOTES = ["++verifiers.votes._target_=tests.collecting.Votes", "++verifiers.votes.samples=2"]
+VOTES = ["++verifiers.votes._target_=tests.support.collecting.Votes", "++verifiers.votes.samples=2"]
 NUMBERS = ["scoring=number", "progress=false"]
 
 
-_spec = spec_from_file_location("collect_script", ROOT / "scripts" / "collect.py")
+_spec = spec_from_file_location("collect_script", SCRIPTS / "collect.py")
 collect_script = module_from_spec(_spec)
 _spec.loader.exec_module(collect_script)
 
 
 def command(*arguments):
-    return [sys.executable, str(ROOT / "scripts" / "collect.py"), *map(str, arguments)]
-
-
-def environment(**more):
-    return os.environ | {"PYTHONPATH": str(ROOT)} | more
+    return [sys.executable, str(SCRIPTS / "collect.py"), *map(str, arguments)]
 
 
 def run(*arguments, code=0, **more):
@@ -63,7 +56,7 @@ def run(*arguments, code=0, **more):
 @contextmanager
 def server_process(*arguments):
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "loopback.py"), *arguments],
+        [sys.executable, str(ROOT / "tests/support/loopback.py"), *arguments],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -267,7 +260,7 @@ def test_plug_ins_of_ones_own_file_are_named_by_their_target(tmp_path, monkeypat
 
 
 def test_a_verifier_made_of_others_is_collected_in_parts(tmp_path):
-    live = "{_target_: tests.collecting.Votes}"
+    live = "{_target_: tests.support.collecting.Votes}"
     logged = "{_target_: routing_pomdp.verifiers.LoggedColumn, column: tokens_out}"
     parts = f"verifiers: {{a: {live}, b: {logged}}}"
     both = f"++verifiers.both={{_target_: routing_pomdp.verifiers.SideBySide, {parts}}}"
@@ -295,7 +288,7 @@ def test_every_file_that_the_configuration_names_is_an_input(tmp_path):
         with pytest.raises(ValueError, match=rf"{name}\.csv would be overwritten"):
             here(*given, f"{name}={path}", f"table={name}.csv", f"out={tmp_path}", out=tmp_path)
     (tmp_path / "mine.csv").write_text("rows of a plug-in")
-    mine = f"+verifiers.x={{_target_: tests.collecting.Length, name: {tmp_path}/mine.csv}}"
+    mine = f"+verifiers.x={{_target_: tests.support.collecting.Length, name: {tmp_path}/mine.csv}}"
     with pytest.raises(ValueError, match=r"mine\.csv would be overwritten"):
         here(*given, mine, "table=mine.csv", f"out={tmp_path}", out=tmp_path)
 
@@ -305,7 +298,7 @@ def test_three_commands_lead_from_questions_to_a_routed_frontier(tmp_path):
     with server_process() as url:
         given = [*files(tmp_path, url, 240), "verifier=p_true", *NUMBERS]
         run(*given, f"out={tmp_path}/collected")
-    train = [sys.executable, str(ROOT / "scripts" / "train.py"), "-m", "solver=exact,threshold"]
+    train = [sys.executable, str(SCRIPTS / "train.py"), "-m", "solver=exact,threshold"]
     train += ["rollouts=calls_table", f"rollouts.path={tmp_path}/collected/calls.parquet"]
     train += [
         "costs=logged",
@@ -315,7 +308,7 @@ def test_three_commands_lead_from_questions_to_a_routed_frontier(tmp_path):
         f"out={tmp_path}",
         "sweep=mine",
     ]
-    compared = [sys.executable, str(ROOT / "scripts" / "compare.py"), f"{tmp_path}/mine"]
+    compared = [sys.executable, str(SCRIPTS / "compare.py"), f"{tmp_path}/mine"]
     for each in (train, compared):
         done = subprocess.run(each, capture_output=True, text=True, env=environment())
         assert done.returncode == 0, done.stdout + done.stderr
@@ -350,7 +343,7 @@ def test_bad_input_gets_one_line(tmp_path):
 
 
 def test_the_documented_files_are_read(tmp_path):
-    page = (ROOT / "docs" / "collect.md").read_text()
+    page = (DOCS / "collect.md").read_text()
     (question,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
     (models,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     (tmp_path / "questions.jsonl").write_text(question)
@@ -383,7 +376,7 @@ def test_help_explains_everything():
         [sys.executable, "-c", light],
         capture_output=True,
         text=True,
-        cwd=ROOT / "scripts",
+        cwd=SCRIPTS,
         check=True,
     )
     assert done.stdout.strip() == "[]"

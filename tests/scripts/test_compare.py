@@ -11,8 +11,7 @@ import pytest
 
 from routing_pomdp.evaluation.runs.run_folder import load_all
 from routing_pomdp.evaluation.sweeps.comparison import comparison_table, sort_runs
-
-ROOT = Path(__file__).parents[2]
+from tests.support.checkout import SCRIPTS
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +20,7 @@ def sweep(tmp_path_factory):
     done = subprocess.run(
         [
             sys.executable,
-            str(ROOT / "scripts" / "train.py"),
+            str(SCRIPTS / "train.py"),
             "-m",
             "solver=exact,threshold",
             "costs.ratio=100,20",
@@ -41,7 +40,7 @@ def sweep(tmp_path_factory):
 
 def compare(*arguments):
     return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "compare.py"), *map(str, arguments)],
+        [sys.executable, str(SCRIPTS / "compare.py"), *map(str, arguments)],
         capture_output=True,
         text=True,
     )

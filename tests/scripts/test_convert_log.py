@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from routing_pomdp.envs.logs.calls_table import read_calls
-from tests.commands import script
-from tests.other_logs import harness, sample, spend, spend_file
+from tests.support.commands import script
+from tests.support.other_logs import harness, sample, spend, spend_file
 
 
 @pytest.fixture

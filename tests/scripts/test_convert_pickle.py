@@ -2,16 +2,15 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from routing_pomdp.envs.logs.wide_table import routerbench
 from tests.envs.logs.test_pickled_table import Calls
+from tests.support.checkout import SCRIPTS
 
 pandas = pytest.importorskip("pandas")
 
-ROOT = Path(__file__).parents[2]
 TABLE = {
     "sample_id": ["a", "b"],
     "prompt": ["one", "two"],
@@ -26,7 +25,7 @@ TABLE = {
 
 def _convert(*arguments):
     return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "convert_pickle.py"), *map(str, arguments)],
+        [sys.executable, str(SCRIPTS / "convert_pickle.py"), *map(str, arguments)],
         capture_output=True,
         text=True,
     )

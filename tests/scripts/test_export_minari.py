@@ -4,13 +4,13 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.support.checkout import SCRIPTS
+
 minari = pytest.importorskip("minari", reason="minari is not installed: pip install '.[rl]'")
 
-ROOT = Path(__file__).parents[2]
 SMALL = [
     "rollouts.models=[llama3.2-1b,llama3.1-70b]",
     "observation.bins=3",
@@ -20,7 +20,7 @@ SMALL = [
 
 def _run(*arguments, folder):
     return subprocess.run(
-        [sys.executable, ROOT / "scripts/export_minari.py", *map(str, arguments)],
+        [sys.executable, SCRIPTS / "export_minari.py", *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=folder,

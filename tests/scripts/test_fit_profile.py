@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from routing_pomdp.envs.profiles import load_profile, simulate
+from tests.support.checkout import SCRIPTS
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "fit_profile.py"
+SCRIPT = SCRIPTS / "fit_profile.py"
 
 
 @pytest.fixture

@@ -3,19 +3,18 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.pomdps import TIGER
+from tests.support.checkout import SCRIPTS
+from tests.support.pomdps import TIGER
 
-ROOT = Path(__file__).parents[2]
 SMALL = ["rollouts.models=[llama3.2-1b,llama3.1-70b]", "observation.bins=3", "--price", "0.2"]
 
 
 def _run(*arguments, folder):
     return subprocess.run(
-        [sys.executable, ROOT / "scripts/pomdp.py", *map(str, arguments)],
+        [sys.executable, SCRIPTS / "pomdp.py", *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=folder,
@@ -54,7 +53,7 @@ def test_a_time_limit_stops_with_the_bound_there_is(tmp_path):
 
 def test_a_closed_pipe_is_no_error(tmp_path):
     (tmp_path / "tiger.pomdp").write_text(TIGER)
-    solve = [sys.executable, "-u", ROOT / "scripts/pomdp.py", "solve", "tiger.pomdp"]
+    solve = [sys.executable, "-u", SCRIPTS / "pomdp.py", "solve", "tiger.pomdp"]
     with subprocess.Popen(
         [*solve, "--horizon", "3"],
         stdout=subprocess.PIPE,

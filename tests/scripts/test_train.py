@@ -1,7 +1,6 @@
 """The command line: single runs, sweeps, resuming, failing, and what bad input says."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -15,10 +14,9 @@ from routing_pomdp.envs.logs.calls_table import write_calls
 from routing_pomdp.envs.profiles import load_profile, simulate
 from routing_pomdp.evaluation.runs.run_folder import load_all
 from routing_pomdp.solvers.learned.checkpoint import LEARNERS
-from tests.texts import log_with_texts
+from tests.support.checkout import CONF, SCRIPTS, environment
+from tests.support.texts import log_with_texts
 
-ROOT = Path(__file__).parents[2]
-CONF = ROOT / "conf"
 QUICK = [
     "rollouts.queries={train: 150, validation: 80, test: 150}",
     "evaluation.prices=[0, 0.1, 1]",
@@ -26,7 +24,7 @@ QUICK = [
 
 
 def command(*arguments):
-    return [sys.executable, str(ROOT / "scripts" / "train.py"), *map(str, arguments)]
+    return [sys.executable, str(SCRIPTS / "train.py"), *map(str, arguments)]
 
 
 def run(*arguments, check=True, **options):
@@ -203,7 +201,7 @@ def test_an_interrupted_sweep_picks_up_where_it_stopped(tmp_path):
 def test_tracking_needs_no_wandb_when_it_is_off(tmp_path):
     blocked = tmp_path / "wandb.py"
     blocked.write_text("raise ImportError('wandb must not be imported')\n")
-    run(*QUICK, f"out={tmp_path}/runs", env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    run(*QUICK, f"out={tmp_path}/runs", env=environment(tmp_path))
 
 
 def test_a_tracked_sweep_is_grouped_by_its_name(tmp_path):

@@ -11,9 +11,9 @@ import torch
 
 from routing_pomdp.evaluation.runs.run_folder import load, load_all
 from routing_pomdp.solvers.learned.checkpoint import load as load_checkpoint
-from tests.tracked_runs import exit_codes, history, kept, records, summary
+from tests.support.checkout import SCRIPTS
+from tests.support.tracked_runs import exit_codes, history, kept, records, summary
 
-ROOT = Path(__file__).parents[2]
 QUICK = [
     "rollouts.queries={train: 150, validation: 80, test: 150}",
     "evaluation.prices=[0, 0.1, 1]",
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 
 def script(name, *arguments):
-    command = [sys.executable, str(ROOT / "scripts" / name), *map(str, arguments)]
+    command = [sys.executable, str(SCRIPTS / name), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
 
 

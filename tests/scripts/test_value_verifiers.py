@@ -19,10 +19,9 @@ from routing_pomdp.evaluation.runs.prepare import load_logs
 from routing_pomdp.evaluation.signals.verifier_report import CHAIN, HEADER
 from routing_pomdp.evaluation.signals.verifier_run import makers, run
 from routing_pomdp.evaluation.signals.verifier_study import Study
-from tests.logs import log_of
+from tests.support.checkout import CONF, SCRIPTS
+from tests.support.logs import log_of
 
-ROOT = Path(__file__).parents[2]
-CONF = ROOT / "conf"
 QUICK = [
     "evaluation.prices=[0, 0.1, 1]",
     "evaluation.resamples=20",
@@ -40,7 +39,7 @@ def composed(*overrides):
 
 def command(*arguments):
     return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "value_verifiers.py"), *map(str, arguments)],
+        [sys.executable, str(SCRIPTS / "value_verifiers.py"), *map(str, arguments)],
         capture_output=True,
         text=True,
     )
@@ -189,6 +188,6 @@ def test_the_script_gives_way_to_the_package_of_its_name():
         ],
         capture_output=True,
         text=True,
-        cwd=ROOT / "scripts",
+        cwd=SCRIPTS,
     )
     assert Path(found.stdout.strip()).name == "__init__.py", found.stderr

@@ -2,7 +2,6 @@
 
 import importlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +17,8 @@ from routing_pomdp.solvers.check_examples import Example
 from routing_pomdp.solvers.checks import PRICES
 from routing_pomdp.solvers.pre_query import PreQueryConditioned
 from routing_pomdp.solvers.solver import SolverError, decided, for_queries, solved
+from tests.support.checkout import CONF, DOCS
 
-ROOT = Path(__file__).parents[2]
 CORE, FULL = Rules(3), Rules(3, skip=True, free_start=True, verify=True, answer="best")
 NETWORK = ["hidden=4", "members=2", "resamples=1", "simulations=100", "pretraining=5", "steps=5"]
 QUICK = {
@@ -53,14 +52,14 @@ TEXTS = {"frugalgpt", "hybrid_llm", "pregeneration", "pregeneration_knn"}
 CONFIDENCES = {"automix_greedy", "automix_simple", "automix_union", "rational_tuning"}
 CONFIDENCES |= {"self_consistency"}
 # One that was trained before is held to this by its training; the oracle reads scores.
-SOLVERS = {path.stem for path in (ROOT / "conf/solver").glob("*.yaml")} - {"checkpoint", "oracle"}
+SOLVERS = {path.stem for path in (CONF / "solver").glob("*.yaml")} - {"checkpoint", "oracle"}
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", sorted(SOLVERS))
 def test_a_solver_keeps_every_claim(name):
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         settings = [f"solver.{setting}" for setting in QUICK.get(name, ())]
         density = ["observation=kernel"] if name == "pomcpow" else []
         config = compose("train", [f"solver={name}", *settings, *density])
@@ -274,7 +273,7 @@ def test_a_claim_or_a_rule_set_may_be_left_out_by_name():
 
 
 def test_the_pages_solver_loses_nothing_where_signals_are_bought(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "docs" / "examples")
+    monkeypatch.syspath_prepend(DOCS / "examples")
     neighbours = importlib.import_module("my_solvers").Neighbours()
 
     def mean_return(solver, rules):

@@ -1,7 +1,6 @@
 """Every verifier keeps what `check_verifier` asks, and it names what a broken one breaks."""
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,7 @@ from routing_pomdp.envs.logs.rollouts import RolloutsError
 from routing_pomdp.envs.settings.plug_in_checks import CheckError, example_log
 from routing_pomdp.evaluation.configuration.build import build
 from routing_pomdp.verifiers import LiveVerifier, LoggedSignal, PromptEase, Verifier, check_verifier
-
-CONF = Path(__file__).parents[2] / "conf"
+from tests.support.checkout import CONF
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "verifier").glob("*.yaml")))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 import hydra
@@ -17,8 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from routing_pomdp.envs.settings.checks import declared
 from routing_pomdp.evaluation.configuration.build import plain
 from routing_pomdp.evaluation.configuration.schema import Collect, Group, Study, Train, check
+from tests.support.checkout import CONF
 
-CONF = Path(__file__).parents[2] / "conf"
 SCHEMAS = {"train": Train, "value_verifiers": Study, "collect": Collect}
 GIVEN = {"collect": ["questions=q.jsonl", "models=m.yaml"]}
 

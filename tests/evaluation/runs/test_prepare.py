@@ -17,7 +17,7 @@ from routing_pomdp.solvers import Exact
 from routing_pomdp.solvers.pre_query import PreQueryConditioned
 from routing_pomdp.verifiers import VerifierError
 from tests.scripts.test_train import CONF, folders, run
-from tests.texts import log_with_texts
+from tests.support.texts import log_with_texts
 
 LOG = log_with_texts(400, 0, prompt_tells=True).rollouts
 

@@ -19,10 +19,10 @@ from routing_pomdp.evaluation.configuration.command_line import explained
 from routing_pomdp.evaluation.runs import solver_run
 from routing_pomdp.evaluation.runs.run_folder import load, read_sweep
 from routing_pomdp.solvers.baselines import Static
-from tests.logs import log_of
-from tests.recorder import NAME
+from tests.support.checkout import CONF
+from tests.support.logs import log_of
+from tests.support.recorder import NAME
 
-CONF = Path(__file__).parents[2] / "conf"
 CHOICES = dict.fromkeys(
     ("solver", "verifier", "observation", "model", "env", "pre_query"), "static"
 )
@@ -33,7 +33,7 @@ QUICK = [
     "evaluation.resamples=10",
     "routing_pomdp.evaluation.policies.regret=false",
     "+tracker.keeps=true",
-    "tracker._target_=tests.recorder.Recorder",
+    "tracker._target_=tests.support.recorder.Recorder",
 ]
 WHOLE = {"metrics.json", "outcomes.npz", "config.yaml", "frontier.png", "frontier.svg", NAME}
 

@@ -6,7 +6,7 @@ import pytest
 from routing_pomdp.envs import Costs, RoutingData, RoutingPOMDP, Rules
 from routing_pomdp.evaluation.evaluate import evaluate
 from routing_pomdp.solvers.automix.released import AutoMixGreedy, AutoMixSimple, AutoMixUnion
-from tests.problems import random_data, random_problem
+from tests.support.problems import random_data, random_problem
 
 automix = pytest.importorskip("automix", reason="the package automix-llm is not installed")
 pandas = pytest.importorskip("pandas")

@@ -13,20 +13,11 @@ from routing_pomdp.solvers import Exact, Training
 from routing_pomdp.solvers.learned.belief_dqn import BeliefDQN
 from routing_pomdp.solvers.learned.belief_mdp import BeliefPolicy
 from routing_pomdp.verifiers import Histogram, LoggedSignal, make_routing_data
-from tests.problems import random_problem
+from tests.support.problems import random_problem
 
 PRICES = [0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0, 8.0]
 SMALL = {"episodes": 1000, "steps": 300, "hidden": 64, "batch": 128, "learning_rate": 1e-2}
 FULL = Rules(5, skip=True, free_start=True, verify=True)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """As in a sweep: the network is too small for more, and tests run side by side."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def profile_problem(name, rules, ratio=100.0):

@@ -12,8 +12,8 @@ from routing_pomdp.solvers import Exact, Static, Training
 from routing_pomdp.solvers.learned.belief_fqi import BeliefFQI
 from routing_pomdp.solvers.learned.checkpoint import Restored
 from routing_pomdp.solvers.learned.training import TrainingError, mean_return
-from tests.problems import every_rules, name_of, random_data, random_problem
 from tests.solvers.learned.test_fitted_q import ordered
+from tests.support.problems import every_rules, name_of, random_data, random_problem
 
 FULL = Rules(3, skip=True, free_start=True, verify=True)
 # Of logs so large that simulations have nothing to add.

@@ -15,20 +15,11 @@ from routing_pomdp.solvers.action_costs import action_costs_of
 from routing_pomdp.solvers.learned.belief_mdp import BeliefMDP, inputs, within
 from routing_pomdp.solvers.learned.belief_ppo import BeliefPPO, _Arena, _Network
 from routing_pomdp.verifiers import Histogram, LoggedSignal, make_routing_data
-from tests.problems import every_rules, name_of, random_problem
+from tests.support.problems import every_rules, name_of, random_problem
 
 PRICES = [0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0, 8.0]
 SMALL = {"updates": 40, "episodes": 256, "hidden": 32, "epochs": 2, "learning_rate": 1e-2}
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """As in a sweep: the networks are too small for more, and tests run side by side."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def regrets(policies):

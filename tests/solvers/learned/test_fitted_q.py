@@ -9,7 +9,7 @@ from routing_pomdp.envs import RoutingData, Rules
 from routing_pomdp.evaluation.evaluate import evaluate, model_value, returns
 from routing_pomdp.solvers import Exact
 from routing_pomdp.solvers.learned.fitted_q import FittedQ
-from tests.problems import every_rules, name_of, random_data, random_problem
+from tests.support.problems import every_rules, name_of, random_data, random_problem
 
 LAST = [rules for rules in every_rules(3) if rules.answer == "last"]
 

@@ -10,9 +10,9 @@ from routing_pomdp.evaluation.evaluate import evaluate, model_value
 from routing_pomdp.solvers import Exact, Static, Training
 from routing_pomdp.solvers.learned.checkpoint import Restored
 from routing_pomdp.solvers.learned.history_net import HistoryNet
-from tests.problems import every_rules, name_of, random_data, random_problem
 from tests.solvers.learned.test_belief_fqi import height
 from tests.solvers.learned.test_fitted_q import ordered
+from tests.support.problems import every_rules, name_of, random_data, random_problem
 
 FULL = Rules(3, skip=True, free_start=True, verify=True)
 # Of logs so large that simulations have nothing to add.

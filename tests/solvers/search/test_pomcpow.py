@@ -21,7 +21,7 @@ from routing_pomdp.verifiers import (
     Product,
     make_routing_data,
 )
-from tests.problems import Bands, every_rules, name_of, random_problem, score_vectors
+from tests.support.problems import Bands, every_rules, name_of, random_problem, score_vectors
 
 EVERYTHING = Rules(3, skip=True, free_start=True, verify=True)
 
