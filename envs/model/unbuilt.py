@@ -34,7 +34,7 @@ class Unbuilt:
             f"the joint table of {self.models} models has {self.levels}^{self.models} score "
             f"vectors ({_readable(size)}): choose fewer models (rollouts.models=[…]), or a solver "
             "without a model of all scores, such as static, threshold, pairwise_envelope or "
-            "fitted_q; routing_pomdp.evaluation.policies.regret=false skips figures of the model"
+            "fitted_q; evaluation.regret=false skips figures of the model"
         )
 
     def refuse(self, *_: Any, **__: Any) -> NoReturn:

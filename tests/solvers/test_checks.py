@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
 from routing_pomdp.envs import ESCALATE, STAY, Rules
 from routing_pomdp.envs.settings.plug_in_checks import CheckError
@@ -18,6 +16,7 @@ from routing_pomdp.solvers.checks import PRICES
 from routing_pomdp.solvers.pre_query import PreQueryConditioned
 from routing_pomdp.solvers.solver import SolverError, decided, for_queries, solved
 from tests.support.checkout import CONF, DOCS
+from tests.support.commands import chosen
 
 CORE, FULL = Rules(3), Rules(3, skip=True, free_start=True, verify=True, answer="best")
 NETWORK = ["hidden=4", "members=2", "resamples=1", "simulations=100", "pretraining=5", "steps=5"]
@@ -58,11 +57,9 @@ SOLVERS = {path.stem for path in (CONF / "solver").glob("*.yaml")} - {"checkpoin
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", sorted(SOLVERS))
 def test_a_solver_keeps_every_claim(name):
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        settings = [f"solver.{setting}" for setting in QUICK.get(name, ())]
-        density = ["observation=kernel"] if name == "pomcpow" else []
-        config = compose("train", [f"solver={name}", *settings, *density])
+    density = ["observation=kernel"] if name == "pomcpow" else []
+    config = chosen("train", f"solver={name}", *density)
+    config.merge_with_dotlist([f"solver.{setting}" for setting in QUICK.get(name, ())])
     rules = [CORE] if name in TEXTS else [CORE, FULL] if name in TWO else None
     rules = [FULL] if name in ONE else rules
     skip = ["missing", "infinite"] if name in TEXTS else ["infinite"] * (name in CONFIDENCES)

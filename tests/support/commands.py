@@ -2,34 +2,124 @@
 
 from __future__ import annotations
 
-import importlib.util
-from types import ModuleType
-from typing import Any
+import importlib
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from functools import cache
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from tests.support.checkout import CONF, SCRIPTS
+from routing_pomdp.envs.files.atomic import write_bytes
+from tests.support.checkout import CONF
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def script(name: str) -> ModuleType:
-    """scripts/NAME.py as a module."""
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@dataclass(frozen=True)
+class Done:
+    """How a command ended, and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def command(script: str, *arguments: object, fails: bool = False, folder: Path | str = ".") -> Done:
+    """``python scripts/SCRIPT.py ARGUMENTS``, in this process.
+
+    Args:
+        script: its name.
+        arguments: as on a command line.
+        fails: whether it must: it must end well otherwise.
+        folder: to run it in.
+    """
+    main = importlib.import_module(f"routing_pomdp.scripts.{script}").main
+    out, err, status = StringIO(), StringIO(), None
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level  # Hydra sets its own
+    GlobalHydra.instance().clear()
+    with (
+        chdir(folder),
+        patch.object(sys, "argv", [f"{script}.py", *map(str, arguments)]),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code
+        finally:
+            root.handlers[:], root.level = handlers, level
+    if isinstance(status, str):
+        err.write(f"{status}\n")
+    done = Done(status if isinstance(status, int) else int(status is not None), out.getvalue(),
+                err.getvalue())  # fmt: skip
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
+    return done
+
+
+def composed(name: str, *overrides: str, **options: Any) -> DictConfig:
+    """The configuration conf/NAME.yaml with overrides."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(name, list(overrides), **options)
+
+
+def chosen(name: str, *options: str) -> DictConfig:
+    """conf/NAME.yaml with other options in its groups, ``GROUP=OPTION``: as `composed`, without the
+    quarter of a second that Hydra takes, where the options are plain files."""
+    nodes = {}
+    for option in options:
+        group, _, file = option.partition("=")
+        nodes[group] = OmegaConf.load(CONF / group / f"{file}.yaml")
+    if any("defaults" in node for node in nodes.values()):
+        return composed(name, *options)
+    config = _base(name).copy()
+    with open_dict(config):
+        for group, node in nodes.items():
+            config[group] = node
+    return config
+
+
+@cache
+def _base(name: str) -> DictConfig:
+    return composed(name)
 
 
 def train(*overrides: str) -> Any:
     """One run of scripts/train.py, without its figures; the finished run."""
-    module = script("train")
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", list(overrides), return_hydra_config=True)
+    from routing_pomdp.scripts import train as script
+
+    config = composed("train", *overrides, return_hydra_config=True)
     choices = dict(config.hydra.runtime.choices)
     with open_dict(config):
         del config["hydra"]
     with patch("routing_pomdp.evaluation.runs.solver_run.draw", lambda run: {}):
-        return module.train(config, choices)
+        return script.train(config, choices)
+
+
+@contextmanager
+def unrendered() -> Iterator[dict[Path, Figure]]:
+    """Figures are made but not rendered, which takes a second each: files take their places. Gives
+    the figures by path without suffix."""
+    drawn: dict[Path, Figure] = {}
+
+    def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
+        drawn[stem] = figure
+        png, svg = (stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg"))
+        for path in (png, svg):
+            write_bytes(path, b"drawn")
+        return png, svg
+
+    with patch("routing_pomdp.evaluation.plots.figures.save_figure", save):
+        yield drawn

@@ -9,23 +9,15 @@ from typing import Any, get_origin, get_type_hints
 
 import hydra
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from routing_pomdp.envs.settings.checks import declared
 from routing_pomdp.evaluation.configuration.build import plain
 from routing_pomdp.evaluation.configuration.schema import Collect, Group, Study, Train, check
 from tests.support.checkout import CONF
+from tests.support.commands import chosen, composed
 
 SCHEMAS = {"train": Train, "value_verifiers": Study, "collect": Collect}
-GIVEN = {"collect": ["questions=q.jsonl", "models=m.yaml"]}
-
-
-def composed(name: str, *overrides: str) -> DictConfig:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(name, [*GIVEN.get(name, []), *overrides])
 
 
 # Each group with the configuration that it belongs to.
@@ -41,6 +33,8 @@ OPTIONS = [
 ]
 EXPERIMENTS = [path.stem for path in sorted((CONF / "experiment").glob("*.yaml"))]
 NEEDED = {
+    "questions": "q.jsonl",
+    "models": "m.yaml",
     "rollouts.path": "log.csv",
     "solver.path": "policy.pt",
     "policy.signal": "p_true",
@@ -51,15 +45,16 @@ NEEDED = {
 
 def with_needed(config: DictConfig) -> DictConfig:
     for key, value in NEEDED.items():
-        group, _, name = key.partition(".")
-        if group in config and OmegaConf.is_missing(config[group], name):
-            config[group][name] = value
+        group, _, name = key.rpartition(".")
+        node = OmegaConf.select(config, group) if group else config
+        if node is not None and OmegaConf.is_missing(node, name):
+            node[name] = value
     return config
 
 
 @functools.cache
 def base(name: str, *options: str) -> dict[Any, Any]:
-    return plain(with_needed(composed(name, *options)))
+    return plain(with_needed(chosen(name, *options)))
 
 
 @pytest.mark.parametrize(("name", "group", "option"), OPTIONS)
@@ -70,10 +65,10 @@ def test_every_option_passes_and_every_key_of_it_is_declared(name, group, option
 
 
 def test_every_key_of_the_other_configurations_is_declared():
-    values = base("collect", "+verifier@routing_pomdp.verifiers.signals.p_true=p_true")
+    values = plain(with_needed(composed("collect", "+verifier@verifiers.p_true=p_true")))
     check(values, Collect)
     assert list(undeclared(values, Collect, "")) == []
-    values = base("value_verifiers", "+verifier@verifiers.length=column")
+    values = plain(composed("value_verifiers", "+verifier@verifiers.length=column"))
     check(values, Study)
     # It hands dataset over to those readers that take one.
     assert list(undeclared(values, Study, "")) == ["rollouts.dataset"]
@@ -129,8 +124,8 @@ train: evaluation.train_seed=1.5 evaluation.train_seed=-3 evaluation.train_size=
 train: evaluation.train_size=many evaluation.resamples=1.5 evaluation.resamples=0
 train: evaluation.resamples=1e9 evaluation.resamples=1000000000 evaluation.level=x
 train: evaluation.level=1 evaluation.level=0 evaluation.level=95
-    routing_pomdp.evaluation.policies.regret=maybe
-train: routing_pomdp.evaluation.policies.regret=null evaluation.budgets=3 evaluation.budgets=[nan]
+    evaluation.regret=maybe
+train: evaluation.regret=null evaluation.budgets=3 evaluation.budgets=[nan]
 train: evaluation.budgets=[0] evaluation.budgets=[0.5,0.5] evaluation.floors=null
 train: evaluation.floors=[-1] evaluation.floors=[101] evaluation.floors=[x] evaluation=3
 train: env.skip=1 env.skip=maybe env.free_start=2 env.verify=null env.answer=first
@@ -226,8 +221,8 @@ train solver=static: solver.model=-1 solver.model=1.5 solver.model=small
 train solver=threshold: solver.sweeps=0 solver.sweeps=x
 train tracker=wandb: tracker.mode=loud tracker.project='' tracker.project=a/b tracker.project=3
 train tracker=wandb: tracker.entity=3 tracker.entity=''
-verifiers: bins=0 bins=x shuffles=-1 shuffles=x likelihoods=maybe verifiers=3 out=3
-verifiers: sweep=null evaluation.level=x
+value_verifiers: bins=0 bins=x shuffles=-1 shuffles=x likelihoods=maybe verifiers=3 out=3
+value_verifiers: sweep=null evaluation.level=x
 collect: questions=3 models=null models=3 judges=3 prices=3 limit=0 limit=x out=3 out=null
 collect: table=calls.txt table=../x.csv table=a/b.csv table=null only_complete=maybe prompt=3
 collect: verify_last=maybe top_logprobs=-1 top_logprobs=x budget.usd=-1 budget.usd=x
@@ -311,7 +306,7 @@ def test_what_is_not_set_is_asked_for():
     with pytest.raises(ValueError, match=r"rollouts\.path is not set: give rollouts\.path=VALUE"):
         check(composed("train", "rollouts=calls_table"), Train)
     with pytest.raises(ValueError, match="models is not set: give models=VALUE"):
-        check(composed("collect", "models=???"), Collect)
+        check(composed("collect", "questions=q.jsonl"), Collect)
     config = composed("train")
     with pytest.raises(ValueError, match="solver is not set: give solver=VALUE"):
         check(DictConfig({key: config[key] for key in config if key != "solver"}), Train)
