@@ -33,9 +33,7 @@ def played(problem, train, test, price=0.1):
 def test_a_prompt_that_tells_all_routes_as_signals_of_answers_cannot():
     _, outcome = played(*without_validation(prepared(LOG)))
     assert outcome.cost.mean() > 0.9
-    problem, train, test = without_validation(
-        prepared(LOG, "pre_query=prompt", "model=classes")
-    )
+    problem, train, test = without_validation(prepared(LOG, "pre_query=prompt", "model=classes"))
     _, outcome = played(problem, train, test)
     assert outcome.score.mean() > 0.99
     # One of four bins may hold both kinds; the others tell.
