@@ -13,15 +13,17 @@ import pytest
 from routing_pomdp.envs.logs.calls_table import write_calls
 from routing_pomdp.envs.profiles import load_profile, simulate
 from routing_pomdp.evaluation.runs.run_folder import load_all
+from routing_pomdp.evaluation.sweeps.comparison import run_table
 from routing_pomdp.solvers.learned.checkpoint import LEARNERS
 from tests.support.checkout import CONF, SCRIPTS, environment
-from tests.support.commands import command, unrendered
+from tests.support.commands import command, train, unrendered
 from tests.support.texts import log_with_texts
 
 QUICK = [
     "rollouts.queries={train: 150, validation: 80, test: 150}",
     "evaluation.prices=[0, 0.1, 1]",
     "model=joint",
+    "evaluation.resamples=50",
 ]
 
 
@@ -53,7 +55,6 @@ NEEDS = {
     "automix_greedy": PAIR,
     "automix_union": PAIR,
 }
-IMAGES = ("png", "svg")
 READ_TEXTS = ("frugalgpt", "hybrid_llm", "pregeneration", "pregeneration_knn")
 
 
@@ -62,29 +63,33 @@ SOLVERS = sorted({path.stem for path in (CONF / "solver").glob("*.yaml")} - {"ch
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_every_solver_runs_and_leaves_the_numbers_that_it_prints(solver, tmp_path):
+def test_every_solver_runs_and_leaves_its_numbers(solver, tmp_path):
     """With every option of the problem; which actions are legal under which: test_checks.py."""
-    queries = [QUICK[0]]
+    queries = QUICK[0]
     if solver in READ_TEXTS:
         write_calls(log_with_texts(150, 0).rollouts, tmp_path / "texts.parquet")
-        queries = ["rollouts=calls_table", f"rollouts.path={tmp_path}/texts.parquet"]
-    quick = [*queries, *QUICK[1:], *NEEDS.get(solver, [])]
-    done = run(f"solver={solver}", "env=full", *quick, f"out={tmp_path}")
+        queries = f"rollouts.path={tmp_path}/texts.parquet"
+    given = [f"solver={solver}", "env=full", queries, *QUICK[1:], f"out={tmp_path}"]
+    given += ["rollouts=calls_table"] * (solver in READ_TEXTS)
+    draws = solver in ("exact", "history_net", "frugalgpt")
+    with unrendered():
+        done = train(*given, *NEEDS.get(solver, []), draws=draws)
     (folder,) = folders(tmp_path)
     metrics = json.loads((folder / "metrics.json").read_text())
     for name in ("aiq", "aiq_static", "aiq_oracle"):
-        shown = re.search(rf"^{name} +(\S+)", done.stdout, re.MULTILINE)[1]
+        shown = re.search(rf"^{name} +(\S+)", run_table(done), re.MULTILINE)[1]
         assert float(shown) == pytest.approx(metrics["measures"][name], abs=5e-5)
     assert len(metrics["points"]) == 3
-    beliefs = ["beliefs"] if solver == "history_net" else []
-    drawn = {f"{name}.{kind}" for name in ("frontier", "policies", *beliefs) for kind in IMAGES}
-    assert {path.name for path in folder.iterdir()} - {"checkpoints"} == drawn | {
+    believes = solver == "history_net"
+    drawn = ["frontier", "policies", *["beliefs"] * believes] * draws
+    assert {path.name for path in folder.iterdir()} - {"checkpoints"} == {
+        *(f"{name}.{kind}" for name in drawn for kind in ("png", "svg")),
         "config.yaml",
         "metrics.json",
         "outcomes.npz",
     }
     assert (folder / "checkpoints" / "policy.pt").is_file() == (solver in LEARNERS)
-    assert ("beliefs" in metrics) == ("belief_error" in metrics["measures"]) == bool(beliefs)
+    assert ("beliefs" in metrics) == ("belief_error" in metrics["measures"]) == believes
 
 
 def test_your_own_log_runs_from_one_command(tmp_path):
@@ -109,8 +114,8 @@ def test_your_own_log_runs_from_one_command(tmp_path):
     assert 25 < counts["validation"] < 75
 
 
-def test_a_real_log_runs_from_one_command(shared_logs, tmp_path):
-    run(
+def test_a_real_log_runs(shared_logs, tmp_path):
+    found = train(
         "rollouts=rational_cascades",
         f"rollouts.path={shared_logs}",
         "rollouts.dataset=mmlu",
@@ -118,7 +123,6 @@ def test_a_real_log_runs_from_one_command(shared_logs, tmp_path):
         *QUICK[1:],
         f"out={tmp_path}",
     )
-    (found,) = load_all(tmp_path)
     assert found.about["queries"]["test"] == 1531
     assert found.measures["aiq_static"] < found.measures["aiq_oracle"]
 
@@ -138,15 +142,13 @@ def test_a_finished_run_is_recognised_and_not_repeated(tmp_path):
 
 def test_the_same_seed_gives_the_same_numbers(tmp_path):
     quick = [*QUICK, "solver=belief_dqn", "solver.steps=30", "solver.episodes=200"]
-    for out in ("one", "two"):
-        run(*quick, f"out={tmp_path / out}")
-    one, two = (load_all(tmp_path / out)[0] for out in ("one", "two"))
+    one, two = (train(*quick, f"out={tmp_path / out}") for out in ("one", "two"))
     assert one.measures == two.measures
     assert one.intervals == two.intervals
     assert one.points == two.points
     checkpoint = one.folder / "checkpoints" / "policy.pt"
-    run(*QUICK, "solver=checkpoint", f"solver.path={checkpoint}", f"out={tmp_path / 'again'}")
-    assert load_all(tmp_path / "again")[0].points == one.points
+    given = ["solver=checkpoint", f"solver.path={checkpoint}", f"out={tmp_path / 'again'}"]
+    assert train(*QUICK, *given).points == one.points
 
 
 def test_a_failing_job_does_not_stop_the_rest_of_a_sweep(tmp_path):
@@ -171,7 +173,7 @@ def test_an_interrupted_sweep_picks_up_where_it_stopped(tmp_path):
         "-m",
         "costs.ratio=10,20,30,40",
         "solver=pomcp",
-        "solver.simulations=200",
+        "solver.simulations=20",
         "env=core",
         *QUICK,
         f"out={tmp_path}",
@@ -199,11 +201,11 @@ def test_an_interrupted_sweep_picks_up_where_it_stopped(tmp_path):
 
 def test_tracking_needs_no_wandb_when_it_is_off(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)  # to import it is an error
-    run(*QUICK, f"out={tmp_path}")
+    train(*QUICK, f"out={tmp_path}")
 
 
 def test_a_tracked_sweep_is_grouped_by_its_name(tmp_path):
-    run("tracker=wandb", "sweep=grouped", *QUICK, f"out={tmp_path}")
+    command("train", "tracker=wandb", "sweep=grouped", *QUICK, f"out={tmp_path}")
     (folder,) = folders(tmp_path)
     (log,) = folder.glob("wandb/offline-run-*/run-*.wandb")
     wandb = Path(sys.executable).with_name("wandb")

@@ -16,7 +16,7 @@ from routing_pomdp.solvers.checks import PRICES
 from routing_pomdp.solvers.pre_query import PreQueryConditioned
 from routing_pomdp.solvers.solver import SolverError, decided, for_queries, solved
 from tests.support.checkout import CONF, DOCS
-from tests.support.commands import chosen
+from tests.support.commands import composed
 
 CORE, FULL = Rules(3), Rules(3, skip=True, free_start=True, verify=True, answer="best")
 NETWORK = ["hidden=4", "members=2", "resamples=1", "simulations=100", "pretraining=5", "steps=5"]
@@ -58,7 +58,7 @@ SOLVERS = {path.stem for path in (CONF / "solver").glob("*.yaml")} - {"checkpoin
 @pytest.mark.parametrize("name", sorted(SOLVERS))
 def test_a_solver_keeps_every_claim(name):
     density = ["observation=kernel"] if name == "pomcpow" else []
-    config = chosen("train", f"solver={name}", *density)
+    config = composed("train", f"solver={name}", *density)
     config.merge_with_dotlist([f"solver.{setting}" for setting in QUICK.get(name, ())])
     rules = [CORE] if name in TEXTS else [CORE, FULL] if name in TWO else None
     rules = [FULL] if name in ONE else rules

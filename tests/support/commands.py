@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 from hydra import compose, initialize_config_dir
@@ -23,6 +24,8 @@ from tests.support.checkout import CONF
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from routing_pomdp.evaluation.runs.run_folder import Run
 
 
 @dataclass(frozen=True)
@@ -68,44 +71,60 @@ def command(script: str, *arguments: object, fails: bool = False, folder: Path |
     return done
 
 
-def composed(name: str, *overrides: str, **options: Any) -> DictConfig:
-    """The configuration conf/NAME.yaml with overrides."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(name, list(overrides), **options)
+def composed(name: str, *overrides: str) -> DictConfig:
+    """The configuration conf/NAME.yaml with overrides, as Hydra composes it."""
+    return _composed(name, overrides)[0]
 
 
-def chosen(name: str, *options: str) -> DictConfig:
-    """conf/NAME.yaml with other options in its groups, ``GROUP=OPTION``: as `composed`, without the
-    quarter of a second that Hydra takes, where the options are plain files."""
-    nodes = {}
-    for option in options:
-        group, _, file = option.partition("=")
-        nodes[group] = OmegaConf.load(CONF / group / f"{file}.yaml")
-    if any("defaults" in node for node in nodes.values()):
-        return composed(name, *options)
-    config = _base(name).copy()
-    with open_dict(config):
-        for group, node in nodes.items():
-            config[group] = node
-    return config
-
-
-@cache
-def _base(name: str) -> DictConfig:
-    return composed(name)
-
-
-def train(*overrides: str) -> Any:
-    """One run of scripts/train.py, without its figures; the finished run."""
+def train(*overrides: str, draws: bool = False) -> Run:
+    """One run of scripts/train.py, without its figures unless it ``draws``; the finished run."""
     from routing_pomdp.scripts import train as script
 
-    config = composed("train", *overrides, return_hydra_config=True)
+    config, choices = _composed("train", overrides)
+    if draws:
+        return script.train(config, choices)
+    with patch("routing_pomdp.evaluation.runs.solver_run.draw", lambda run: {}):
+        return script.train(config, choices)
+
+
+def by_hydra(name: str, *overrides: str) -> tuple[DictConfig, dict[str, str]]:
+    """A configuration, and the option chosen in each group."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(name, list(overrides), return_hydra_config=True)
     choices = dict(config.hydra.runtime.choices)
     with open_dict(config):
         del config["hydra"]
-    with patch("routing_pomdp.evaluation.runs.solver_run.draw", lambda run: {}):
-        return script.train(config, choices)
+    return config, choices
+
+
+_base = cache(by_hydra)
+_PLAIN = re.compile(r"[\w.]+=.*", re.DOTALL)
+
+
+def _composed(name: str, overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
+    """As `by_hydra` says, without its quarter of a second where options are plain files and keys
+    are there already."""
+    config, choices = _base(name)
+    nodes, keys = {}, []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        file = CONF / key / f"{value}.yaml"
+        if not _PLAIN.fullmatch(override) or (key in choices and not file.is_file()):
+            return by_hydra(name, *overrides)
+        if key in choices:
+            nodes[key] = OmegaConf.load(file)
+            choices = choices | {key: value}
+        else:
+            keys.append(override)
+    if any("defaults" in node for node in nodes.values()) or "experiment" in nodes:
+        return by_hydra(name, *overrides)
+    config = config.copy()
+    with open_dict(config):
+        for key, node in nodes.items():
+            config[key] = node
+    config.merge_with_dotlist(keys)
+    return config, choices
 
 
 @contextmanager

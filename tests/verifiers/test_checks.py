@@ -10,12 +10,12 @@ from routing_pomdp.envs.settings.plug_in_checks import CheckError, example_log
 from routing_pomdp.evaluation.configuration.build import build
 from routing_pomdp.verifiers import LiveVerifier, LoggedSignal, PromptEase, Verifier, check_verifier
 from tests.support.checkout import CONF
-from tests.support.commands import chosen
+from tests.support.commands import composed
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "verifier").glob("*.yaml")))
 def test_a_verifier_keeps_every_claim(name):
-    check_verifier(build(chosen("train", f"verifier={name}").verifier, "verifier"))
+    check_verifier(build(composed("train", f"verifier={name}").verifier, "verifier"))
 
 
 def test_those_that_are_seen_before_the_first_call_keep_them_too():

@@ -15,7 +15,7 @@ from routing_pomdp.envs.settings.checks import declared
 from routing_pomdp.evaluation.configuration.build import plain
 from routing_pomdp.evaluation.configuration.schema import Collect, Group, Study, Train, check
 from tests.support.checkout import CONF
-from tests.support.commands import chosen, composed
+from tests.support.commands import by_hydra, composed
 
 SCHEMAS = {"train": Train, "value_verifiers": Study, "collect": Collect}
 
@@ -54,7 +54,7 @@ def with_needed(config: DictConfig) -> DictConfig:
 
 @functools.cache
 def base(name: str, *options: str) -> dict[Any, Any]:
-    return plain(with_needed(chosen(name, *options)))
+    return plain(with_needed(composed(name, *options)))
 
 
 @pytest.mark.parametrize(("name", "group", "option"), OPTIONS)
@@ -124,8 +124,7 @@ train: evaluation.train_seed=1.5 evaluation.train_seed=-3 evaluation.train_size=
 train: evaluation.train_size=many evaluation.resamples=1.5 evaluation.resamples=0
 train: evaluation.resamples=1e9 evaluation.resamples=1000000000 evaluation.level=x
 train: evaluation.level=1 evaluation.level=0 evaluation.level=95
-    evaluation.regret=maybe
-train: evaluation.regret=null evaluation.budgets=3 evaluation.budgets=[nan]
+train: evaluation.regret=maybe evaluation.regret=null evaluation.budgets=3 evaluation.budgets=[nan]
 train: evaluation.budgets=[0] evaluation.budgets=[0.5,0.5] evaluation.floors=null
 train: evaluation.floors=[-1] evaluation.floors=[101] evaluation.floors=[x] evaluation=3
 train: env.skip=1 env.skip=maybe env.free_start=2 env.verify=null env.answer=first
@@ -192,8 +191,9 @@ train solver=belief_dqn: solver.price_range=[1,0] solver.price_range=[1] solver.
 train solver=belief_dqn: solver.price_range=3 solver.cost_ratios=[0.5,2] solver.cost_ratios=[9,2]
 train solver=belief_dqn: solver.patience=0 solver.patience=x solver.device=tpu solver.device=3
 train solver=belief_fqi: solver.members=0 solver.simulations=-1 solver.resamples=-1
-train solver=belief_fqi: solver.pretraining=-1 solver.steps=x solver.action costs=0 solver.action
-costs=x train solver=belief_fqi: solver.tuning_rate=0 solver.weight_decay=-1 solver.weight_decay=x
+train solver=belief_fqi: solver.pretraining=-1 solver.steps=x solver.action_costs=0
+train solver=belief_fqi: solver.action_costs=x
+train solver=belief_fqi: solver.tuning_rate=0 solver.weight_decay=-1 solver.weight_decay=x
 train solver=history_net: solver.belief_hidden=0 solver.belief_weight=0 solver.belief_weight=x
 train solver=belief_ppo: solver.updates=0 solver.epochs=0 solver.minibatches=x solver.clip=0
 train solver=belief_ppo: solver.gae_lambda=2 solver.entropy=-1 solver.value_weight=nan
@@ -327,3 +327,19 @@ def test_an_output_folder_that_is_a_file_is_refused_before_anything_is_written(t
             check(changed(base("train"), "out", str(out)), Train)
     check(changed(base("train"), "out", str(tmp_path / "new" / "deep")), Train)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("train", ["env=full", "solver=pouct", "observation=kernel", "solver.simulations=3"]),
+        ("train", ["rollouts=calls_table", "rollouts.path=a/b.csv", "rollouts.models=[a,b]"]),
+        ("train", ["costs=tokens", "costs.prices={a: {in: 1, out: 2.5}}", "sweep=one two"]),
+        ("train", ["evaluation.prices=[0, 0.1]", "seed=3", "evaluation.train_size=null"]),
+        ("collect", ["questions=q.jsonl", "policy=ask_some", "policy.probability=0.5"]),
+    ],
+)
+def test_the_quick_composition_of_the_tests_is_hydras(name, overrides):
+    assert plain(with_needed(composed(name, *overrides))) == plain(
+        with_needed(by_hydra(name, *overrides)[0])
+    )

@@ -14,7 +14,7 @@ from routing_pomdp.evaluation.runs.prepare import prepare
 from routing_pomdp.solvers import Exact
 from routing_pomdp.solvers.pre_query import PreQueryConditioned
 from routing_pomdp.verifiers import VerifierError
-from tests.support.commands import composed
+from tests.support.commands import composed, train
 from tests.support.texts import log_with_texts
 
 LOG = log_with_texts(400, 0, prompt_tells=True).rollouts
