@@ -10,8 +10,10 @@ beliefs. Solvers of alpha vectors work on this form, and `flatten` turns it into
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ from routing_pomdp.envs.rules import ESCALATE, STAY
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +36,8 @@ class Choice:
         action: as of `Rules`.
         reward: ``(C,)`` expected in each class of the node.
         answer: the model whose answer is returned; -1 where the episode goes on.
+        calls: the model that is called; -1 for none.
+        verifies: the model whose answer is verified; -1 for none.
         following: the node that comes next; -1 at the end.
         parent: ``(C',)`` the class of the node that holds each class of the following node.
         share: ``(C',)`` how likely each of those is within its parent.
@@ -42,6 +47,8 @@ class Choice:
     action: int
     reward: FloatArray
     answer: int = -1
+    calls: int = -1
+    verifies: int = -1
     following: int = -1
     parent: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     share: FloatArray = field(default_factory=lambda: np.empty(0))
@@ -121,11 +128,13 @@ class DecisionGraph:
 
     Attributes:
         problem: that it describes.
+        merged: see `of`.
         nodes: the root, where nothing is called yet, comes first, and every choice leads to a
             later node. A forced start is a root with one choice.
     """
 
     problem: RoutingPOMDP
+    merged: bool
     nodes: list[Node]
 
     @classmethod
@@ -160,7 +169,18 @@ class DecisionGraph:
             nodes.append(Node(*key, members, prior))
         for node in nodes:
             node.choices.extend(_choices(problem, node, nodes, place, merged))
-        return cls(problem, nodes)
+        return cls(problem, merged, nodes)
+
+    def at(self, price: float) -> DecisionGraph:
+        """The same graph at another price, on which the rewards alone depend."""
+        problem, nodes = self.problem.at(price), []
+        for node in self.nodes:
+            choices = [
+                _with(choice, reward=_reward(problem, node, choice, self.merged))
+                for choice in node.choices
+            ]
+            nodes.append(_with(node, choices=choices))
+        return _with(self, problem=problem, nodes=nodes)
 
     def index(self, history: History) -> IntArray:
         """The node of each history, ``(n,)``.
@@ -217,50 +237,63 @@ class _Classes:
         return members
 
 
+def _with(thing: T, **fields: object) -> T:
+    """A copy with other fields, which keeps what was found of the rest."""
+    other = copy(thing)
+    for name, value in fields.items():
+        object.__setattr__(other, name, value)
+    return other
+
+
+def _reward(problem: RoutingPOMDP, node: Node, choice: Choice, merged: bool) -> FloatArray:
+    """``(C,)`` what a choice earns at once: the score of what it returns, less what it buys."""
+    call, verify = problem.prices_in
+    paid: FloatArray | float = 0.0
+    if choice.calls >= 0:
+        paid = call[:, choice.calls]
+    if choice.verifies >= 0:
+        paid = paid + verify[:, choice.verifies]
+    earned = problem.score[:, choice.answer] - paid if choice.answer >= 0 else paid
+    if merged:  # of each class, in the proportions of the prior
+        earned = np.asarray(node.belief((problem.prior * earned)[None])[0] / node.prior)
+    return earned if choice.answer >= 0 else -earned
+
+
 def _choices(
     problem: RoutingPOMDP, node: Node, nodes: list[Node], place: dict[Key, int], merged: bool
 ) -> Iterator[Choice]:
     rules, n, stage = problem.rules, problem.n_models, node.stage
 
-    call, verify = problem.prices_in
+    def made(action: int, **fields: Any) -> Choice:
+        choice = Choice(action, np.empty(0), **fields)
+        return replace(choice, reward=_reward(problem, node, choice, merged))
 
-    def mean(value: FloatArray) -> FloatArray:
-        """``(C,)`` of the states of each class, ``(S,)``, in the proportions of the prior."""
-        if not merged:
-            return value
-        return np.asarray(node.belief((problem.prior * value)[None])[0] / node.prior)
-
-    def ends(action: int, answer: int, paid: FloatArray | float = 0.0) -> Choice:
-        return Choice(action, mean(problem.score[:, answer] - paid), answer)
-
-    def goes_on(action: int, key: Key, paid: FloatArray, seen: int | None) -> Choice:
+    def goes_on(action: int, key: Key, **fields: int) -> Choice:
         after = nodes[place[key]]
-        one = after.first
-        return Choice(
+        one, seen = after.first, fields.get("verifies")
+        return made(
             action,
-            -mean(paid),
             following=place[key],
             parent=node.members[one],
             share=after.prior / node.prior[node.members[one]] if merged else np.ones(len(one)),
             symbol=None if seen is None else problem.likelihood[seen][one],
+            **fields,
         )
 
     for answer in node.called:
-        yield ends(STAY, answer)
+        yield made(STAY, answer=answer)
     for action in range(ESCALATE, ESCALATE + rules.reach(stage)):
         target = stage + action
         kept = node.called if rules.answer == "best" else ()
-        paid = call[:, target]
         if target == n - 1:
             for answer in (*kept, target):
-                yield ends(action, answer, paid)
+                yield made(action, answer=answer, calls=target)
         elif rules.verify:
-            yield goes_on(action, ((*kept, target), False), paid, None)
+            yield goes_on(action, ((*kept, target), False), calls=target)
         else:
-            paid = paid + verify[:, target]
-            yield goes_on(action, ((*kept, target), True), paid, target)
+            yield goes_on(action, ((*kept, target), True), calls=target, verifies=target)
     if rules.verify and node.called and not node.verified:
-        yield goes_on(rules.verify_action, (node.called, True), verify[:, stage], stage)
+        yield goes_on(rules.verify_action, (node.called, True), verifies=stage)
 
 
 def flatten(problem: RoutingPOMDP, discount: float = 1.0) -> FinitePOMDP:

@@ -18,6 +18,7 @@ problems without as it has symbols, each with a prior of its own: `RoutingPOMDP.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -231,10 +232,14 @@ class RoutingPOMDP:
         return not isinstance(self.score, Unbuilt)
 
     def at(self, price: float) -> Self:
-        """The same problem at another price."""
-        other = replace(self, price=price)
-        if "components" in self.__dict__:  # found already, and the same at every price
-            other.__dict__["components"] = self.components
+        """The same problem at another price, which alone is checked; what does not depend on it
+        is not found anew."""
+        other = copy(self)
+        object.__setattr__(other, "price", price)
+        other._check_costs()
+        other.__dict__.pop("prices_in", None)
+        if "_left" in self.__dict__:
+            other.__dict__["_left"] = [left.at(price) for left in self._left]
         return other
 
     # -- before the first call ----------------------------------------------------------------

@@ -8,7 +8,7 @@ score vector, which never changes, nothing new is ever seen and the two bounds w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,8 +30,13 @@ class QMDP(Solver):
     """Decides as if the next step told every score: verification is never worth a price."""
 
     def solve(self, problem: RoutingPOMDP, train: RoutingData | None = None) -> AlphaPolicy:
-        graph = DecisionGraph.of(problem, merged=False)
-        return AlphaPolicy(graph, clairvoyant(graph))
+        return self.solve_frontier(problem, [problem.price])[0]
+
+    def solve_frontier(
+        self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData | None = None
+    ) -> list[AlphaPolicy]:
+        graphs = _graphs(problem, prices, merged=False)
+        return [AlphaPolicy(graph, clairvoyant(graph)) for graph in graphs]
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,20 @@ class FIB(Solver):
     """Decides as if each call told the scores of the models called before it."""
 
     def solve(self, problem: RoutingPOMDP, train: RoutingData | None = None) -> AlphaPolicy:
-        graph = DecisionGraph.of(problem)
-        return AlphaPolicy(graph, informed(graph))
+        return self.solve_frontier(problem, [problem.price])[0]
+
+    def solve_frontier(
+        self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData | None = None
+    ) -> list[AlphaPolicy]:
+        return [AlphaPolicy(graph, informed(graph)) for graph in _graphs(problem, prices)]
+
+
+def _graphs(
+    problem: RoutingPOMDP, prices: Sequence[float], merged: bool = True
+) -> list[DecisionGraph]:
+    """A problem's graph at each price, made once."""
+    graph = DecisionGraph.of(problem, merged)
+    return [graph.at(price) for price in prices]
 
 
 def clairvoyant(graph: DecisionGraph) -> dict[int, AlphaVectors]:
@@ -98,24 +115,43 @@ class Bounds:
 
     @classmethod
     def of(cls, problem: RoutingPOMDP) -> Bounds:
-        """The bounds; under a pre-query signal their mean over what it can show."""
-        shares, found = zip(*((p, cls._of(left)) for p, left in problem.branches()), strict=True)
-        mean = np.array(shares) @ [[b.blind, b.fib, b.qmdp] for b in found] - problem.pre_price
-        return cls(*mean.tolist())
+        """The bounds at the problem's price."""
+        return cls.at_prices(problem, [problem.price])[0]
 
     @classmethod
-    def _of(cls, problem: RoutingPOMDP) -> Bounds:
-        graph = DecisionGraph.of(problem)
-        blind = np.zeros(len(graph.nodes))
-        for i in reversed(range(len(graph.nodes))):
-            node = graph.nodes[i]
-            blind[i] = max(
-                node.prior @ choice.reward + (choice.following >= 0) * blind[choice.following]
-                for choice in node.choices
-            )
-        return cls(
-            blind=float(blind[0]), fib=FIB().solve(problem).value, qmdp=QMDP().solve(problem).value
+    def at_prices(cls, problem: RoutingPOMDP, prices: Sequence[float]) -> list[Bounds]:
+        """The bounds at each price; under a pre-query signal their mean over what it can show."""
+        shares, found = zip(
+            *((share, cls._at_prices(left, prices)) for share, left in problem.branches()),
+            strict=True,
         )
+        mean = [
+            np.array(shares) @ [[b.blind, b.fib, b.qmdp] for b in bounds]
+            - problem.at(price).pre_price
+            for price, bounds in zip(prices, zip(*found, strict=True), strict=True)
+        ]
+        return [cls(*bounds.tolist()) for bounds in mean]
+
+    @classmethod
+    def _at_prices(cls, problem: RoutingPOMDP, prices: Sequence[float]) -> list[Bounds]:
+        informed_at = FIB().solve_frontier(problem, prices)
+        clairvoyant_at = QMDP().solve_frontier(problem, prices)
+        return [
+            cls(_blind(fib.graph), fib.value, qmdp.value)
+            for fib, qmdp in zip(informed_at, clairvoyant_at, strict=True)
+        ]
+
+
+def _blind(graph: DecisionGraph) -> float:
+    """The value of the best policy that looks at no symbol."""
+    blind = np.zeros(len(graph.nodes))
+    for i in reversed(range(len(graph.nodes))):
+        node = graph.nodes[i]
+        blind[i] = max(
+            node.prior @ choice.reward + (choice.following >= 0) * blind[choice.following]
+            for choice in node.choices
+        )
+    return float(blind[0])
 
 
 # -- any finite POMDP -------------------------------------------------------------------------

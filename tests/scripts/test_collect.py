@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import fields
-from importlib.util import module_from_spec, spec_from_file_location
 from urllib.request import urlopen
 
 import hydra
@@ -18,6 +17,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from routing_pomdp.envs.logs.calls_table import read_calls
+from routing_pomdp.scripts import collect as collect_script
 from routing_pomdp.verifiers.collection import (
     ModelSpec,
     Price,
@@ -27,7 +27,7 @@ from routing_pomdp.verifiers.collection import (
 )
 from tests.support.checkout import CONF, DOCS, ROOT, SCRIPTS, environment
 from tests.support.collecting import lines, sums, write_questions
-from tests.support.commands import composed
+from tests.support.commands import command, composed
 from tests.support.loopback import Loopback
 
 KEY = "sk-loopback-0123456789abcdef"
@@ -36,20 +36,16 @@ VOTES = ["++verifiers.votes._target_=tests.support.collecting.Votes", "++verifie
 NUMBERS = ["scoring=number", "progress=false"]
 
 
-_spec = spec_from_file_location("collect_script", SCRIPTS / "collect.py")
-collect_script = module_from_spec(_spec)
-_spec.loader.exec_module(collect_script)
-
-
-def command(*arguments):
+def program(*arguments):
     return [sys.executable, str(SCRIPTS / "collect.py"), *map(str, arguments)]
 
 
-def run(*arguments, code=0, **more):
+def run(*arguments, **more):
+    """The command as a program of its own."""
     done = subprocess.run(
-        command(*arguments), capture_output=True, text=True, env=environment(**more)
+        program(*arguments), capture_output=True, text=True, env=environment(**more)
     )
-    assert done.returncode == code, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return done
 
 
@@ -90,7 +86,7 @@ def test_after_kill_nine_none_of_the_logged_calls_is_repeated(tmp_path):
     with server_process("--latency", "0.02") as url:
         given = [*files(tmp_path, url, 120), *VOTES, *NUMBERS, f"out={out}"]
         for calls in (60, 200):  # killed twice
-            process = subprocess.Popen(command(*given), env=environment())
+            process = subprocess.Popen(program(*given), env=environment())
             deadline = time.monotonic() + 60
             while time.monotonic() < deadline and process.poll() is None:
                 log = out / "log.jsonl"
@@ -135,9 +131,10 @@ def test_a_key_is_sent_and_stands_nowhere(tmp_path, monkeypatch):
         shown = [run(*given, f"out={out}", LOOPBACK_KEY=KEY, OPENAI_LOG="debug")]
         assert server.seen.authorizations == {f"Bearer {KEY}"}
         server.refuse["large"] = (401, {"message": f"the key {KEY} is unknown"})
-        shown += [
-            run(*given, f"out={out}-2", code=1, LOOPBACK_KEY=KEY, HYDRA_FULL_ERROR="1"),
-        ]
+        monkeypatch.setenv("LOOPBACK_KEY", KEY)
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+        shown.append(command("collect", *given, f"out={out}-2", fails=True))
+        monkeypatch.delenv("LOOPBACK_KEY")
         assert "the key *** is unknown" in shown[1].stdout
         assert "check the key in LOOPBACK_KEY" in shown[1].stdout
         server.refuse.clear()
@@ -237,7 +234,7 @@ def test_references_by_number_are_scored_as_the_choices_that_they_are(tmp_path):
 
 def test_plug_ins_of_ones_own_file_are_named_by_their_target(tmp_path, monkeypatch):
     (tmp_path / "my_plug_ins.py").write_text(
-        "from verifiers import LiveVerifier\n\n"
+        "from routing_pomdp.verifiers import LiveVerifier\n\n"
         "class Mine(LiveVerifier):\n"
         "    name = 'mine'\n\n"
         "    async def verify(self, case):\n"
@@ -293,10 +290,10 @@ def test_every_file_that_the_configuration_names_is_an_input(tmp_path):
 
 @pytest.mark.slow
 def test_three_commands_lead_from_questions_to_a_routed_frontier(tmp_path):
-    with server_process() as url:
-        given = [*files(tmp_path, url, 240), "verifier=p_true", *NUMBERS]
-        run(*given, f"out={tmp_path}/collected")
-    train = [sys.executable, str(SCRIPTS / "train.py"), "-m", "solver=exact,threshold"]
+    with Loopback() as server:
+        given = [*files(tmp_path, server.url, 120), "verifier=p_true", *NUMBERS]
+        command("collect", *given, f"out={tmp_path}/collected")
+    train = ["-m", "solver=exact,threshold", "hydra/launcher=basic"]
     train += ["rollouts=calls_table", f"rollouts.path={tmp_path}/collected/calls.parquet"]
     train += [
         "costs=logged",
@@ -306,11 +303,8 @@ def test_three_commands_lead_from_questions_to_a_routed_frontier(tmp_path):
         f"out={tmp_path}",
         "sweep=mine",
     ]
-    compared = [sys.executable, str(SCRIPTS / "compare.py"), f"{tmp_path}/mine"]
-    for each in (train, compared):
-        done = subprocess.run(each, capture_output=True, text=True, env=environment())
-        assert done.returncode == 0, done.stdout + done.stderr
-    assert "exact" in done.stdout
+    command("train", *train)
+    assert "exact" in command("compare", tmp_path / "mine").stdout
     assert (tmp_path / "mine" / "frontiers.png").exists()
 
 
@@ -336,7 +330,7 @@ def test_bad_input_is_named(arguments, message, tmp_path):
 
 
 def test_bad_input_gets_one_line(tmp_path):
-    done = run(f"models={tmp_path}/m.yaml", f"out={tmp_path}/out", code=1)
+    done = command("collect", f"models={tmp_path}/m.yaml", f"out={tmp_path}/out", fails=True)
     assert done.stderr.strip() == "error: questions is not set: give questions=VALUE"
 
 
@@ -358,7 +352,7 @@ def test_the_documented_files_are_read(tmp_path):
 
 
 def test_help_explains_everything():
-    shown = run("--help").stdout
+    shown = command("collect", "--help").stdout
     for expected in (
         "questions.jsonl",
         "api_key_env",
