@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib
-import os
 import re
 import runpy
 import shutil
@@ -18,10 +17,8 @@ from routing_pomdp.evaluation.measures import SCALARS
 from routing_pomdp.solvers.checks import CLAIMS as SOLVER
 from routing_pomdp.verifiers import SideBySide, Signal, judged, live_parts
 from routing_pomdp.verifiers.checks import CLAIMS as VERIFIER
-from tests.verifiers.clients import Scripted, case_of
-
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
+from tests.support.checkout import CONF, DOCS, ROOT, SCRIPTS, environment
+from tests.support.clients import Scripted, case_of
 
 
 def blocks(page, language):
@@ -30,12 +27,11 @@ def blocks(page, language):
 
 def run(script, folder, *arguments):
     """Runs a script as a user would whose own files lie in ``folder``."""
-    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)],
+        [sys.executable, str(SCRIPTS / script), *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": path},
+        env=environment(folder),
     )
 
 
@@ -141,7 +137,7 @@ def test_a_page_lists_every_solver():
     table = page[page.index("| `solver=` |") :].split("\n\n")[0]
     names = (row.split("|")[1] for row in table.splitlines()[2:])
     listed = {name for row in names for name in re.findall(r"`(\w+)`", row)}
-    assert listed == {path.stem for path in (ROOT / "conf" / "solver").glob("*.yaml")}
+    assert listed == {path.stem for path in (CONF / "solver").glob("*.yaml")}
 
 
 def test_a_page_explains_every_measure_of_a_run():
@@ -163,7 +159,7 @@ def test_the_figure_of_the_readme_names_a_solver_and_a_profile_that_exist():
     """`make figure`, which CI runs, writes what it drew into the PNG."""
     with Image.open(DOCS / "demo.png") as figure:
         solver, _, profile, *_ = figure.text["Description"].split(" ")
-    assert (ROOT / "conf" / "solver" / f"{solver}.yaml").is_file()
+    assert (CONF / "solver" / f"{solver}.yaml").is_file()
     assert profile in shipped_profiles()
 
 

@@ -1,8 +1,8 @@
-"""Small statistical descriptions of logs, and rollouts drawn from them.
+"""Small statistical descriptions of logs, and rollouts simulated from them.
 
 A `Profile` holds model names, the distribution of each model's score and of its verifier's signal,
 mean costs, and one correlation matrix of a Gaussian copula: a few hundred numbers in a YAML file,
-no text of anyone's prompts. A large simulation reproduces the log's accuracies, the AUROC of every
+without any text of prompts. A large simulation reproduces the log's accuracies, the AUROC of every
 signal for every model's correctness, and the pairwise correlations.
 
 The shipped profiles (`shipped_profiles`) describe two kinds of logs. `gsm8k`, `medmcqa`, `mmlu`,

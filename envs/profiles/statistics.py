@@ -1,34 +1,30 @@
-"""The statistics that a profile is to reproduce, measured on a log or a simulation."""
+"""The statistics that a profile reproduces, measured on a log or a simulation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import BoolArray, FloatArray
 from routing_pomdp.envs.logs.rollouts import Rollouts
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Accuracies, and how scores and signals hang together.
+    """Accuracies, and the dependence between scores and signals.
 
     Attributes:
         accuracy: ``(N,)`` mean scores.
         auroc: ``(N, N)`` at ``[i, j]`` the probability that model ``j``'s signal is higher on a
             query that model ``i`` gets right than on one that it gets wrong (ties count half). For
-            a graded score it is ``½ + cov / var``, the same number generalised: how much the
-            signal's rank climbs with the score. NaN where the score is constant or there is no
-            signal.
+            graded scores it is generalised to ``½ + cov(score, rank) / var(score)``. NaN if the
+            score is constant or there is no signal.
         phi: ``(N, N)`` Pearson correlations of the scores; NaN for a constant.
-        spearman: ``(N, N)`` rank correlations of the signals, ties sharing their rank; NaN for a
+        spearman: ``(N, N)`` rank correlations of the signals, with mid-ranks for ties; NaN for a
             constant or missing signal.
-        correlation: ``(2N, 2N)`` Pearson correlations of the scores and of the signals' ranks,
-            which hold all of the above.
-        spread: ``(2N,)`` their standard deviations, ranks counted from 0 to 1.
+        correlation: ``(2N, 2N)`` Pearson correlations of the scores and the signals' ranks.
+        spread: ``(2N,)`` standard deviations of the scores and of the ranks, which are in [0, 1].
     """
 
     accuracy: FloatArray
@@ -40,7 +36,7 @@ class Statistics:
 
 
 def describe(rollouts: Rollouts, signal: str) -> Statistics:
-    """Measure a log. Missing signals are left out pair by pair.
+    """The statistics of a log. Missing signals are left out pair by pair.
 
     Args:
         rollouts: scores are complete on its models; signals may be missing.
@@ -51,7 +47,7 @@ def describe(rollouts: Rollouts, signal: str) -> Statistics:
     columns = np.column_stack([rollouts.score, *ranks])
     there = ~np.isnan(columns)
     covariance, variance = _pairwise(np.where(there, columns, 0.0), there)
-    # A column that takes one value has an undefined correlation, whatever its rounding errors.
+    # A constant column has no correlation, even if rounding makes its variance positive.
     constant = np.array(
         [len(column[has]) == 0 or np.ptp(column[has]) == 0
          for column, has in zip(columns.T, there.T, strict=True)]
@@ -68,7 +64,7 @@ def describe(rollouts: Rollouts, signal: str) -> Statistics:
     )
 
 
-def _pairwise(columns: FloatArray, there: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+def _pairwise(columns: FloatArray, there: BoolArray) -> tuple[FloatArray, FloatArray]:
     """``(d, d)`` covariances of columns over the rows that have both, and at ``[i, j]`` the
     variance of ``i`` over them. Cells that are not ``there`` hold 0."""
     has = there.astype(np.float64)
@@ -82,7 +78,7 @@ def _pairwise(columns: FloatArray, there: NDArray[np.bool_]) -> tuple[FloatArray
 
 
 def midranks(column: FloatArray) -> FloatArray:
-    """``(n,)`` ranks from 0 to 1, ties in the middle of theirs; NaN where it is missing."""
+    """``(n,)`` mid-ranks from 0 to 1; NaN where the signal is missing."""
     there = ~np.isnan(column)
     found = np.full(len(column), np.nan)
     if there.any():

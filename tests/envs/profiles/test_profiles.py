@@ -20,7 +20,7 @@ from routing_pomdp.envs.profiles import (
     simulate,
 )
 from routing_pomdp.envs.profiles.copula import fit_correlation, uniforms
-from tests.profiles import LLAMA_PROFILES, SIGNAL, assert_equal, binary, known_profile
+from tests.support.profiles import LLAMA_PROFILES, SIGNAL, assert_equal, binary, known_profile
 
 LOGS = LLAMA_PROFILES
 PUBLIC = ("letters_chain", "letters_mmlu", "mmlu_pro_openai", "mmlu_pro_thinking", "swe_bench_pro")

@@ -18,8 +18,8 @@ from routing_pomdp.solvers.exact.alpha_vectors import AlphaVectorIteration
 from routing_pomdp.solvers.exact.point_based import PointBased
 from routing_pomdp.solvers.exact.value_iteration import AlphaVectors, value_iteration
 from routing_pomdp.verifiers import Histogram, LoggedSignal, make_routing_data
-from tests.problems import every_rules, name_of, problems, random_problem
-from tests.profiles import LLAMA_PROFILES
+from tests.support.problems import every_rules, name_of, problems, random_problem
+from tests.support.profiles import LLAMA_PROFILES
 
 SEEDS = st.integers(0, 2**32)
 REGIONS = ("simplex", "statistic", "reachable")
