@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install links demo test lint benchmark clean
+.PHONY: help install links demo figure test lint benchmark clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ links:  ## Name the folders as they are imported, for type checkers and editors:
 demo: $(INSTALLED)  ## Compare solvers over cost ratios on embedded data: runs/demo
 	$(BIN)/python scripts/train.py -m experiment=demo
 	$(BIN)/python scripts/compare.py runs/demo
+
+figure: demo  ## Draw docs/demo.png, the figure of the README, from runs/demo
+	$(BIN)/python scripts/compare.py runs/demo --headline docs/demo.png
 
 test: $(INSTALLED) lint  ## Lint, check types, run all tests
 	$(BIN)/python -m pytest -n auto --dist worksteal

@@ -124,6 +124,7 @@ class Train(Judged):
     solver: Solver
     force: bool
     threads: Annotated[int, Range(1, 1024)]
+    figures: bool
 
 
 class Study(Judged):
