@@ -160,7 +160,7 @@ def open_loop(rules: Rules, mean: Array, action_costs: Array) -> list[Array]:
     Args:
         rules: the decisions on offer.
         mean: ``(..., N)`` expected scores, NumPy's or torch's.
-        action costs: ``(..., 2N)`` that broadcast with them.
+        action_costs: ``(..., 2N)`` that broadcast with them.
 
     Returns:
         ``N`` arrays ``(...)``: after model ``j`` was called and paid.

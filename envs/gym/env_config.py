@@ -28,8 +28,8 @@ class EnvConfig:
         source: queries to replay, or a problem to draw them from.
         problem: the problem whose filter finds the "best" answer, if there is one.
         rules: the decisions on offer.
-        action costs: prices and costs.
-        show_action_costs: whether observations end in the action costs (`Action costs.shown`).
+        action_costs: prices and costs.
+        show_action_costs: whether observations end in the action costs (`ActionCosts.shown`).
         shown: how signals are shown.
         shown_pre: how pre-query signals are; of none, if there are none.
         observation_space: of one environment.

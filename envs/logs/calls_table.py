@@ -3,25 +3,25 @@
 Formats, by suffix: ``.parquet``, ``.csv``, ``.jsonl`` or ``.ndjson``; the last three also with
 ``.gz``. Columns:
 
-========================  ==========================================================================
-``query_id``, ``model``   text, not empty; each pair at most once
-``score``                 in [0, 1], empty where a call failed; or a boolean ``correct``
-``cost``                  of the answer, >= 0, in any one unit (optional)
-``signal_NAME``           a verifier's signal of the answer: any number, -inf for the log of
-                          probability 0; empty where it gave none
-``signal_NAME_cost``      what that signal cost, in the unit of ``cost`` (optional)
-``verify_NAME_tokens_in`` what emitting it took; ``verify_NAME_tokens_out`` and
-                          ``verify_NAME_latency_ms`` alike (optional)
-``split``                 "train", "validation" (or "val", "valid", "dev"), "test"; "train" without
-                          the column
-``dataset``               text; without the column, the file's name (of several, their folder's)
-``model_rank``            order of the models, cheapest first. Without it they are ordered by mean
-                          cost, and without costs by first appearance
-``answer``, ``prompt``    text (optional)
-``latency_ms``            (optional)
-``tokens_in``             (optional)
-``tokens_out``            (optional)
-========================  ==========================================================================
+=========================  =========================================================================
+``query_id``, ``model``    text, not empty; each pair at most once
+``score``                  in [0, 1], empty where a call failed; or a boolean ``correct``
+``cost``                   of the answer, >= 0, in any one unit (optional)
+``signal_NAME``            a verifier's signal of the answer: any number, -inf for the log of
+                           probability 0; empty where it gave none
+``signal_NAME_cost``       what that signal cost, in the unit of ``cost`` (optional)
+``verify_NAME_tokens_in``  what emitting it took; ``verify_NAME_tokens_out`` and
+                           ``verify_NAME_latency_ms`` alike (optional)
+``split``                  "train", "validation" (or "val", "valid", "dev"), "test"; "train" without
+                           the column
+``dataset``                text; without the column, the file's name (of several, their folder's)
+``model_rank``             order of the models, cheapest first. Without it they are ordered by mean
+                           cost, and without costs by first appearance
+``answer``, ``prompt``     text (optional)
+``latency_ms``             (optional)
+``tokens_in``              (optional)
+``tokens_out``             (optional)
+=========================  =========================================================================
 
 A (query, model) without a row, or with an empty score, was never called. ``split`` and ``dataset``
 are one value a query. Further columns are ignored. In errors, rows count from 1, without the header

@@ -244,7 +244,7 @@ def best_cut(gain: FloatArray, signal: FloatArray, action_cost: float) -> tuple[
     Args:
         gain: ``(m,)`` what escalating adds on each query.
         signal: ``(m,)``, none missing.
-        action cost: what a finite cut costs in all, since only ±∞ needs no verification.
+        action_cost: what a finite cut costs in all, since only ±∞ needs no verification.
 
     Returns:
         -∞ and the cut.

@@ -78,7 +78,7 @@ class BeliefFQI(FrontierSolver):
         patience: judgements on validation without a better one after which that ends; null to go
             on to the end and keep the last.
         batch: queries a step.
-        action costs: drawn a step, for all of its queries.
+        action_costs: drawn a step, for all of its queries.
         learning_rate: of Adam while pretraining; it falls to zero along a cosine.
         tuning_rate: the same while fine-tuning.
         weight_decay: of AdamW while fine-tuning.
@@ -170,7 +170,7 @@ class ValuePolicy:
 
     Attributes:
         problem: at the policy's price.
-        decision points: of its rules.
+        points: of its rules.
         seen: scales the signals.
         values: net of action costs, at the policy's.
         start: the action where nothing was called yet; None to go by the values there, too.

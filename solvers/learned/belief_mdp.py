@@ -47,7 +47,7 @@ class Positions:
         low: ``(n, n_actions)`` lower bounds on what each action leads to, before its cost.
         high: ``(n, n_actions)`` upper bounds; the same where the action ends the episode.
         legal: ``(n, n_actions)``.
-        decision point: ``(n,)`` the stage + 1.
+        point: ``(n,)`` the stage + 1.
         dear: ``(n, 2N)`` what each call and verification is expected to cost here, relative to its
             mean.
     """

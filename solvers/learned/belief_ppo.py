@@ -198,7 +198,7 @@ class _Played:
 
     Attributes:
         positions: where they were taken.
-        action costs: ``(M, 2N)``.
+        action_costs: ``(M, 2N)``.
         paid: ``(M, n_actions)`` what each action takes from the return.
         action: ``(M,)`` taken.
         log_chance: ``(M,)`` of the action under the policy that played.

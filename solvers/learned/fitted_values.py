@@ -32,10 +32,10 @@ P = TypeVar("P", bound=Policy)
 
 
 class TargetBuilder:
-    """Places and their action costs on a device.
+    """Decision points and their action costs on a device.
 
     Attributes:
-        decision points: ``P`` of them.
+        points: ``P`` of them.
         verified: ``(P, 1, width)`` 1 where a number of ``x`` is seen, else 0.
     """
 
@@ -58,7 +58,7 @@ class TargetBuilder:
         Args:
             mean: scores ``(N,)``, or ``(..., P, B, N)`` where they differ by decision point and
                 query.
-            action costs: ``(m, 2N)``.
+            action_costs: ``(m, 2N)``.
 
         Returns:
             ``(..., P, B, m, n_actions)``; ``B`` is 1 for ``(N,)``.
@@ -85,7 +85,7 @@ class TargetBuilder:
 
         Args:
             values: ``(K, P, B, m, n_actions)`` before the action's own action cost.
-            action costs: ``(m, 2N)``.
+            action_costs: ``(m, 2N)``.
             returns: of the queries.
             rows: ``(B,)`` which.
             fold: ``(B,)`` the one member that is not taught these queries and decides there;
@@ -151,7 +151,7 @@ class Batch(NamedTuple):
         rows: ``(B,)`` which queries.
         x: ``(B, width)`` their signals, as `NormalScores` has them.
         score: ``(B, N)``.
-        action costs: ``(m, 2N)``, the same for all.
+        action_costs: ``(m, 2N)``, the same for all.
         fold: as of `TargetBuilder.loss`.
     """
 

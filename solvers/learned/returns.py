@@ -16,7 +16,7 @@ class Returns:
     """What each action returns on each query at every decision point, whatever is decided later.
 
     Args:
-        decision points: of the rules.
+        points: of the rules.
         answers: ``(n, P, 2)`` scores returned, of `DecisionPoints.answers`.
         device: of the results.
     """
@@ -42,7 +42,7 @@ class Returns:
         Args:
             rows: ``(B,)`` queries.
             action: ``(P, B, m, n_actions)`` what is decided there: 1 for the action, else 0.
-            action costs: ``(P, m, n_actions)`` of each action.
+            action_costs: ``(P, m, n_actions)`` of each action.
 
         Returns:
             ``(P, B, m, n_actions)``; NaN may stand at illegal actions.

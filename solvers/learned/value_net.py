@@ -120,7 +120,7 @@ class ValueNet(nn.Module):
         members: ``K``.
         width: of ``x``.
         hidden: features of each member.
-        decision points: ``P`` of them.
+        points: ``P`` of them.
     """
 
     code: Tensor
@@ -152,7 +152,7 @@ class ValueNet(nn.Module):
 
         Args:
             x: ``(P, B, width)``, or ``(K, P, B, width)`` where members see things differently.
-            action costs: ``(m, 2N)``.
+            action_costs: ``(m, 2N)``.
         """
         members, n_places, hidden, n_actions = self._shape
         n = x.shape[-2]

@@ -158,7 +158,7 @@ class Search:
         size: ``(B,)`` nodes so far.
         weight: ``(B, M, P)`` of the particles, normalised.
         vector: ``(B, P)`` their score vectors; None for all of them.
-        decision point: ``(B, M)`` in the decision graph.
+        point: ``(B, M)`` in the decision graph.
         parent: ``(B, M)`` the node before.
         choice: ``(B, M)`` that was made there.
         sibling: ``(B, M)`` the next in the ring of nodes that follow the same choice.

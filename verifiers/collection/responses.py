@@ -141,12 +141,11 @@ def failed(finish_reason: str) -> bool:
 def shortfall(completion: Completion) -> str:
     """What a completion lacks of an answer; "" for one that ended by itself and holds an answer.
 
-    Returns:
-        "cut": it ended at the limit of tokens. What it says is scored; it may say nothing.
-        "filtered": the endpoint or the model refused; no answer, whatever text there is.
-        "failed": the endpoint failed meanwhile; no answer either.
-        "empty": it ended by itself without an answer: with thoughts alone, a call of a tool, or
-            nothing.
+    - "cut": it ended at the limit of tokens. What it says is scored; it may say nothing.
+    - "filtered": the endpoint or the model refused; no answer, whatever text there is.
+    - "failed": the endpoint failed meanwhile; no answer either.
+    - "empty": it ended by itself without an answer: with thoughts alone, a call of a tool, or
+      nothing.
     """
     finish = completion.finish_reason.lower()
     for found, reasons in (("failed", _FAILED), ("filtered", _FILTERED), ("cut", _CUT)):
