@@ -27,6 +27,7 @@ from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
 from routing_pomdp.evaluation.policies.policy_map import PolicyMap
 from routing_pomdp.evaluation.runs.report import Report
 
+FORMAT = 1  # of metrics.json; CHANGELOG.md states the policy
 _METRICS, _COMPUTED = "metrics.json", "computed.json"
 _OUTCOMES, _MAPS, CHECKPOINTS = "outcomes.npz", "policy_map", "checkpoints"
 _ARRAYS = ("score", "cost", "model_score", "model_cost", "oracle_score", "oracle_cost")
@@ -225,7 +226,7 @@ _CONTENT = [item.name for item in fields(Run) if item.name not in ("folder", "ar
 
 
 def _write(run: Run) -> None:
-    content = {name: getattr(run, name) for name in _CONTENT}
+    content = {"format": FORMAT} | {name: getattr(run, name) for name in _CONTENT}
     content["outcomes"] = hashlib.sha256(run.arrays).hexdigest()
     if run.beliefs is None:
         del content["beliefs"]
@@ -247,6 +248,8 @@ def _read(folder: Path, name: str) -> Run | None:
 
 
 def _parsed(folder: Path, content: Any) -> Run:
+    if content.pop("format", FORMAT) != FORMAT:
+        raise ValueError(f"another format than {FORMAT}, which this version reads")
     outcomes = content.pop("outcomes", None)
     arrays = (folder / _OUTCOMES).read_bytes()
     if outcomes not in (None, hashlib.sha256(arrays).hexdigest()):

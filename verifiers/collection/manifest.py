@@ -16,6 +16,8 @@ from routing_pomdp.verifiers.collection.models import ConfigError, ModelSpec, Pr
 
 _PACKAGES = ("openai", "httpx", "httpx2", "pydantic", "numpy", "pyarrow", "hydra-core")
 
+FORMAT = 1  # of the manifest and the call log; CHANGELOG.md states the policy
+
 
 class Manifest:
     """Written at the start and at the end of every run into the folder.
@@ -60,6 +62,7 @@ class Manifest:
             decides["models"] = earlier["answers"]["models"] | decides["models"]
         specs = [*models, *judges]
         self._content: dict[str, Any] = {
+            "format": FORMAT,
             "answers": decides,
             # Of models that are left out this time, too: what they cost was spent all the same.
             "prices": earlier.get("prices", {})
@@ -94,7 +97,8 @@ class Manifest:
         try:
             earlier = json.loads(self._path.read_text(encoding="utf-8"))
             answers, runs = earlier["answers"], earlier["runs"]
-            whole = all(isinstance(each, dict) for each in (*answers["models"].values(), *runs))
+            whole = earlier.setdefault("format", FORMAT) == FORMAT
+            whole &= all(isinstance(each, dict) for each in (*answers["models"].values(), *runs))
             whole &= isinstance(runs, list) and {"prompt", "top_logprobs"} <= set(answers)
             for price in earlier.setdefault("prices", {}).values():
                 whole &= price is None or price["in"] * price["out"] >= 0
