@@ -13,7 +13,7 @@ from types import ModuleType
 from sphinx.application import Sphinx
 
 project = html_title = "LLM routing as a POMDP"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["conf.py", "examples"]
 
 html_theme = "furo"
@@ -30,6 +30,10 @@ myst_heading_anchors = 4
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+autodoc_inherit_docstrings = False  # other packages write theirs in other markup
+# Attributes are listed in the text of their class, once.
+napoleon_use_ivar = True
+napoleon_attr_annotations = False
 # Docstrings put names between single backquotes; those that are documented become links.
 default_role = "py:obj"
 
@@ -40,6 +44,14 @@ _PAGES = Path(__file__).parent / "api"
 
 def setup(app: Sphinx) -> None:
     app.connect("builder-inited", write_api_pages)
+    app.connect("autodoc-skip-member", skipped)
+
+
+def skipped(app: Sphinx, what: str, name: str, thing: object, skip: bool, options: object) -> bool:
+    """Whether to leave a member out: fields of named tuples, which their class documents, and
+    what a module imports from another package under a decorator of that package."""
+    field = type(thing).__name__ == "_tuplegetter"
+    return skip or field or str(getattr(thing, "__module__", "")).startswith("scipy.")
 
 
 def write_api_pages(app: Sphinx) -> None:
