@@ -14,7 +14,7 @@ from sphinx.application import Sphinx
 
 project = html_title = "LLM routing as a POMDP"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["conf.py", "examples"]
+exclude_patterns = ["conf.py", "examples", "_site"]
 
 html_theme = "furo"
 html_show_copyright = html_show_sphinx = False
@@ -27,6 +27,7 @@ nb_execution_raise_on_error = True
 
 myst_heading_anchors = 4
 
+add_module_names = False
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
@@ -58,8 +59,20 @@ def write_api_pages(app: Sphinx) -> None:
     shutil.rmtree(_PAGES, ignore_errors=True)
     _PAGES.mkdir()
     names = [name for top in _PACKAGES for name in packages(f"routing_pomdp.{top}")]
-    rows = [f"| [{name}]({name}.md) | {summary(importlib.import_module(name))} |" for name in names]
-    index = ["# API reference", "", "| package | |", "|---|---|", *rows, ""]
+    rows = [
+        f"| [{short(name)}]({name}.md) | {summary(importlib.import_module(name))} |"
+        for name in names
+    ]
+    index = [
+        "# API reference",
+        "",
+        "Packages of `routing_pomdp`.",
+        "",
+        "| package | |",
+        "|---|---|",
+        *rows,
+        "",
+    ]
     index += ["```{toctree}", ":hidden:", "", *names, "```", ""]
     (_PAGES / "index.md").write_text("\n".join(index), encoding="utf-8")
     for name in names:
@@ -77,7 +90,7 @@ def packages(name: str) -> Iterator[str]:
 def page(name: str) -> list[str]:
     """A package's public names, then each of its modules."""
     package = importlib.import_module(name)
-    lines = [f"# {name}", "", *automodule(name)]
+    lines = [f"# {short(name)}", "", *automodule(name)]
     if public := getattr(package, "__all__", []):
         lines += ["| public name | |", "|---|---|"]
         for one in public:
@@ -90,6 +103,10 @@ def page(name: str) -> list[str]:
         if not found.ispkg:
             lines += [f"## {found.name}", "", *automodule(f"{name}.{found.name}", ":members:")]
     return lines
+
+
+def short(name: str) -> str:
+    return name.removeprefix("routing_pomdp.")
 
 
 def automodule(name: str, *options: str) -> list[str]:

@@ -133,7 +133,9 @@ solvers = {
     "thresholds": Threshold(),
     "single models": Static(),
 }
-policies = {name: solver.solve_frontier(problem, prices, train) for name, solver in solvers.items()}
+policies = {}
+for name, solver in solvers.items():
+    policies[name] = solver.solve_frontier(problem, prices, train)
 
 # %% [markdown]
 # ## 5. Compare them
@@ -149,9 +151,10 @@ reports = {
 }
 rows = []
 for name, found in reports.items():
-    measures, (low, high) = found.measures, found.intervals["gap_closed"]
-    rows.append([name, measures["aiq"], measures["gap_closed"], f"[{low:.3f}, {high:.3f}]"])
-print(tabulate(rows, headers=["solver", "AIQ", "gap closed", "95%"], floatfmt=".3f"))
+    low, high = found.intervals["gap_closed"]
+    rows.append([name, found.measures["aiq"], found.measures["gap_closed"], low, high])
+headers = ["solver", "AIQ", "gap closed", "low", "high"]
+print(tabulate(rows, headers, floatfmt=".3f"))
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 4.5))
@@ -160,8 +163,15 @@ for name, found in reports.items():
     axes.plot(1e6 * hull.cost, hull.score, marker="o", markersize=3, label=name)
 axes.set(xlabel="mean cost (USD per million queries)", ylabel="accuracy on test queries")
 axes.legend()
+axes.margins(0.12)
 for one in reports["exact"].models:
-    axes.annotate(one["name"], (1e6 * one["cost"], one["score"]))
+    axes.annotate(
+        one["name"],
+        (1e6 * one["cost"], one["score"]),
+        xytext=(0, -14),
+        textcoords="offset points",
+        ha="center",
+    )
 
 # %% [markdown]
 # ## 6. Choose an operating point on validation
@@ -185,8 +195,10 @@ print(f"chosen: {chosen} at λ = {prices[at]}")
 # %% [markdown]
 # ## 7. What it got on test
 #
-# The test queries played no part in the choice, so these are the figures to report. A choice made
-# on few validation queries is optimistic: expect to lose a little more than you asked for.
+# The test queries played no part in the choice, so these are the figures to report. An accuracy on
+# 716 validation queries has a standard error of 1.4 points, and the best of many policies looks
+# better than it is: expect to lose a little more than you asked for. Change the seed of the log to
+# see by how much.
 
 # %%
 point = reports[chosen].points[at]
@@ -198,8 +210,8 @@ print(f"cost saved      {1 - point['cost_relative']:.0%}")
 print(f"calls a query   {point['calls']:.2f}")
 
 # %% [markdown]
-# What does it do? The exact policy at the same price, as a tree; percentages are shares of the
-# queries.
+# What does it do? The exact policy at the same price, as a tree. A symbol is a bin of the signal,
+# lowest first; percentages are shares of the queries.
 
 # %%
 print(policy_tree(policies["exact"][at], log.models))
@@ -235,13 +247,13 @@ def route(policy, call, verify):
 
 with open("router.pickle", "rb") as file:
     router = pickle.load(file)
-for query in range(5):  # endpoints and verifier are played by the log here
+for query in range(5):  # the log plays endpoints and verifier here
     answer, called = route(
         router,
-        call=lambda model, row=query: f"answer of {log.models[model]} to {log.query_id[row]}",
+        call=lambda model: f"answer of {log.models[model]}",
         verify=lambda model, answer, row=query: signal[row, model],
     )
-    print(f"{answer:35s} after calling {', '.join(called)}")
+    print(f"{log.query_id[query]}: {answer}, after calling {', '.join(called)}")
 
 # %% [markdown]
 # ## The same as commands
@@ -252,8 +264,8 @@ for query in range(5):  # endpoints and verifier are played by the log here
 # python scripts/compare.py runs/tutorial
 # ```
 #
-# The report has the same table with corrected significance, the same figure, and what was chosen
-# on validation for several prices, budgets and floors.
+# The report has these measures and more, differences with corrected significance, and what was
+# chosen on validation for several prices, budgets and floors: [a sweep](sweep.md).
 #
 # **Next**: [your own log](log_format.md), [a log from live endpoints](collect.md), [your own
 # verifier](verifier.md) or [solver](solver.md), [a sweep](sweep.md).

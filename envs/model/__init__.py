@@ -1,4 +1,4 @@
-"""The finite POMDP of routing, the models that are fitted to logs, and the `.pomdp` format."""
+"""The finite POMDP of routing, the models that are fitted to logs, and the ``.pomdp`` format."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""`FinitePOMDP`: any finite POMDP as arrays, the common language of `.pomdp` files and solvers."""
+"""`FinitePOMDP`: any finite POMDP as arrays, shared by ``.pomdp`` files and solvers."""
 
 from __future__ import annotations
 

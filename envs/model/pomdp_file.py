@@ -1,4 +1,4 @@
-"""Reading and writing the `.pomdp` format of Cassandra's pomdp-solve, which SARSOP reads too.
+"""Reading and writing the ``.pomdp`` format of Cassandra's pomdp-solve, which SARSOP reads too.
 
 The whole grammar is read but for the letters-only corner cases of names: preamble in any order,
 names or numbers, wildcards, single entries, rows, matrices, ``uniform``, ``identity``, ``reset``,
@@ -33,11 +33,11 @@ _EXACT = 1e-9  # as `FinitePOMDP` has it
 
 
 class PomdpFileError(ValueError):
-    """A `.pomdp` file that cannot be read: names the file, the line and the reason."""
+    """A ``.pomdp`` file that cannot be read: names the file, the line and the reason."""
 
 
 def read_pomdp(path: str | Path) -> FinitePOMDP:
-    """Reads a `.pomdp` file; rewards that depend on the next state or the observation are
+    """Reads a ``.pomdp`` file; rewards that depend on the next state or the observation are
     replaced by their expectation, which changes no value and no policy.
 
     Raises:
