@@ -33,8 +33,8 @@ from tabulate import tabulate
 from routing_pomdp.envs import CostModel, History, Rules
 from routing_pomdp.envs.logs import read_calls
 from routing_pomdp.envs.profiles import load_profile, simulate
+from routing_pomdp.evaluation.model_fit import Data, LatentClasses
 from routing_pomdp.evaluation.policies.policy_tree import policy_tree
-from routing_pomdp.evaluation.runs.model_fit import Data, LatentClasses
 from routing_pomdp.evaluation.runs.report import report
 from routing_pomdp.evaluation.signals.signal_quality import auroc
 from routing_pomdp.solvers import Exact, FittedQ, Static, Threshold
