@@ -30,7 +30,6 @@ QUICK = {
     "bayes": ["draws=4"],
     "belief_dqn": ["steps=2", "episodes=20", "hidden=4"],
     "belief_fqi": NETWORK,
-    "belief_ppo": ["updates=2", "episodes=32", "hidden=8"],
     "c2mab_v": ["rounds=200"],
     "cascade_routing": ["draws=4"],
     "fitted_q": ["folds=2"],
@@ -39,14 +38,13 @@ QUICK = {
     "pessimist": ["draws=4", "candidates=2"],
     "pickllm": ["rounds=200"],
     "pomcp": ["simulations=10", "particles=20"],
-    "pomcpow": ["simulations=10"],
     "pouct": ["simulations=10", "particles=20"],
     "rational_tuning": ["cells=4", "starts=0"],
 }
 # Slow ones are tried under two rule sets; those that read texts alone, under one: they play by
 # rules of their own and see no signal.
-TWO = {"belief_dqn", "belief_fqi", "belief_ppo", "c2mab_v", "cascade_routing", "fitted_q"}
-TWO |= {"history_net", "pickllm", "pomcp", "pomcpow", "pouct", "rational_tuning"}
+TWO = {"belief_dqn", "belief_fqi", "c2mab_v", "cascade_routing", "fitted_q"}
+TWO |= {"history_net", "pickllm", "pomcp", "pouct", "rational_tuning"}
 ONE = {"belief_dqn", "cascade_routing", "rational_tuning"}  # the slowest: with every option
 TEXTS = {"frugalgpt", "hybrid_llm", "pregeneration", "pregeneration_knn"}
 # Confidences alone: they refuse ±∞ in words.
@@ -62,15 +60,13 @@ def test_a_solver_keeps_every_claim(name):
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         settings = [f"solver.{setting}" for setting in QUICK.get(name, ())]
-        density = ["observation=kernel"] if name == "pomcpow" else []
-        config = compose("train", [f"solver={name}", *settings, *density])
+        config = compose("train", [f"solver={name}", *settings])
     rules = [CORE] if name in TEXTS else [CORE, FULL] if name in TWO else None
     rules = [FULL] if name in ONE else rules
     skip = ["missing", "infinite"] if name in TEXTS else ["infinite"] * (name in CONFIDENCES)
     skip += ["pre_query"] * (name in TWO)  # one more solution a symbol: see test_by_symbol.py
     check_solver(
         build(config.solver, "solver"),
-        observation=build(config.observation, "observation") if density else None,
         rules=rules,
         skip=skip,
         queries=60 if rules else 120,

@@ -71,7 +71,7 @@ def test_every_option_passes_and_every_key_of_it_is_declared(name, group, option
 
 
 def test_every_key_of_the_other_configurations_is_declared():
-    values = base("collect", "+verifier@routing_pomdp.verifiers.signals.p_true=p_true")
+    values = base("collect", "+verifier@verifiers.p_true=p_true")
     check(values, Collect)
     assert list(undeclared(values, Collect, "")) == []
     values = base("value_verifiers", "+verifier@verifiers.length=column")
@@ -130,8 +130,8 @@ train: evaluation.train_seed=1.5 evaluation.train_seed=-3 evaluation.train_size=
 train: evaluation.train_size=many evaluation.resamples=1.5 evaluation.resamples=0
 train: evaluation.resamples=1e9 evaluation.resamples=1000000000 evaluation.level=x
 train: evaluation.level=1 evaluation.level=0 evaluation.level=95
-    routing_pomdp.evaluation.policies.regret=maybe
-train: routing_pomdp.evaluation.policies.regret=null evaluation.budgets=3 evaluation.budgets=[nan]
+    evaluation.regret=maybe
+train: evaluation.regret=null evaluation.budgets=3 evaluation.budgets=[nan]
 train: evaluation.budgets=[0] evaluation.budgets=[0.5,0.5] evaluation.floors=null
 train: evaluation.floors=[-1] evaluation.floors=[101] evaluation.floors=[x] evaluation=3
 train: env.skip=1 env.skip=maybe env.free_start=2 env.verify=null env.answer=first
@@ -198,12 +198,10 @@ train solver=belief_dqn: solver.price_range=[1,0] solver.price_range=[1] solver.
 train solver=belief_dqn: solver.price_range=3 solver.cost_ratios=[0.5,2] solver.cost_ratios=[9,2]
 train solver=belief_dqn: solver.patience=0 solver.patience=x solver.device=tpu solver.device=3
 train solver=belief_fqi: solver.members=0 solver.simulations=-1 solver.resamples=-1
-train solver=belief_fqi: solver.pretraining=-1 solver.steps=x solver.action costs=0 solver.action
-costs=x train solver=belief_fqi: solver.tuning_rate=0 solver.weight_decay=-1 solver.weight_decay=x
+train solver=belief_fqi: solver.pretraining=-1 solver.steps=x solver.action_costs=0
+train solver=belief_fqi: solver.action_costs=x
+train solver=belief_fqi: solver.tuning_rate=0 solver.weight_decay=-1 solver.weight_decay=x
 train solver=history_net: solver.belief_hidden=0 solver.belief_weight=0 solver.belief_weight=x
-train solver=belief_ppo: solver.updates=0 solver.epochs=0 solver.minibatches=x solver.clip=0
-train solver=belief_ppo: solver.gae_lambda=2 solver.entropy=-1 solver.value_weight=nan
-train solver=belief_ppo: solver.max_gradient=0 solver.max_gradient=x
 train solver=c2mab_v: solver.size=0 solver.budget=0 solver.budget=x solver.satisfied=2
 train solver=c2mab_v: solver.confidence=-1 solver.confidence=inf solver.rounds=0
 train solver=cascade_routing: solver.budget=-1 solver.draws=0 solver.draws=x
@@ -219,7 +217,6 @@ train solver=pomcp: solver.simulations=0 solver.simulations=x solver.particles=0
 train solver=pomcp: solver.max_depth=0 solver.exploration=-1 solver.exploration=nan
 train solver=pomcp: solver.prior_visits=-1 solver.rollout=x solver.tree=oak solver.decide=x
 train solver=pomcp: solver.reuse=1
-train solver=pomcpow: solver.widening=0 solver.widening_power=2 solver.particles=0
 train solver=random_mix: solver.share=2 solver.share=x
 train solver=rational_tuning: solver.two_sided=1 solver.cells=3 solver.starts=-1
 train solver=self_consistency: solver.threshold=2 solver.threshold=x
@@ -227,8 +224,8 @@ train solver=static: solver.model=-1 solver.model=1.5 solver.model=small
 train solver=threshold: solver.sweeps=0 solver.sweeps=x
 train tracker=wandb: tracker.mode=loud tracker.project='' tracker.project=a/b tracker.project=3
 train tracker=wandb: tracker.entity=3 tracker.entity=''
-verifiers: bins=0 bins=x shuffles=-1 shuffles=x likelihoods=maybe verifiers=3 out=3
-verifiers: sweep=null evaluation.level=x
+value_verifiers: bins=0 bins=x shuffles=-1 shuffles=x likelihoods=maybe verifiers=3 out=3
+value_verifiers: sweep=null evaluation.level=x
 collect: questions=3 models=null models=3 judges=3 prices=3 limit=0 limit=x out=3 out=null
 collect: table=calls.txt table=../x.csv table=a/b.csv table=null only_complete=maybe prompt=3
 collect: verify_last=maybe top_logprobs=-1 top_logprobs=x budget.usd=-1 budget.usd=x

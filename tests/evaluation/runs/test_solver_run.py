@@ -31,7 +31,7 @@ QUICK = [
     "solver=static",
     "evaluation.prices=[0, 1]",
     "evaluation.resamples=10",
-    "routing_pomdp.evaluation.policies.regret=false",
+    "evaluation.regret=false",
     "+tracker.keeps=true",
     "tracker._target_=tests.recorder.Recorder",
 ]
