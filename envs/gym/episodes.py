@@ -89,7 +89,7 @@ class Episodes:
         history = self.history
         history.stage[rows] = model
         history.called[rows, model] = True
-        self.paid[rows] += self._replay.call_cost[history.query[rows], model]
+        self.paid[rows] += self._data.call_cost[history.query[rows], model]
         at_once = rows[self._rules.verified_at_once[model]]
         if len(at_once):
             self._verify(at_once)

@@ -10,8 +10,10 @@ solvers work on this graph, and `flatten` turns it into a plain POMDP.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,8 @@ from routing_pomdp.envs.model.finite_pomdp import FinitePOMDP, require_memory
 from routing_pomdp.envs.model.routing_pomdp import RoutingPOMDP
 from routing_pomdp.envs.rules import ESCALATE, STAY
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, eq=False)
 class Choice:
@@ -31,6 +35,8 @@ class Choice:
         action: as in `Rules`.
         reward: ``(C,)`` expected in each class of the node.
         answer: the model whose answer is returned; -1 if the episode continues.
+        calls: the model that is called; -1 for none.
+        verifies: the model whose answer is verified; -1 for none.
         following: the next node; -1 at the end.
         parent: ``(C',)`` the class of this node that contains each class of the next node.
         share: ``(C',)`` the probability of each of those within its parent.
@@ -40,6 +46,8 @@ class Choice:
     action: int
     reward: FloatArray
     answer: int = -1
+    calls: int = -1
+    verifies: int = -1
     following: int = -1
     parent: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     share: FloatArray = field(default_factory=lambda: np.empty(0))
@@ -119,11 +127,13 @@ class DecisionGraph:
 
     Attributes:
         problem: the problem.
+        merged: see `of`.
         nodes: in topological order, the root first. Nothing is called at the root; a forced start
             is its only choice.
     """
 
     problem: RoutingPOMDP
+    merged: bool
     nodes: list[Node]
 
     @classmethod
@@ -158,7 +168,18 @@ class DecisionGraph:
             nodes.append(Node(*key, members, prior))
         for node in nodes:
             node.choices.extend(_choices(problem, node, nodes, node_of, merged))
-        return cls(problem, nodes)
+        return cls(problem, merged, nodes)
+
+    def at(self, price: float) -> DecisionGraph:
+        """The same graph at another price, on which the rewards alone depend."""
+        problem, nodes = self.problem.at(price), []
+        for node in self.nodes:
+            choices = [
+                _with(choice, reward=_reward(problem, node, choice, self.merged))
+                for choice in node.choices
+            ]
+            nodes.append(_with(node, choices=choices))
+        return _with(self, problem=problem, nodes=nodes)
 
     def index(self, history: History) -> IntArray:
         """The node of each history, ``(n,)``.
@@ -215,50 +236,63 @@ class _Classes:
         return members
 
 
+def _with(thing: T, **fields: object) -> T:
+    """A copy with some fields replaced, which keeps cached properties."""
+    other = copy(thing)
+    for name, value in fields.items():
+        object.__setattr__(other, name, value)
+    return other
+
+
+def _reward(problem: RoutingPOMDP, node: Node, choice: Choice, merged: bool) -> FloatArray:
+    """The immediate reward of a choice in each class, ``(C,)``: score returned less costs paid."""
+    call, verify = problem.prices_in
+    paid = np.zeros(len(problem.prior))
+    if choice.calls >= 0:
+        paid = call[:, choice.calls]
+    if choice.verifies >= 0:
+        paid = paid + verify[:, choice.verifies]
+    earned = problem.score[:, choice.answer] - paid if choice.answer >= 0 else paid
+    if merged:  # of each class, in the proportions of the prior
+        earned = np.asarray(node.belief((problem.prior * earned)[None])[0] / node.prior)
+    return earned if choice.answer >= 0 else -earned
+
+
 def _choices(
     problem: RoutingPOMDP, node: Node, nodes: list[Node], node_of: dict[Key, int], merged: bool
 ) -> Iterator[Choice]:
     rules, n, stage = problem.rules, problem.n_models, node.stage
 
-    call, verify = problem.prices_in
+    def made(action: int, **fields: Any) -> Choice:
+        choice = Choice(action, np.empty(0), **fields)
+        return replace(choice, reward=_reward(problem, node, choice, merged))
 
-    def mean(value: FloatArray) -> FloatArray:
-        """Prior-weighted means ``(C,)`` over each class of values ``(S,)``."""
-        if not merged:
-            return value
-        return np.asarray(node.belief((problem.prior * value)[None])[0] / node.prior)
-
-    def ends(action: int, answer: int, paid: FloatArray | float = 0.0) -> Choice:
-        return Choice(action, mean(problem.score[:, answer] - paid), answer)
-
-    def goes_on(action: int, key: Key, paid: FloatArray, verified: int | None) -> Choice:
+    def goes_on(action: int, key: Key, **fields: int) -> Choice:
         after = nodes[node_of[key]]
-        one = after.first
-        return Choice(
+        one, seen = after.first, fields.get("verifies")
+        return made(
             action,
-            -mean(paid),
             following=node_of[key],
             parent=node.members[one],
             share=after.prior / node.prior[node.members[one]] if merged else np.ones(len(one)),
-            symbol=None if verified is None else problem.likelihood[verified][one],
+            symbol=None if seen is None else problem.likelihood[seen][one],
+            **fields,
         )
 
     for answer in node.called:
-        yield ends(STAY, answer)
+        yield made(STAY, answer=answer)
     for action in range(ESCALATE, ESCALATE + rules.reach(stage)):
         target = stage + action
         kept = node.called if rules.answer == "best" else ()
-        paid = call[:, target]
         if target == n - 1:
             for answer in (*kept, target):
-                yield ends(action, answer, paid)
+                yield made(action, answer=answer, calls=target)
         elif rules.verified_at_once[target]:
-            paid = paid + verify[:, target]
-            yield goes_on(action, ((*kept, target), True), paid, target)
+            yield goes_on(action, ((*kept, target), True), calls=target, verifies=target)
         else:
-            yield goes_on(action, ((*kept, target), False), paid, None)
+            yield goes_on(action, ((*kept, target), False), calls=target)
     if rules.verify and node.called and not node.verified:
-        yield goes_on(rules.verify_action, (node.called, True), verify[:, stage], stage)
+        yield goes_on(rules.verify_action, (node.called, True), verifies=stage)
 
 
 def flatten(problem: RoutingPOMDP, discount: float = 1.0) -> FinitePOMDP:

@@ -18,6 +18,7 @@ collection of problems without, one for each symbol, that differ in their prior:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -229,10 +230,13 @@ class RoutingPOMDP:
         return not isinstance(self.score, Unbuilt)
 
     def at(self, price: float) -> Self:
-        """The same problem at another price."""
-        other = replace(self, price=price)
-        if "components" in self.__dict__:  # already computed, and the same at every price
-            other.__dict__["components"] = self.components
+        """The same problem at another price; what does not depend on the price is kept."""
+        other = copy(self)
+        object.__setattr__(other, "price", price)
+        other._check_costs()
+        other.__dict__.pop("prices_in", None)
+        if "_given" in self.__dict__:
+            other.__dict__["_given"] = [after.at(price) for after in self._given]
         return other
 
     # -- before the first call ----------------------------------------------------------------

@@ -101,6 +101,7 @@ def report(
             oracle_cost=np.stack([play.cost for play in best], axis=1),
         )
     optimal = _optimal_values(problem, prices) if regret else None
+    bounds = Bounds.at_prices(problem, prices) if optimal else None
     points = []
     for i, (policy, price) in enumerate(zip(policies, prices, strict=True)):
         play, checked = plays["test"][i], plays["validation"][i]
@@ -118,7 +119,12 @@ def report(
             "unseen_decisions": play.unseen,
             "validation_cost": float(checked.cost.mean()),
             "validation_score": float(checked.score.mean()),
-            **_in_model(policy, problem.at(price), optimal[i] if optimal else None),
+            **_in_model(
+                policy,
+                problem.at(price),
+                optimal[i] if optimal else None,
+                bounds[i] if bounds else None,
+            ),
         }
         if (promised := point["promised"]) is not None:
             point["promise_excess"] = promised - returned
@@ -166,15 +172,17 @@ def report(
 
 
 def _in_model(
-    policy: Policy | QueryPolicy, problem: RoutingPOMDP, optimal: float | None
+    policy: Policy | QueryPolicy,
+    problem: RoutingPOMDP,
+    optimal: float | None,
+    bounds: Bounds | None,
 ) -> dict[str, float | None]:
     """A policy's values inside the fitted model, None where unknown: the value that the policy
     gives itself, its exact value, its regret, and the optimal value with its bounds."""
     found: dict[str, float | None] = dict.fromkeys(("model_value", *_IN_MODEL))
     found["promised"] = _number(getattr(policy, "value", float("nan")))
-    if optimal is None:
+    if optimal is None or bounds is None:
         return found
-    bounds = Bounds.of(problem)
     found |= {"blind_value": bounds.blind, "exact_value": optimal}
     found |= {"fib_bound": bounds.fib, "qmdp_bound": bounds.qmdp}
     if not isinstance(policy, QueryPolicy) and policy.problem.rules == problem.rules:

@@ -114,7 +114,7 @@ async def plain_gather(url: str, calls: int) -> tuple[float, float]:
 def server() -> Iterator[str]:
     """The address of the tests' server, which runs on the same cores as its client."""
     process = subprocess.Popen(
-        [sys.executable, ROOT / "tests" / "loopback.py"], stdout=subprocess.PIPE, text=True
+        [sys.executable, ROOT / "tests/support/loopback.py"], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     try:

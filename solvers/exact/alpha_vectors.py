@@ -7,6 +7,7 @@ vectors only, and a backup multiplies by an observation likelihood instead of a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,9 +48,18 @@ class AlphaVectorIteration(Solver):
         Raises:
             ValueError: there are more vectors or histories than allowed.
         """
+        return self.solve_frontier(problem, [problem.price])[0]
+
+    def solve_frontier(
+        self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData | None = None
+    ) -> list[AlphaPolicy]:
+        """Policies in one graph; which beliefs can be met does not depend on the price."""
         graph = DecisionGraph.of(problem, merged=self.region != "simplex")
-        values: dict[int, AlphaVectors] = {}
         beliefs = self._reachable(graph) if self.region == "reachable" else None
+        return [self._solved(graph.at(price), beliefs) for price in prices]
+
+    def _solved(self, graph: DecisionGraph, beliefs: list[FloatArray] | None) -> AlphaPolicy:
+        values: dict[int, AlphaVectors] = {}
         for i in reversed(range(len(graph.nodes))):
             node = graph.nodes[i]
             if beliefs is None:

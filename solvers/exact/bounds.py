@@ -9,7 +9,7 @@ equal.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,8 +30,13 @@ class QMDP(Solver):
     pays for verification."""
 
     def solve(self, problem: RoutingPOMDP, train: RoutingData | None = None) -> AlphaPolicy:
-        graph = DecisionGraph.of(problem, merged=False)
-        return AlphaPolicy(graph, qmdp(graph))
+        return self.solve_frontier(problem, [problem.price])[0]
+
+    def solve_frontier(
+        self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData | None = None
+    ) -> list[AlphaPolicy]:
+        graphs = _graphs(problem, prices, merged=False)
+        return [AlphaPolicy(graph, qmdp(graph)) for graph in graphs]
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,20 @@ class FIB(Solver):
     models called before it."""
 
     def solve(self, problem: RoutingPOMDP, train: RoutingData | None = None) -> AlphaPolicy:
-        graph = DecisionGraph.of(problem)
-        return AlphaPolicy(graph, informed(graph))
+        return self.solve_frontier(problem, [problem.price])[0]
+
+    def solve_frontier(
+        self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData | None = None
+    ) -> list[AlphaPolicy]:
+        return [AlphaPolicy(graph, informed(graph)) for graph in _graphs(problem, prices)]
+
+
+def _graphs(
+    problem: RoutingPOMDP, prices: Sequence[float], merged: bool = True
+) -> list[DecisionGraph]:
+    """A problem's graph at each price, made once."""
+    graph = DecisionGraph.of(problem, merged)
+    return [graph.at(price) for price in prices]
 
 
 def qmdp(graph: DecisionGraph) -> dict[int, AlphaVectors]:
@@ -98,24 +115,42 @@ class Bounds:
 
     @classmethod
     def of(cls, problem: RoutingPOMDP) -> Bounds:
-        """The bounds of a problem; with a pre-query signal, their mean over its symbols."""
-        shares, found = zip(*((p, cls._of(left)) for p, left in problem.branches()), strict=True)
-        mean = np.array(shares) @ [[b.blind, b.fib, b.qmdp] for b in found] - problem.pre_price
-        return cls(*mean.tolist())
+        """The bounds at the problem's price."""
+        return cls.at_prices(problem, [problem.price])[0]
 
     @classmethod
-    def _of(cls, problem: RoutingPOMDP) -> Bounds:
-        graph = DecisionGraph.of(problem)
-        blind = np.zeros(len(graph.nodes))
-        for i in reversed(range(len(graph.nodes))):
-            node = graph.nodes[i]
-            blind[i] = max(
-                node.prior @ choice.reward + (choice.following >= 0) * blind[choice.following]
-                for choice in node.choices
-            )
-        return cls(
-            blind=float(blind[0]), fib=FIB().solve(problem).value, qmdp=QMDP().solve(problem).value
+    def at_prices(cls, problem: RoutingPOMDP, prices: Sequence[float]) -> list[Bounds]:
+        """The bounds at each price; with a pre-query signal, their mean over its symbols."""
+        shares, found = zip(
+            *((share, cls._at_prices(left, prices)) for share, left in problem.branches()),
+            strict=True,
         )
+        mean = [
+            np.array(shares) @ [[b.blind, b.fib, b.qmdp] for b in bounds]
+            - problem.at(price).pre_price
+            for price, bounds in zip(prices, zip(*found, strict=True), strict=True)
+        ]
+        return [cls(*bounds.tolist()) for bounds in mean]
+
+    @classmethod
+    def _at_prices(cls, problem: RoutingPOMDP, prices: Sequence[float]) -> list[Bounds]:
+        fib, qmdp = (bound.solve_frontier(problem, prices) for bound in (FIB(), QMDP()))
+        return [
+            cls(_blind(low.graph), low.value, high.value)
+            for low, high in zip(fib, qmdp, strict=True)
+        ]
+
+
+def _blind(graph: DecisionGraph) -> float:
+    """The value of the best policy without observations."""
+    blind = np.zeros(len(graph.nodes))
+    for i in reversed(range(len(graph.nodes))):
+        node = graph.nodes[i]
+        blind[i] = max(
+            node.prior @ choice.reward + (choice.following >= 0) * blind[choice.following]
+            for choice in node.choices
+        )
+    return float(blind[0])
 
 
 # -- any finite POMDP -------------------------------------------------------------------------

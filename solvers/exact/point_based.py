@@ -11,6 +11,7 @@ bound.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -46,7 +47,16 @@ class PointBased(Solver):
 
     def solve(self, problem: RoutingPOMDP, train: RoutingData | None = None) -> PointBasedPolicy:
         """A policy with value at least ``lower``; the optimal value is at most ``upper``."""
-        search = _Search(DecisionGraph.of(problem), self.gap)
+        return self.solve_frontier(problem, [problem.price])[0]
+
+    def solve_frontier(
+        self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData | None = None
+    ) -> list[PointBasedPolicy]:
+        graph = DecisionGraph.of(problem)
+        return [self._solved(graph.at(price)) for price in prices]
+
+    def _solved(self, graph: DecisionGraph) -> PointBasedPolicy:
+        search = _Search(graph, self.gap)
         trials = 0
         lower, upper = search.at_root()
         while upper - lower > self.gap and trials < self.max_trials:
@@ -61,7 +71,7 @@ class PointBased(Solver):
                 "raise solver.max_trials or solver.gap",
                 trials,
                 upper - lower,
-                problem.price,
+                graph.problem.price,
             )
         return PointBasedPolicy(search.graph, search.lower, lower, upper, trials)
 

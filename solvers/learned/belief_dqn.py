@@ -153,7 +153,7 @@ class BeliefDQN(Solver):
         )
         for step in loop:
             rng = loop.rng(step)
-            pick = moves.draw(self.batch, rng)
+            rows = transitions.draw(self.batch, rng)
             action_costs = mdp.tensor(terms.draw(self.batch, rng))
             with torch.no_grad():
                 target = transitions.target(target_network, rows, action_costs)

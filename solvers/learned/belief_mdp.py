@@ -29,7 +29,7 @@ from routing_pomdp.solvers.action_costs import (
 )
 from routing_pomdp.solvers.solver import Actions
 
-_MOST_REMEMBERED = 2**24  # histories whose decisions are kept, a byte each
+_MOST_CACHED = 2**24  # histories whose decisions are kept, a byte each
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from routing_pomdp.solvers.settings import check_count
 from routing_pomdp.solvers.signal_regression import FittedRegression, SignalRegression
 from routing_pomdp.solvers.solver import Actions, FrontierSolver, Policy
 
-_MOST_PLACES = 2**13  # each has a regression of its own
+_MOST_POINTS = 2**13  # each has a regression of its own
 
 
 class DecisionPoint(NamedTuple):

@@ -200,7 +200,7 @@ def fit(
     problem: RoutingPOMDP,
     prices: Sequence[float],
     train: RoutingData,
-    seen: NormalScores,
+    signals: NormalScores,
     report: Callable[[Sequence[P], RoutingData], Mapping[str, float]] = lambda policies, data: {},
     **kept: Tensor,
 ) -> dict[str, Any]:
@@ -215,15 +215,15 @@ def fit(
         problem: whose rules are learned, and whose belief says which answer is returned.
         prices: that are asked for.
         train: the log.
-        seen: scales the signals.
+        signals: their scale.
         report: more for the training curve, from policies and validation queries.
         kept: more for the checkpoint.
 
     Returns:
         The checkpoint's content, which is kept in the run's folder.
     """
-    terms = CostRange.of(problem, prices, settings.price_range, settings.cost_ratios)
-    told = about(solver, plain_settings(settings), problem, settings.training)
+    cost_range = CostRange.of(problem, prices, settings.price_range, settings.cost_ratios)
+    metadata = about(solver, plain_settings(settings), problem, settings.training)
     device, points = next(network.parameters()).device, DecisionPoints.of(problem.rules)
     validation = settings.training.validation
 
@@ -286,10 +286,10 @@ def fit(
         learn(tuning, train, folds if settings.members > 1 else None, True)
         tuning.finish()
     saved = {
-        "about": told,
+        "about": metadata,
         "rehearsal": StartRollouts.of(train, settings.seed).packed(),
-        "terms": packed(terms),
-        **seen.packed(),
+        "terms": packed(cost_range),
+        **signals.packed(),
         **kept,
         "network": network.double().cpu().state_dict(),
     }

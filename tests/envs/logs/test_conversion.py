@@ -9,7 +9,7 @@ import pytest
 from routing_pomdp.envs.logs.calls_table import read_calls, write_table
 from routing_pomdp.envs.logs.conversion import langfuse, litellm, lm_eval
 from routing_pomdp.envs.logs.rollouts import RolloutsError
-from tests.other_logs import (
+from tests.support.other_logs import (
     choice,
     harness,
     judgement,

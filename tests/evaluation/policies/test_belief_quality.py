@@ -19,7 +19,7 @@ from routing_pomdp.evaluation.policies.reliability_figure import belief_figure
 from routing_pomdp.evaluation.runs.report import report
 from routing_pomdp.solvers import Exact
 from routing_pomdp.solvers.belief_calibration import Beliefs, FittedBelief, belief_figures
-from tests.problems import random_problem
+from tests.support.problems import random_problem
 
 RULES = Rules(3, skip=True, free_start=True, verify=True)
 NAMES = ["small", "middle", "large"]

@@ -32,7 +32,7 @@ from routing_pomdp.scripts.train import one_line
 from routing_pomdp.verifiers import Histogram, LoggedSignal
 from tests.envs.costs.test_objectives import GENERIC, prices
 from tests.evaluation.runs.test_solver_run import run
-from tests.recorder import NAME
+from tests.support.recorder import NAME
 
 PER_SECOND = 0.5
 OBJECTIVES = {

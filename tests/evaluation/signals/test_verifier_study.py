@@ -34,7 +34,7 @@ from routing_pomdp.verifiers import (
     Verifier,
     VerifierError,
 )
-from tests.logs import log_of
+from tests.support.logs import log_of
 
 LOG = log_of()
 PRICES = [0, 0.1, 0.5]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing_pomdp.verifiers.collection.limiter import PRIORITY, Limiter
-from tests.virtual_time import run
+from tests.support.virtual_time import run
 
 
 @dataclass

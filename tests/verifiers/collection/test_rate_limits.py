@@ -14,9 +14,9 @@ from routing_pomdp.verifiers.collection.client import Ledger, ModelClient
 from routing_pomdp.verifiers.collection.limiter import PRIORITY, Limiter
 from routing_pomdp.verifiers.collection.refusals import message
 from routing_pomdp.verifiers.collection.transport import http_package
-from tests.collecting import run, specs
-from tests.loopback import Loopback
-from tests.virtual_time import run as in_virtual_time
+from tests.support.collecting import run, specs
+from tests.support.loopback import Loopback
+from tests.support.virtual_time import run as in_virtual_time
 
 HTTP = http_package(openai)
 BODY = json.dumps({"choices": [{"message": {"content": "7"}, "finish_reason": "stop"}]})
