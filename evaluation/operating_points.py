@@ -11,7 +11,11 @@ import numpy as np
 from routing_pomdp.evaluation.bootstrap import percentile_interval, weight_blocks
 from routing_pomdp.evaluation.frontier import FloatArray
 from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
-from routing_pomdp.evaluation.measures import check_same_points, pick_for_saving
+from routing_pomdp.evaluation.measures import (
+    best_single_model,
+    check_same_points,
+    pick_for_saving,
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Chosen:
     Attributes:
         by: "price", "budget" or "floor".
         target: the price, the budget as a share of the most expensive model's cost, or the points
-            of score that may be lost to the most expensive model.
+            of score that may be lost to the best single model on validation.
         promised_score: mean on validation.
         promised_cost: mean on validation.
         score: mean on test.
@@ -95,6 +99,8 @@ class OperatingPointSelection:
     ) -> None:
         check_same_points(test.means(), validation.means())
         self._test, self._validation = test, validation
+        means = validation.means()
+        self._reference = best_single_model(means.model_score, means.model_cost)
         self._resamples, self._level, self._seed = resamples, level, seed
 
     def at_price(self, prices: Sequence[float], price: float) -> Chosen:
@@ -107,8 +113,9 @@ class OperatingPointSelection:
         return self._scored("budget", budget, mixture_for_budget(self._validation, budget))
 
     def at_floor(self, points: float) -> Chosen:
-        """The cheapest policy within so many points of the last model's score, or that model."""
-        at = pick_for_saving(self._validation.means(), points)
+        """The cheapest policy within so many points of the best single model's score on
+        validation, or that model."""
+        at = pick_for_saving(self._validation.means(), points, self._reference)
         share = np.zeros(self._validation.score.shape[1] + 1)
         if at >= 0:
             share[at] = 1.0
@@ -116,9 +123,9 @@ class OperatingPointSelection:
 
     def _scored(self, by: str, target: float, share: FloatArray) -> Chosen:
         promised_score, promised_cost = (
-            float(values.mean()) for values in _mixed(self._validation, share)
+            float(values.mean()) for values in self._mixed(self._validation, share)
         )
-        score, cost = _mixed(self._test, share)
+        score, cost = self._mixed(self._test, share)
         dearest = self._test.model_cost[:, -1]
         samples = []
         for weights in weight_blocks(len(score), self._resamples, self._seed):
@@ -129,7 +136,7 @@ class OperatingPointSelection:
         if by == "budget":
             kept = bool(cost.mean() / dearest.mean() <= target + 1e-12)
         elif by == "floor":
-            best = self._test.model_score[:, -1].mean()
+            best = self._test.model_score[:, self._reference].mean()
             kept = bool(score.mean() >= best - target / 100 - 1e-12)
         return Chosen(
             by,
@@ -143,11 +150,13 @@ class OperatingPointSelection:
             kept,
         )
 
-
-def _mixed(outcomes: FrontierOutcomes, share: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Expected score and cost of each query, ``(n,)``; without shares, of the largest model."""
-    if not share.any():
-        return outcomes.model_score[:, -1], outcomes.model_cost[:, -1]
-    score = np.column_stack([outcomes.score, outcomes.model_score[:, 0]]) @ share
-    cost = np.column_stack([outcomes.cost, outcomes.model_cost[:, 0]]) @ share
-    return score, cost
+    def _mixed(
+        self, outcomes: FrontierOutcomes, share: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Expected score and cost of each query, ``(n,)``; without shares, of the reference."""
+        if not share.any():
+            at = self._reference
+            return outcomes.model_score[:, at], outcomes.model_cost[:, at]
+        score = np.column_stack([outcomes.score, outcomes.model_score[:, 0]]) @ share
+        cost = np.column_stack([outcomes.cost, outcomes.model_cost[:, 0]]) @ share
+        return score, cost

@@ -13,10 +13,12 @@ from routing_pomdp.envs import RoutingData, RoutingPOMDP
 from routing_pomdp.evaluation.bootstrap import intervals
 from routing_pomdp.evaluation.evaluate import evaluate, model_value, returns
 from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
-from routing_pomdp.evaluation.measures import measure
+from routing_pomdp.evaluation.guarantee import Calibration, certify
+from routing_pomdp.evaluation.measures import measure, router_arena_score
 from routing_pomdp.evaluation.operating_points import OperatingPointSelection
 from routing_pomdp.evaluation.policies.belief_quality import BeliefQuality, belief_quality
 from routing_pomdp.evaluation.policies.policy_map import watch
+from routing_pomdp.evaluation.runs.run_guarantee import CERTIFIED, Tolerance, guarantee_on_test
 from routing_pomdp.solvers import Exact, HasBelief, Oracle, Policy, QueryPolicy
 from routing_pomdp.solvers.exact.bounds import Bounds
 
@@ -37,6 +39,9 @@ class Report:
         maps: ``(M, N, K + 1, N + 1)`` the policy map of each price on test.
         models: the single models on the test split, cheapest first.
         test: outcomes query by query.
+        guarantee: what `evaluation.guarantee` found, with what it then got on test; None where
+            none was asked for.
+        calibration: what it was found on.
         beliefs: what the policies believe, judged beside the fitted problem's belief; None for
             policies that do not say what they believe.
     """
@@ -49,6 +54,8 @@ class Report:
     maps: NDArray[np.int64]
     test: FrontierOutcomes
     beliefs: BeliefQuality | None = None
+    guarantee: dict[str, Any] | None = None
+    calibration: Calibration | None = None
 
 
 def report(
@@ -65,6 +72,8 @@ def report(
     regret: bool = True,
     budgets: Sequence[float] = (),
     floors: Sequence[float] = (),
+    usd: bool = False,
+    tolerance: Tolerance | None = None,
 ) -> Report:
     """Replays one policy a price on both splits and measures the family.
 
@@ -83,7 +92,9 @@ def report(
             rules of their own.
         budgets: mean costs, as shares of the most expensive model's, to choose policies for; those
             that the cheapest model exceeds are left out.
-        floors: points that may be lost to the most expensive model, to choose policies for.
+        floors: points that may be lost to the best single model, to choose policies for.
+        usd: whether costs are in USD, as RouterArena's score wants them.
+        tolerance: of the guarantee to give; None for none.
     """
     oracles = [Oracle().solve(problem.at(price), test) for price in prices]
     families, plays, maps = {}, {}, {}
@@ -131,9 +142,27 @@ def report(
             measures["model_regret_max"] = float(np.max(known)) if known else None
     for key in ("impossible_decisions", "unseen_decisions"):
         measures[key] = sum(int(point[key] or 0) for point in points)
+    if usd:
+        measures["router_arena"] = _router_arena(families["test"], families["validation"])
     between = intervals(
         families["test"], families["validation"], resamples=resamples, level=level, seed=seed
     )
+    certified = calibration = None
+    if tolerance is not None:
+        calibration, reference = tolerance.calibration(policies, prices)
+        certified = guarantee_on_test(
+            certify({tolerance.solver: calibration}, tolerance.epsilon, tolerance.delta),
+            families["test"],
+            reference,
+            resamples,
+            level,
+            seed,
+        )
+        certified["reference"] = model_names[reference]
+        at = certified["index"]
+        certified["price"] = float(prices[at]) if at >= 0 else None
+        measures |= {name: certified[name] for name in CERTIFIED}
+        between |= {name: tuple(certified[f"{name}_interval"]) for name in CERTIFIED[:2]}
     beliefs = None
     if isinstance(policies[0], HasBelief):  # one network for all prices has one belief
         beliefs = belief_quality(
@@ -162,7 +191,19 @@ def report(
         ],
         test=families["test"],
         beliefs=beliefs,
+        guarantee=certified,
+        calibration=calibration,
     )
+
+
+def _router_arena(test: FrontierOutcomes, validation: FrontierOutcomes) -> float | None:
+    """RouterArena's score on test, of the operating point that is best by it on validation."""
+    chosen_on, means = validation.means(), test.means()
+    scores = router_arena_score(chosen_on.score, chosen_on.cost)
+    if np.isnan(scores).all():
+        return None
+    best = int(np.nanargmax(scores))
+    return _number(float(router_arena_score(means.score[best], means.cost[best])))
 
 
 def _in_model(
