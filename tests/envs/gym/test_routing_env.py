@@ -60,14 +60,14 @@ def test_gymnasiums_own_checker_finds_nothing_to_warn_of(rules, source):
         options = {"source": random_data(20, 3, np.random.default_rng(1)), "problem": problem}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        env = gymnasium.make("routing_pomdp.routing_pomdp.envs:Routing-v0", **options)
+        env = gymnasium.make("routing_pomdp.envs:Routing-v0", **options)
         check_env(env.unwrapped)
 
 
 def test_an_environment_is_made_without_an_argument():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        env = gymnasium.make("routing_pomdp.routing_pomdp.envs:Routing-v0")
+        env = gymnasium.make("routing_pomdp.envs:Routing-v0")
         observation, info = env.reset(seed=0)
     assert env.observation_space.contains(observation)
     assert info["action_mask"].tolist() == [1, 1]

@@ -194,7 +194,7 @@ def test_gymnasium_makes_it_without_a_warning(mode):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         env = gymnasium.make_vec(
-            "routing_pomdp.routing_pomdp.envs:Routing-v0",
+            "routing_pomdp.envs:Routing-v0",
             num_envs=7,
             source=problem,
             autoreset_mode=mode,
@@ -208,7 +208,7 @@ def test_gymnasium_makes_it_without_a_warning(mode):
 
 
 def test_it_is_made_without_an_argument():
-    env = gymnasium.make_vec("routing_pomdp.routing_pomdp.envs:Routing-v0", num_envs=3)
+    env = gymnasium.make_vec("routing_pomdp.envs:Routing-v0", num_envs=3)
     observation, infos = env.reset(seed=0)
     assert env.observation_space.contains(observation)
     assert infos["action_mask"].tolist() == [[1, 1]] * 3

@@ -138,7 +138,7 @@ def test_many_environments_are_seen_as_one_is(problem, seed, pair, options, mode
 def test_the_mask_passes_through_the_wrapper():
     problem = random_problem(Rules(3, skip=True, free_start=True), np.random.default_rng(0))
     env = BeliefObservation(
-        gymnasium.make("routing_pomdp.routing_pomdp.envs:Routing-v0", source=problem)
+        gymnasium.make("routing_pomdp.envs:Routing-v0", source=problem)
     )
     env.reset(seed=0)
     assert env.action_masks().tolist() == [False, True, True, True]

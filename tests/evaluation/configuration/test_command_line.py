@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from routing_pomdp.evaluation.configuration.command_line import explained, failed_run, reported
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 PLUG_IN = """
 def fail():
     raise KeyError("mine")

@@ -18,7 +18,7 @@ from routing_pomdp.envs.settings.checks import declared
 from routing_pomdp.evaluation.configuration.build import plain
 from routing_pomdp.evaluation.configuration.schema import Collect, Group, Study, Train, check
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 SCHEMAS = {"train": Train, "value_verifiers": Study, "collect": Collect}
 GIVEN = {"collect": ["questions=q.jsonl", "models=m.yaml"]}
 

@@ -22,7 +22,7 @@ from routing_pomdp.solvers.baselines import Static
 from tests.logs import log_of
 from tests.recorder import NAME
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 CHOICES = dict.fromkeys(
     ("solver", "verifier", "observation", "model", "env", "pre_query"), "static"
 )

@@ -212,7 +212,7 @@ def test_each_search_starts_from_the_exact_posterior(monkeypatch):
 
 def _python(code: str, **environment: str) -> str:
     """What a fresh interpreter prints."""
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     return subprocess.run(
         [sys.executable, "-c", code],
         check=True,
