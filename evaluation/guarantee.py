@@ -35,7 +35,7 @@ class Calibration:
         cost: ``(n, M)``.
         reference_score: ``(n,)`` of the single model that losses are counted against.
         reference_cost: ``(n,)``.
-        order: the operating points to test, least lossy first, as `testing_order` finds it; those
+        order: the operating points to test, least lossy first, as `order_of_tests` finds it; those
             that are left out are never chosen.
         group: ``(n,)`` what each query is of, for a guarantee in every group; None for one over
             all queries.
@@ -154,7 +154,7 @@ class Guarantee:
         )
 
 
-def testing_order(
+def order_of_tests(
     prices: Sequence[float], cost: FloatArray, reference_cost: float
 ) -> tuple[int, ...]:
     """Operating points in the order of their prices, lowest first, from the first that costs less

@@ -109,8 +109,8 @@ def betting_p_value(
         )
     if limit >= high:
         return 0.0
-    if limit <= low or len(values) == 0:
-        return 1.0
+    if limit <= low or len(values) == 0 or values.mean() >= limit:
+        return 1.0  # the last: a lucky beginning convinces nobody of what the whole denies
     x = (np.random.default_rng(seed).permutation(values) - low) / (high - low)
     m, step = (limit - low) / (high - low), np.arange(1, len(x) + 1)
     mean = (0.5 + np.cumsum(x)) / (step + 1)
@@ -137,7 +137,12 @@ def queries_needed(
     loss = np.random.default_rng(0).permutation(np.asarray(loss, dtype=np.float64))
 
     def enough(n: int) -> bool:
-        return loss_p_value(_repeated(loss, n, binary), epsilon, level, binary) <= level
+        if binary:
+            worse, better = (round(n * float((loss == sign).mean())) for sign in (1, -1))
+            return exact_p_value(worse, better, n, epsilon, level) <= level
+        more = np.resize(loss, n)  # bets depend on the order: the middle one of five
+        p = [betting_p_value(more, epsilon, level, -1.0, 1.0, seed) for seed in range(5)]
+        return float(np.median(p)) <= level
 
     if loss.mean() >= epsilon:
         return None
@@ -150,14 +155,6 @@ def queries_needed(
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
-
-
-def _repeated(loss: FloatArray, n: int, binary: bool) -> FloatArray:
-    """``n`` losses of the same kind as these: for binary scores, in the same shares."""
-    if not binary:
-        return np.resize(loss, n)
-    worse, better = (round(n * float((loss == sign).mean())) for sign in (1, -1))
-    return np.repeat([1.0, -1.0, 0.0], [worse, better, max(0, n - worse - better)])[:n]
 
 
 def _clopper_pearson(successes: int, n: int, tail: float) -> tuple[float, float]:

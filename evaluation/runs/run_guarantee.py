@@ -13,7 +13,7 @@ from routing_pomdp.envs import RoutingData
 from routing_pomdp.evaluation.bootstrap import percentile_interval, weight_blocks
 from routing_pomdp.evaluation.evaluate import evaluate
 from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
-from routing_pomdp.evaluation.guarantee import Calibration, Guarantee, testing_order
+from routing_pomdp.evaluation.guarantee import Calibration, Guarantee, order_of_tests
 from routing_pomdp.evaluation.measures import best_single_model
 from routing_pomdp.solvers import Policy, QueryPolicy, Solver, Training
 from routing_pomdp.solvers.pre_query import PreQueryConditioned
@@ -61,7 +61,7 @@ class Tolerance:
             cost=np.stack([play.cost for play in plays], axis=1),
             reference_score=self.validation.score[:, reference],
             reference_cost=self.validation.call_cost[:, reference],
-            order=testing_order(prices, cost, float(some.call_cost[:, reference].mean())),
+            order=order_of_tests(prices, cost, float(some.call_cost[:, reference].mean())),
             group=self._group(),
         ), reference
 

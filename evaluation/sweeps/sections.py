@@ -227,10 +227,10 @@ def guarantee_section(settings: Settings) -> Section | None:
         if len(asked) > 1 and len(terms) == 1:
             found["all of them"] = _together(asked)
         for label, (guarantee, taken) in found.items():
-            intervals = [
-                f"{show(guarantee[name], form)} {between(*guarantee[f'{name}_interval'], form)}"
-                for name, form in (("certified_saving", "{:.3f}"), ("certified_loss", "{:+.1f}"))
-            ]
+            intervals = []
+            for name, form in (("certified_saving", "{:.3f}"), ("certified_loss", "{:+.1f}")):
+                low, high = guarantee[f"{name}_interval"]
+                intervals.append(f"{show(guarantee[name], form)} {between(low, high, form)}")
             bound, price = guarantee["certified_loss_bound"], guarantee["price"]
             needed = guarantee["queries_needed"]
             rows.append(

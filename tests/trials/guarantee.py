@@ -1,13 +1,14 @@
-"""Counts how often a guarantee is broken, and what it saves, over many draws of calibration queries.
+"""Counts how often a guarantee is broken, and what it saves, over draws of calibration queries.
 
     python -m tests.trials.guarantee worlds --repetitions 1000
     python -m tests.trials.guarantee logs --splits 200
 
 *Worlds*: for each embedded profile, policies are fitted on 1,000 simulated queries and replayed on
 50,000 more, whose means count as the truth; calibration queries are drawn from these. In the world
-"edge" every operating point loses a hair more than the tolerance, so that whatever is certified is a
-violation: the hardest case. *Logs*: for each real log, policies are fitted on a random 40 % of the
-queries, four times; calibration queries are drawn from the rest, whose means count as the truth.
+"edge" every operating point loses a hair more than the tolerance, so that whatever is certified is
+a violation: the hardest case. *Logs*: for each real log, policies are fitted on a random 40 % of
+the queries, four times; calibration queries are drawn from the rest, whose means count as the
+truth.
 
 For each number of calibration queries: the rate of violations (what was chosen truly loses more
 than ε) with its exact 95 % interval, and the power, the saving got as a share of the largest saving
@@ -31,7 +32,7 @@ from tabulate import tabulate
 from routing_pomdp.envs import CostModel, RoutingData
 from routing_pomdp.evaluation.configuration.build import build
 from routing_pomdp.evaluation.evaluate import evaluate
-from routing_pomdp.evaluation.guarantee import Calibration, certify, testing_order
+from routing_pomdp.evaluation.guarantee import Calibration, certify, order_of_tests
 from routing_pomdp.evaluation.loss_tests import betting_p_value
 from routing_pomdp.evaluation.measures import best_single_model
 from routing_pomdp.evaluation.runs.prepare import prepare
@@ -191,7 +192,7 @@ def fitted(overrides: list[str]) -> World:
     reference = best_single_model(train.score.mean(axis=0), train.call_cost.mean(axis=0))
     paid = replayed(policies, train)[1].mean(axis=0)
     score, cost = replayed(policies, pool)
-    order = testing_order(prices, paid, float(train.call_cost[:, reference].mean()))
+    order = order_of_tests(prices, paid, float(train.call_cost[:, reference].mean()))
     return World(score, cost, pool.score[:, reference], pool.call_cost[:, reference], order)
 
 
