@@ -67,7 +67,7 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> Run:
 
 def one_line(run: Run) -> str:
     """A run's outcome in one line, for the log of a sweep."""
-    from routing_pomdp.evaluation.sweeps.comparison import shown_costs
+    from routing_pomdp.evaluation.runs.run_panel import shown_costs
 
     measures, about = run.measures, run.about
     figures = "  ".join(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from routing_pomdp.envs import Costs, RoutingData, RoutingPOMDP, Rules
 from routing_pomdp.envs.model.observation import Observation
-from routing_pomdp.envs.settings.plug_in_checks import example_log
+from routing_pomdp.envs.plug_in_checks import example_log
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from routing_pomdp.envs import Episodes, History, RoutingData, Rules
 from routing_pomdp.envs.model.observation import Observation
-from routing_pomdp.envs.settings.plug_in_checks import (
+from routing_pomdp.envs.plug_in_checks import (
     Claims,
     fault_of_settings,
     mirrored,

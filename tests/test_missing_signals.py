@@ -364,8 +364,8 @@ def test_environments_show_finite_numbers_and_equal_the_batch(rules):
         done, info = False, {}
         while not done:
             assert env.observation_space.contains(observation)
-            history = env.setting.history(observation[None])
-            np.testing.assert_array_equal(env.setting.observed(history)[0], observation)
+            history = env.config.history(observation[None])
+            np.testing.assert_array_equal(env.config.observed(history)[0], observation)
             seen = history.verified[0]
             np.testing.assert_array_equal(history.signal[0, seen], data.signal[query, seen])
             action = policy.act(replace(history, query=np.array([query])))[0]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs import Rollouts, RoutingData
-from routing_pomdp.envs.settings.plug_in_checks import (
+from routing_pomdp.envs.plug_in_checks import (
     Claims,
     example_log,
     fault_of_settings,

@@ -1,6 +1,6 @@
 """Readers of known logs, named by the configs in ``conf/rollouts/``.
 
-Those that read files import what that takes: a simulation from a profile does without pyarrow.
+What a reader of files needs is imported by it: who reads no file does without pyarrow.
 """
 
 from __future__ import annotations
@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs.logs.rollouts import SPLIT_NAMES, Rollouts, RolloutsError, concatenate
-from routing_pomdp.envs.profiles import load_profile, simulate
-from routing_pomdp.envs.settings.ranges import Names, Range, Seed, Text
+from routing_pomdp.envs.settings.ranges import Names, Text
 
 Split = Literal["train", "validation", "test"]
 _SPLITS = get_args(Split)
@@ -46,41 +45,7 @@ def calls_table(
     return read_calls(path, signals, columns).chosen(models, complete_only)
 
 
-def profile(
-    profile: Text,
-    queries: Mapping[Split, Annotated[int, Range(1, 10_000_000)]],
-    seed: Seed,
-    models: Names | None = None,
-    train_on: Text | None = None,
-) -> Rollouts:
-    """Queries simulated from a profile.
-
-    Args:
-        profile: the name of a shipped one, or the path of a YAML file.
-        queries: how many for each split.
-        seed: of the simulation.
-        models: as `calls_table`.
-        train_on: another profile that every split but "test" is simulated from: out of domain.
-
-    Raises:
-        ValueError: no such profile, or one that cannot be simulated from, by its name.
-    """
-    log = _simulated(profile, queries, seed).select(models)
-    if train_on in (None, profile):
-        return log
-    assert train_on is not None
-    elsewhere = _simulated(train_on, queries, seed).select(models)
-    return _out_of_domain(elsewhere.take(elsewhere.split != "test"), log.where("test"))
-
-
-def _simulated(profile: str, queries: Mapping[Split, int], seed: int) -> Rollouts:
-    try:
-        return simulate(load_profile(profile), queries, seed)
-    except RolloutsError as error:
-        raise RolloutsError(f"profile {profile}: {error}") from error
-
-
-def _out_of_domain(elsewhere: Rollouts, tested: Rollouts) -> Rollouts:
+def out_of_domain(elsewhere: Rollouts, tested: Rollouts) -> Rollouts:
     """Both logs as one; their query ids may coincide."""
     parts = [
         replace(log, query_id=np.char.add(np.char.add(log.dataset, "/"), log.query_id))
@@ -125,7 +90,7 @@ def rational_cascades(
     assert train_on is not None
     elsewhere = read(train_on).where("train")
     tested = log.where("test") if (log.split == "test").any() else log
-    return _out_of_domain(elsewhere, replace(tested, split=np.full(len(tested), "test")))
+    return out_of_domain(elsewhere, replace(tested, split=np.full(len(tested), "test")))
 
 
 def rational_cascade_names(path: str, chain: str = "llama") -> list[str]:

@@ -10,7 +10,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from routing_pomdp.evaluation.configuration.command_line import reported
-from routing_pomdp.evaluation.runs.progress import sweep_overrides
+from routing_pomdp.evaluation.configuration.progress import sweep_overrides
 
 
 class CheckedConfig(Callback):

@@ -31,7 +31,7 @@ from routing_pomdp.envs.settings.ranges import (
     Text,
 )
 from routing_pomdp.evaluation.configuration.build import fault_of_target, plain
-from routing_pomdp.evaluation.runs.model_fit import Model
+from routing_pomdp.evaluation.model_fit import Model
 from routing_pomdp.evaluation.tracker import Tracker
 from routing_pomdp.solvers import Solver
 from routing_pomdp.verifiers import Verifier

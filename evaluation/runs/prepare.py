@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from routing_pomdp.envs import CostModel, Rollouts, RoutingData, RoutingPOMDP, Rules
 from routing_pomdp.envs.logs import sources
 from routing_pomdp.evaluation.configuration.build import build, plain
-from routing_pomdp.evaluation.runs.model_fit import Data, Model
+from routing_pomdp.evaluation.model_fit import Data, Model
 from routing_pomdp.verifiers import charged, fitted, make_routing_data, seen_before
 from routing_pomdp.verifiers.observation.histogram import count_on_missing
 

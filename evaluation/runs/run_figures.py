@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from routing_pomdp.evaluation.runs.run_folder import Run
-from routing_pomdp.evaluation.sweeps.comparison import ComparisonCell, panel, shown_costs
+from routing_pomdp.evaluation.runs.run_panel import panel, shown_costs
 
 
 def draw(run: Run) -> dict[str, tuple[Path, Path]]:
@@ -15,11 +15,11 @@ def draw(run: Run) -> dict[str, tuple[Path, Path]]:
     one, into its folder; returns PNG and SVG by name."""
     # Who computes needs no matplotlib.
     from routing_pomdp.evaluation.plots.figures import frontier_figure, save_figure
-    from routing_pomdp.evaluation.plots.policy_figure import policy_figure
-    from routing_pomdp.evaluation.plots.reliability_figure import belief_figure
+    from routing_pomdp.evaluation.policies.policy_figure import policy_figure
+    from routing_pomdp.evaluation.policies.reliability_figure import belief_figure
 
     costs = shown_costs(run.about)
-    shown = panel(ComparisonCell(run.about["dataset"], costs), {run.about["solver"]: run})
+    shown = panel(run.about["dataset"], costs, {run.about["solver"]: run})
     title = f"{run.about['dataset']}, costs {costs}"
     figure = frontier_figure(
         shown.curves, shown.static, shown.oracle, shown.models, title, cost_unit=shown.unit

@@ -87,7 +87,7 @@ def draw(
     the figures by name."""
     # Who judges needs no matplotlib.
     from routing_pomdp.evaluation.plots.figures import save_figure
-    from routing_pomdp.evaluation.plots.verifier_figure import verifier_figure
+    from routing_pomdp.evaluation.signals.verifier_figure import verifier_figure
 
     if config.likelihoods:
         for one in judgements:

@@ -13,16 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from tabulate import tabulate
 
-from routing_pomdp.evaluation.bootstrap import frontier_band
 from routing_pomdp.evaluation.measure_list import info
-from routing_pomdp.evaluation.plots.panels import Curve, ModelPoint, Panel
 from routing_pomdp.evaluation.runs.run_folder import Run
-
-# More confidence bands than this hide each other.
-_BANDS = 3
+from routing_pomdp.evaluation.runs.run_panel import is_ratio, shown_costs, unit_of
 
 SEEDS = ("seed", "evaluation.train_seed")
 """The keys in which repetitions of one experiment differ: they draw the same test queries."""
@@ -105,43 +100,6 @@ def varying_keys(runs: Sequence[Run]) -> set[str]:
     return {key for key in set().union(*flat) if len({_text(f.get(key)) for f in flat}) > 1}
 
 
-def panel(setting: ComparisonCell, runs: Mapping[str, Run]) -> Panel:
-    """What a figure shows of one setting."""
-    curves = []
-    for label, run in sorted(runs.items()):
-        outcomes = run.outcomes()
-        means = outcomes.means()
-        band = None
-        if len(runs) <= _BANDS:
-            cost = np.linspace(means.slm.cost, means.llm.cost, 40)
-            level = run.about["config"]["evaluation"]["level"]
-            band = np.stack([cost, *frontier_band(outcomes, cost, resamples=300, level=level)])
-        curves.append(Curve(label, means.router_frontier(), means.cost, means.score, band))
-    models = [ModelPoint(m["name"], m["cost"], m["score"]) for m in run.models]
-    return Panel(
-        setting.row,
-        setting.column,
-        curves,
-        means.static_frontier(),
-        means.oracle_frontier(),
-        models,
-        unit_of(next(iter(runs.values()))),
-    )
-
-
-def shown_costs(about: Mapping[str, Any]) -> str:
-    """A run's costs for people: a cost ratio, "logged", or an objective with its unit."""
-    label = str(about["costs"])
-    if _is_number(label):
-        return f"1:{label}"
-    return label if label == "logged" else f"{label} ({about['unit']})"
-
-
-def unit_of(run: Run) -> str:
-    """The unit of a run's costs; runs of old have none."""
-    return str(run.about.get("unit", "cost unit of the log"))
-
-
 def run_table(run: Run) -> str:
     """A run's measures with their intervals, for the terminal."""
     rows = []
@@ -217,16 +175,8 @@ def comparison_csv(settings: Mapping[ComparisonCell, Mapping[str, Run]]) -> str:
     return text.getvalue()
 
 
-def _is_number(label: str) -> bool:
-    try:
-        float(label)
-    except ValueError:
-        return False
-    return True
-
-
 def _is_ladder(run: Run) -> bool:
-    return _is_number(str(run.about["costs"]))
+    return is_ratio(str(run.about["costs"]))
 
 
 def _kind(run: Run) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 from routing_pomdp.envs.files.atomic import write_text
 from routing_pomdp.evaluation.policies.policy_map import PolicyMap
 from routing_pomdp.evaluation.runs.run_folder import Run
-from routing_pomdp.evaluation.sweeps.comparison import ComparisonCell, panel, sort_runs
+from routing_pomdp.evaluation.runs.run_panel import panel
+from routing_pomdp.evaluation.sweeps.comparison import ComparisonCell, sort_runs
 from routing_pomdp.evaluation.sweeps.sections import (
     Section,
     belief_section,
@@ -119,10 +120,10 @@ def _figures(
 ) -> dict[str, Path]:
     # Who computes needs no matplotlib.
     from routing_pomdp.evaluation.plots.figures import save_figure, sweep_figure
-    from routing_pomdp.evaluation.plots.policy_figure import policy_figure
+    from routing_pomdp.evaluation.policies.policy_figure import policy_figure
     from routing_pomdp.evaluation.sweeps.curves import SWEPT, curve_figure, measure_curves
 
-    panels = [panel(setting, found) for setting, found in settings.items()]
+    panels = [panel(setting.row, setting.column, found) for setting, found in settings.items()]
     drawn = {"frontiers": sweep_figure(panels, log_cost=log_cost)}
     for key in SWEPT:
         for measure in _CURVES[key]:

@@ -15,7 +15,8 @@ from routing_pomdp.envs.settings.ranges import Count, Positive, Seed, Text
 from routing_pomdp.envs.signals import SignalRange
 from routing_pomdp.solvers.budget import neighbours
 from routing_pomdp.solvers.cascades.threshold import ThresholdPolicy, best_chain, best_cut
-from routing_pomdp.solvers.predictive.text_models import (
+from routing_pomdp.solvers.solver import Actions, FrontierSolver, Policy, QueryPolicy
+from routing_pomdp.solvers.text_models import (
     FittedFeatures,
     Kind,
     Remembered,
@@ -23,7 +24,6 @@ from routing_pomdp.solvers.predictive.text_models import (
     TextFeatures,
     logistic,
 )
-from routing_pomdp.solvers.solver import Actions, FrontierSolver, Policy, QueryPolicy
 
 FloatArray = NDArray[np.float64]
 

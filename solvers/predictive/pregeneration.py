@@ -13,7 +13,9 @@ from routing_pomdp.envs import RoutingData, RoutingPOMDP
 from routing_pomdp.envs.settings.ranges import Seed, Share, Text
 from routing_pomdp.solvers.baselines import FixedChoice
 from routing_pomdp.solvers.cascades.threshold import best_cut
-from routing_pomdp.solvers.predictive.text_models import (
+from routing_pomdp.solvers.settings import Pair
+from routing_pomdp.solvers.solver import FrontierSolver, Policy, QueryPolicy
+from routing_pomdp.solvers.text_models import (
     FittedFeatures,
     Kind,
     Remembered,
@@ -21,8 +23,6 @@ from routing_pomdp.solvers.predictive.text_models import (
     TextFeatures,
     logistic,
 )
-from routing_pomdp.solvers.settings import Pair
-from routing_pomdp.solvers.solver import FrontierSolver, Policy, QueryPolicy
 
 FloatArray = NDArray[np.float64]
 Estimator = Literal["knn", "logistic"]

@@ -246,7 +246,7 @@ def test_references_by_number_are_scored_as_the_choices_that_they_are(tmp_path):
 
 def test_plug_ins_of_ones_own_file_are_named_by_their_target(tmp_path, monkeypatch):
     (tmp_path / "my_plug_ins.py").write_text(
-        "from verifiers import LiveVerifier\n\n"
+        "from routing_pomdp.verifiers import LiveVerifier\n\n"
         "class Mine(LiveVerifier):\n"
         "    name = 'mine'\n\n"
         "    async def verify(self, case):\n"

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from routing_pomdp.envs import ESCALATE, STAY, Rules
-from routing_pomdp.envs.settings.plug_in_checks import CheckError
+from routing_pomdp.envs.plug_in_checks import CheckError
 from routing_pomdp.evaluation.configuration.build import build
 from routing_pomdp.evaluation.evaluate import evaluate, returns
 from routing_pomdp.solvers import Oracle, QueryPolicy, Solver, Static, check_solver

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from routing_pomdp.envs.logs.rollouts import RolloutsError
-from routing_pomdp.envs.settings.plug_in_checks import CheckError, example_log
+from routing_pomdp.envs.plug_in_checks import CheckError, example_log
 from routing_pomdp.evaluation.configuration.build import build
 from routing_pomdp.verifiers import LiveVerifier, LoggedSignal, PromptEase, Verifier, check_verifier
 

@@ -79,7 +79,7 @@ def test_bad_costs_are_refused_by_key(ratio, verifier, message):
             "which is no Observation: .* with n_symbols, fit",
         ),
         ("os.system", Solver, "which is a builtin function"),
-        ("routing_pomdp.envs.logs.sources.profile", Solver, "which gives a Rollouts"),
+        ("routing_pomdp.envs.profiles.source.profile", Solver, "which gives a Rollouts"),
         ("envs.__name__", Solver, "which is a str"),
         (
             "routing_pomdp.solvers.search.pomcp.POMC",

@@ -8,7 +8,6 @@ import pytest
 
 from routing_pomdp.envs import RoutingPOMDP, Rules
 from routing_pomdp.evaluation.bootstrap import bootstrap_weights
-from routing_pomdp.evaluation.plots.reliability_figure import belief_figure
 from routing_pomdp.evaluation.policies.belief_quality import (
     ALL,
     DIFFERENCE,
@@ -16,6 +15,7 @@ from routing_pomdp.evaluation.policies.belief_quality import (
     LEARNED,
     belief_quality,
 )
+from routing_pomdp.evaluation.policies.reliability_figure import belief_figure
 from routing_pomdp.evaluation.runs.report import report
 from routing_pomdp.solvers import Exact
 from routing_pomdp.solvers.belief_calibration import Beliefs, FittedBelief, belief_figures

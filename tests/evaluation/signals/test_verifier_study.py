@@ -9,7 +9,7 @@ import pytest
 
 from routing_pomdp.envs import CostModel, Rules
 from routing_pomdp.evaluation.plots.likelihood_figure import likelihood_figure
-from routing_pomdp.evaluation.plots.verifier_figure import verifier_figure
+from routing_pomdp.evaluation.signals.verifier_figure import verifier_figure
 from routing_pomdp.evaluation.signals.verifier_report import (
     CHAIN,
     HEADER,

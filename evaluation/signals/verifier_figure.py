@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from routing_pomdp.evaluation.plots.figures import COLOURS
-from routing_pomdp.evaluation.plots.reliability_figure import (
+from routing_pomdp.evaluation.policies.reliability_figure import (
     draw_diagonal,
     draw_plain,
     draw_reliability,

@@ -9,8 +9,8 @@ import torch
 from routing_pomdp.envs import Costs, RoutingPOMDP, Rules
 from routing_pomdp.envs.model.class_model import Settings
 from routing_pomdp.evaluation.evaluate import evaluate, model_value, returns
-from routing_pomdp.evaluation.runs.model_criteria import log_likelihood
-from routing_pomdp.evaluation.runs.model_fit import Data, Joint, LatentClasses
+from routing_pomdp.evaluation.model_criteria import log_likelihood
+from routing_pomdp.evaluation.model_fit import Data, Joint, LatentClasses
 from routing_pomdp.solvers import Exact
 from routing_pomdp.solvers.action_costs import action_costs_of
 from routing_pomdp.solvers.automix.pomdp import AutoMixPOMDP

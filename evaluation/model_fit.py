@@ -32,7 +32,7 @@ from routing_pomdp.envs.settings.ranges import (
     Range,
     Seed,
 )
-from routing_pomdp.evaluation.runs.model_criteria import AIQ, Judge, Likelihood, Return, some_prices
+from routing_pomdp.evaluation.model_criteria import AIQ, Judge, Likelihood, Return, some_prices
 from routing_pomdp.solvers.exact.backward_induction import Exact
 
 FloatArray = NDArray[np.float64]
