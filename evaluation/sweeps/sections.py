@@ -258,8 +258,8 @@ def guarantee_section(settings: Settings) -> Section | None:
         "calibration queries as would certify it at half the tolerance, or anything at all where "
         "only the reference is.",
         [
-            "setting", "solver", "tolerance", "reference", "certified", "taken, at a price of", "loses at most",
-            "saved", "lost", "queries", "needed",
+            "setting", "solver", "tolerance", "reference", "certified", "taken, at a price of",
+            "loses at most", "saved", "lost", "queries", "needed",
         ],
         rows,
     )  # fmt: skip

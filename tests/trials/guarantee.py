@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -112,18 +113,21 @@ def rows_of(
         "betting": lambda c: by_betting(c, epsilon, delta),
         "naive": lambda c: naive(c, epsilon),
     }
-    for label, choose in choices.items():
-        broken, got, possible = 0, 0.0, 0.0
-        for world, rows in drawn:
-            loss, saving = world.truth()
-            point = choose(world.drawn(rows))
-            broken += point >= 0 and bool(loss[point] > epsilon + 1e-12)
-            got += float(saving[point]) if point >= 0 else 0.0
-            possible += max([0.0, *saving[loss <= epsilon + 1e-12]])
-        low, high = binomtest(broken, len(drawn)).proportion_ci(method="exact")
-        power = f"{got / possible:.2f}" if possible else "–"
-        mean = [f"{total / len(drawn):.3f}" for total in (got, possible)]
-        rate = f"{broken / len(drawn):.3f}"
+    truth = {id(world): world.truth() for world, _ in drawn}
+    broken, got, possible = Counter(), Counter(), 0.0
+    for world, rows in drawn:
+        loss, saving = truth[id(world)]
+        calibration = world.drawn(rows)
+        possible += max([0.0, *saving[loss <= epsilon + 1e-12]])
+        for label, choose in choices.items():
+            if (point := choose(calibration)) >= 0:
+                broken[label] += bool(loss[point] > epsilon + 1e-12)
+                got[label] += float(saving[point])
+    for label in choices:
+        low, high = binomtest(broken[label], len(drawn)).proportion_ci(method="exact")
+        power = f"{got[label] / possible:.2f}" if possible else "–"
+        mean = [f"{total / len(drawn):.3f}" for total in (got[label], possible)]
+        rate = f"{broken[label] / len(drawn):.3f}"
         yield [name, f"{n:,}", label, rate, f"[{low:.3f}, {high:.3f}]", power, *mean]
     print(name, n, flush=True)
 
@@ -178,7 +182,7 @@ def logged(name: str, solver: str, seed: int) -> World:
         path = llama.parent / "public_logs" / f"{name}.parquet"
         log = ["rollouts=calls_table", f"rollouts.path={path}", f"rollouts.models={PUBLIC[name]}"]
         signals = {"mmlu_pro_openai": "verbal", "swe_bench_pro": "submitted"}
-        log += ["verifier=column", f"verifier.name={signals.get(name, 'msp')}"]
+        log.append(f"verifier.name={signals.get(name, 'msp')}")
     return fitted([*log, *split])
 
 
