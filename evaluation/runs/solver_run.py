@@ -196,7 +196,8 @@ def _published(run: Run, config: DictConfig, name: str, tracked: TrackedRun) -> 
         tracked.figure(figure, png)
     tables = {"chosen": run.chosen}
     if run.guarantee:
-        tables["guarantee"] = [run.guarantee]
+        plain_cells = {k: v for k, v in run.guarantee.items() if not isinstance(v, list)}
+        tables["guarantee"] = [plain_cells]
     if run.beliefs:
         tables["belief_calibration"] = run.beliefs["rows"]
     for table, rows in tables.items():
