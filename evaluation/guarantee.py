@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from routing_pomdp.evaluation.frontier import FloatArray
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.evaluation.loss_tests import betting_p_value, loss_p_value, queries_needed
 
 

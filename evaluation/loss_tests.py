@@ -18,10 +18,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
-FloatArray = NDArray[np.float64]
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 
 # The share of the level that Berger & Boos's interval of the nuisance parameter may take.
 _NUISANCE = 0.05
@@ -164,7 +164,7 @@ def _clopper_pearson(successes: int, n: int, tail: float) -> tuple[float, float]
     return float(low), float(high)
 
 
-def _binomial(k: NDArray[np.int64], n: int, p: FloatArray) -> FloatArray:
+def _binomial(k: IntArray, n: int, p: FloatArray) -> FloatArray:
     """Probabilities of ``k`` successes among ``n``."""
     ways = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
     found: FloatArray = np.exp(ways + special.xlogy(k, p) + special.xlog1py(n - k, -p))

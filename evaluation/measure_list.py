@@ -39,14 +39,14 @@ MEASURES: dict[str, MeasureInfo] = {
         "AIQ",
         "{:.4f}",
         "up",
-        "Mean height of the frontier between the costs of the cheapest and the largest model.",
+        "Mean score of the frontier between the costs of the cheapest and the last model.",
         "AIQ",
     ),
     "aiq_by_largest_cost": MeasureInfo(
         "AIQ by the largest cost",
         "{:.4f}",
         "up",
-        "The same area divided by the largest model's cost alone, as RouterBench's code does.",
+        "The same area divided by the largest cost alone, as RouterBench's code does.",
     ),
     "aiq_static": MeasureInfo(
         "AIQ of single models",
@@ -72,43 +72,42 @@ MEASURES: dict[str, MeasureInfo] = {
         "{:+.2f}",
         "up",
         "Points of score above mixing single models, mean over budgets between the costs of the "
-        "cheapest and the largest model; both mixtures are chosen on validation, none in "
-        "hindsight.",
+        "cheapest and the most expensive model; both mixtures are chosen on validation.",
         "gain over static",
     ),
     "delta_ibc": MeasureInfo(
         "ΔIBC, %",
         "{:+.1f}",
         "up",
-        "Benefit per cost over that of mixing single models, mean of five cost regions.",
+        "Incremental benefit per cost relative to mixing single models, mean of five cost regions.",
         "ΔIBC %",
     ),
     "saving_vs_best_at_{e}": MeasureInfo(
         "Saving against the best single model at {e} points",
         _SHARE,
         "up",
-        f"Share of the cost of {_BEST}, that is saved by the cheapest policy which loses at most "
-        "{e} points to it there.",
+        f"Share of the cost of {_BEST}, that is saved on test by the cheapest policy that loses at "
+        "most {e} points to it on validation.",
         "saving@{e}",
     ),
     "drop_vs_best_at_{e}": MeasureInfo(
-        "Lost on test at {e} points",
+        "Loss on test at {e} points, in points",
         _POINTS,
         "down",
-        f"Points that this policy loses on test to {_BEST}.",
+        f"The loss of that policy on test to {_BEST}.",
         "lost@{e}",
     ),
-    "saving_vs_largest_at_{e}": MeasureInfo(
-        "Saving against the largest model at {e} points",
+    "saving_vs_most_expensive_at_{e}": MeasureInfo(
+        "Saving against the most expensive model at {e} points",
         _SHARE,
         "up",
         "The same against the most expensive model, which may be worse than a cheaper one.",
     ),
-    "drop_vs_largest_at_{e}": MeasureInfo(
-        "Lost to the largest model on test at {e} points",
+    "drop_vs_most_expensive_at_{e}": MeasureInfo(
+        "Loss to the most expensive model on test at {e} points, in points",
         _POINTS,
         "down",
-        "Points that this policy loses on test to the most expensive model.",
+        "The loss of that policy on test to the most expensive model.",
     ),
     "certified_saving": MeasureInfo(
         "Certified saving",
@@ -156,7 +155,7 @@ MEASURES: dict[str, MeasureInfo] = {
         "Model regret",
         "{:.4f}",
         "down",
-        "Exact value minus the policy's inside the fitted model, mean over prices.",
+        "Optimal value minus the policy's value inside the fitted model, mean over prices.",
         "regret",
     ),
 }

@@ -1,14 +1,21 @@
-"""Shared fixtures: where real logs are, if this machine has them."""
+"""One thread a process; and where real logs are, if this machine has them."""
 
 import os
 from pathlib import Path
 
 import pytest
 
+from tests.support.checkout import ROOT
+
+# Tests run side by side, each process on one thread: threads that wait for work burn a core. Set
+# before numpy and torch are imported, and inherited by the processes that tests start.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ[f"{_library}_NUM_THREADS"] = "1"
+
 # Programs that take minutes, run by hand: python -m tests.trials.NAME.
 collect_ignore = ["trials"]
 
-_BESIDE_THE_CHECKOUT = Path(__file__).parents[2] / "shared" / "data" / "rational_cascades"
+_BESIDE_THE_CHECKOUT = ROOT.parent / "shared" / "data" / "rational_cascades"
 
 
 @pytest.fixture(scope="session")

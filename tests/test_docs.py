@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib
-import os
 import re
 import runpy
 import shutil
@@ -15,10 +14,8 @@ import pytest
 from routing_pomdp.solvers.checks import CLAIMS as SOLVER
 from routing_pomdp.verifiers import SideBySide, Signal, judged, live_parts
 from routing_pomdp.verifiers.checks import CLAIMS as VERIFIER
-from tests.verifiers.clients import Scripted, case_of
-
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
+from tests.support.checkout import CONF, DOCS, ROOT, SCRIPTS, environment
+from tests.support.clients import Scripted, case_of
 
 
 def blocks(page, language):
@@ -27,12 +24,11 @@ def blocks(page, language):
 
 def run(script, folder, *arguments):
     """Runs a script as a user would whose own files lie in ``folder``."""
-    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)],
+        [sys.executable, str(SCRIPTS / script), *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": path},
+        env=environment(folder),
     )
 
 
@@ -137,7 +133,7 @@ def test_the_readme_lists_every_solver():
     readme = (ROOT / "README.md").read_text()
     table = readme[readme.index("| `solver=` |") :].split("\n\n")[0]
     listed = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row)}
-    assert listed == {path.stem for path in (ROOT / "conf" / "solver").glob("*.yaml")}
+    assert listed == {path.stem for path in (CONF / "solver").glob("*.yaml")}
 
 
 def test_the_live_verifier_of_the_docs_is_the_example_and_works():

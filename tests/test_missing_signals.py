@@ -35,7 +35,6 @@ from routing_pomdp.solvers.exact.bounds import QMDP
 from routing_pomdp.solvers.exact.point_based import PointBased
 from routing_pomdp.solvers.learned.fitted_q import FittedQ
 from routing_pomdp.solvers.learned.simulated import simulated
-from routing_pomdp.solvers.search.continuous import ContinuousPOMDP
 from routing_pomdp.verifiers import (
     AffordableFirst,
     Beta,
@@ -53,7 +52,7 @@ from routing_pomdp.verifiers import (
     paid,
 )
 from routing_pomdp.verifiers.observation.calibration import Calibrator
-from tests.logs import log_of
+from tests.support.logs import log_of
 
 NAN, INF = np.nan, np.inf
 DENSITIES = [KernelDensity, Beta, GaussianMixture]
@@ -335,14 +334,6 @@ def test_simulated_queries_keep_the_share_of_missing_and_infinite_signals():
         np.testing.assert_allclose(
             odd(drawn).mean(axis=(0, 2)), odd(logged).mean(axis=(0, 2)), atol=0.06
         )
-
-
-def test_raw_signal_search_updates_its_belief_by_the_point_mass():
-    data = telling()
-    problem = ContinuousPOMDP.of(problem_of(data, observation=KernelDensity()))
-    called = np.array([[True, False]])
-    history = History(np.zeros(1, int), np.zeros(1, int), called, called, np.full((1, 2, 1), NAN))
-    assert problem.posterior(history)[0] @ problem.score[:, 0] < 0.02
 
 
 # -- environments ----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from routing_pomdp.evaluation.bootstrap import (
 from routing_pomdp.evaluation.frontier import height
 from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
 from routing_pomdp.evaluation.measures import measure
-from tests.outcomes import coin, family_of, rows_of
+from tests.support.outcomes import coin, family_of, rows_of
 
 
 def test_weights_count_draws_with_replacement():
@@ -53,7 +53,7 @@ def test_intervals_equal_resampling_in_a_loop():
         "gap_closed",
         "delta_ibc",
         "saving_vs_best_at_1",
-        "drop_vs_largest_at_1",
+        "drop_vs_most_expensive_at_1",
     } <= result.keys()
 
 
@@ -85,12 +85,12 @@ def test_interval_width_is_the_binomial_one():
 def test_the_pick_for_the_saving_is_not_made_again_on_test_resamples():
     family = family_of()
     validation = rows_of(family, slice(0, 150))
-    point = measure(family, validation).savings_vs_largest[2]
+    point = measure(family, validation).savings_vs_most_expensive[2]
     weights = bootstrap_weights(len(family), 200, seed=0)
     assert point.index >= 0
     cost = weights @ family.cost[:, point.index] / (weights @ family.model_cost[:, -1])
     expected = np.quantile(1 - cost, [0.025, 0.975])
-    result = intervals(family, validation, resamples=200, seed=0)["saving_vs_largest_at_2"]
+    result = intervals(family, validation, resamples=200, seed=0)["saving_vs_most_expensive_at_2"]
     np.testing.assert_allclose(result, expected)
 
 

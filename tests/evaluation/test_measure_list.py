@@ -7,7 +7,7 @@ import pytest
 from routing_pomdp.evaluation.measure_list import MEASURES, info
 from routing_pomdp.evaluation.measures import SAVING_POINTS, measure
 from routing_pomdp.evaluation.runs.run_guarantee import CERTIFIED
-from tests.outcomes import family_of
+from tests.support.outcomes import family_of
 
 
 def test_every_measure_of_a_family_is_on_the_list():

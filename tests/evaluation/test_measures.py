@@ -181,7 +181,7 @@ def test_measures_flatten_to_json_with_null_for_undefined():
         "aiq",
         "gap_closed",
         "saving_vs_best_at_0",
-        "drop_vs_largest_at_1",
+        "drop_vs_most_expensive_at_1",
         "index_vs_best_at_2",
     } <= flat.keys()
 
@@ -205,8 +205,8 @@ def test_savings_are_against_the_best_single_model_on_validation_not_the_most_ex
     assert [s.index for s in found.savings] == [-1, 0, 0]
     assert [s.saving for s in found.savings] == pytest.approx([0, 0.5, 0.5])
     assert [s.drop for s in found.savings] == pytest.approx([0, 1, 1])
-    assert [s.saving for s in found.savings_vs_largest] == pytest.approx([0.8] * 3)
-    assert [s.drop for s in found.savings_vs_largest] == pytest.approx([-9] * 3)
+    assert [s.saving for s in found.savings_vs_most_expensive] == pytest.approx([0.8] * 3)
+    assert [s.drop for s in found.savings_vs_most_expensive] == pytest.approx([-9] * 3)
 
 
 def test_of_equally_good_single_models_the_cheapest_is_the_reference():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from routing_pomdp.envs.profiles import load_profile, save_profile
-from tests.profiles import assert_equal, known_profile
+from tests.support.profiles import assert_equal, known_profile
 
 
 def test_a_saved_profile_loads_as_it_was(tmp_path):

@@ -20,7 +20,7 @@ from routing_pomdp.envs.profiles import (
     simulate,
 )
 from routing_pomdp.envs.profiles.copula import fit_correlation, uniforms
-from tests.profiles import SIGNAL, assert_equal, binary, known_profile
+from tests.support.profiles import SIGNAL, assert_equal, binary, known_profile
 
 LOGS = ("gsm8k", "medmcqa", "mmlu", "triviaqa", "truthfulqa")
 

@@ -15,7 +15,7 @@ from routing_pomdp.evaluation.sweeps.comparison import sort_runs
 from routing_pomdp.evaluation.sweeps.sections import guarantee_section
 from routing_pomdp.solvers import Exact, Solver, Static, Threshold, Training
 from routing_pomdp.solvers.pre_query import PreQueryConditioned
-from tests.problems import random_problem
+from tests.support.problems import random_problem
 
 PRICES = [0.0, 0.05, 0.2, 1.0]
 NAMES = ["a", "b", "c"]

@@ -18,7 +18,7 @@ from routing_pomdp.solvers.exact.alpha_vectors import AlphaVectorIteration
 from routing_pomdp.solvers.exact.point_based import PointBased
 from routing_pomdp.solvers.exact.value_iteration import AlphaVectors, value_iteration
 from routing_pomdp.verifiers import Histogram, LoggedSignal, make_routing_data
-from tests.problems import every_rules, name_of, problems, random_problem
+from tests.support.problems import every_rules, name_of, problems, random_problem
 
 SEEDS = st.integers(0, 2**32)
 REGIONS = ("simplex", "statistic", "reachable")
