@@ -176,3 +176,12 @@ def test_the_live_verifier_of_the_docs_is_the_example_and_works():
     assert asyncio.run(judged(found, case)) == Signal(0.0, {"length": 4.0})
     assert judge.calls[0]["messages"] == case.messages
     assert live_parts(SideBySide({"mine": found})) == {"second_opinion": found}
+
+
+def test_the_guarantee_of_the_docs_is_given():
+    (code,) = blocks("guarantee.md", "python")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    certified, within_budget = done.stdout.splitlines()
+    assert certified.startswith("mine, operating point 0: loses at most 3 points with probability")
+    assert within_budget == "0"

@@ -19,6 +19,7 @@ from routing_pomdp.evaluation.sweeps.sections import (
     belief_section,
     chosen_section,
     difference_section,
+    guarantee_section,
     measure_sections,
     name_of,
     region_section,
@@ -100,7 +101,7 @@ def sweep_report(
             win_section(resampled, labels),
         ]
     sections += [region_section(settings), chosen_section(settings)]
-    for section in (belief_section(settings), seed_section(runs)):
+    for section in (guarantee_section(settings), belief_section(settings), seed_section(runs)):
         sections += [section] if section else []
     return SweepReport(sections, _figures(runs, settings, folder, log_cost))
 
