@@ -110,7 +110,7 @@ class OperatingPointSelection:
         return self._scored([self._price(prices, price)])[0]
 
     def at_budget(self, budget: float) -> Chosen:
-        """The best mixture within a mean cost; raises as `mixture_for_budget`."""
+        """The best mixture within a mean cost; raises like `mixture_for_budget`."""
         return self._scored([self._budget(budget)])[0]
 
     def at_floor(self, points: float) -> Chosen:

@@ -141,7 +141,7 @@ def _regret(arguments: argparse.Namespace) -> None:
         print(f"{name}, {label}, worst price: {shown}", flush=True)
     if arguments.figure:
         at = ", ".join(f"{price:g}" for price in prices)
-        figure = regret_figure(curves, f"Model regret by shipped profile, λ = {at}")
+        figure = regret_figure(curves, f"Model regret by profile, λ = {at}")
         _save(figure, arguments.figure)
         print(f"written: {arguments.figure}")
 

@@ -159,7 +159,7 @@ def test_the_figure_of_the_readme_names_a_solver_and_a_profile_that_exist():
     """`make figure`, which CI runs, writes what it drew into the PNG."""
     with Image.open(DOCS / "demo.png") as figure:
         solver, _, profile, *_ = figure.text["Description"].split(" ")
-    assert (ROOT / "conf" / "solver" / f"{solver}.yaml").is_file()
+    assert (CONF / "solver" / f"{solver}.yaml").is_file()
     assert profile in shipped_profiles()
 
 

@@ -47,7 +47,7 @@ def describe(rollouts: Rollouts, signal: str) -> Statistics:
     columns = np.column_stack([rollouts.score, *ranks])
     there = ~np.isnan(columns)
     covariance, variance = _pairwise(np.where(there, columns, 0.0), there)
-    # A column that takes one value has an undefined correlation, whatever its rounding errors.
+    # A constant column has no correlation, even if rounding makes its variance positive.
     constant = np.array(
         [len(column[has]) == 0 or np.ptp(column[has]) == 0
          for column, has in zip(columns.T, there.T, strict=True)]

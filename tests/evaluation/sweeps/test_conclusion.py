@@ -11,7 +11,7 @@ from routing_pomdp.evaluation.sweeps.conclusion import (
     gain_over_mixing,
     middle_settings,
 )
-from tests.outcomes import family_of
+from tests.support.outcomes import family_of
 
 
 def made_up(gap, low, family=None, saving=0.0):
