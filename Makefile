@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install links demo test lint benchmark clean
+.PHONY: help install links demo test check lint benchmark clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,6 +29,11 @@ demo: $(INSTALLED)  ## Compare solvers over cost ratios on embedded data: runs/d
 
 test: $(INSTALLED) lint  ## Lint, check types, run all tests
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+check: $(INSTALLED)  ## Lint and test the problem and its exact solutions: the inner loop
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -n auto --dist worksteal -q -m 'not slow' tests/envs tests/solvers/exact
 
 lint: $(INSTALLED) links
 	$(BIN)/ruff check .
