@@ -1,12 +1,12 @@
 """Links between the pages of the repository lead somewhere."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "docs" / "tutorial.py"]
+from tests.support.checkout import DOCS, ROOT
+
+PAGES = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), DOCS / "tutorial.py"]
 PAGES = [page for page in PAGES if "_site" not in page.parts and "api" not in page.parts]
 
 

@@ -1,15 +1,13 @@
 """docs/troubleshooting.md shows the messages that its commands print."""
 
-import importlib
 import re
-import sys
-from pathlib import Path
-from unittest.mock import patch
 
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 
-PAGE = Path(__file__).parents[1] / "docs" / "troubleshooting.md"
+from tests.support.checkout import DOCS
+from tests.support.commands import command
+
+PAGE = DOCS / "troubleshooting.md"
 COLUMNS = ["query_id", "model", "score", "cost", "signal_confidence"]
 CALLS = [
     [f"q{i}", model, (i * 7 + 3 * large) % 5 > 1, 0.03 if large else 0.001, (i * 13 % 17) / 17]
@@ -46,14 +44,11 @@ def logs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize(("command", "message"), list(shown()))
-def test_a_command_prints_the_message_of_the_page(command, message, logs, capsys):
-    script, *arguments = command.split()
-    main = importlib.import_module(f"routing_pomdp.scripts.{script.split('-')[1]}").main
-    GlobalHydra.instance().clear()
-    with patch.object(sys, "argv", [script, *arguments]), pytest.raises(SystemExit) as end:
-        main()
-    found = str(end.value)
+@pytest.mark.parametrize(("line", "message"), list(shown()))
+def test_a_command_prints_the_message_of_the_page(line, message, logs):
+    script, *arguments = line.split()
+    found = command(script.removeprefix("routing-"), *arguments, fails=True).stderr
+    (found,) = [line for line in found.splitlines() if line.startswith("error: ")]
     if message.endswith("…"):
         found = found[: len(message) - 1] + "…"
     assert found == message

@@ -2,15 +2,15 @@
 
 import re
 import runpy
-from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
 
 from routing_pomdp.evaluation.evaluate import evaluate
+from tests.support.checkout import DOCS
 
-TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.py"
+TUTORIAL = DOCS / "tutorial.py"
 
 
 @pytest.fixture(scope="module")
