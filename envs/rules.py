@@ -1,6 +1,6 @@
-"""`Rules`: which decisions an episode offers, and which of them are legal when.
+"""`Rules`: the actions of an episode, and which of them are legal at each decision point.
 
-Actions are small integers, the same in every environment, solver and data:
+Actions are small integers, the same in every environment, solver and data set:
 
 - ``STAY = 0`` returns an answer that was paid for and ends the episode;
 - ``a`` in ``1 … rungs`` escalates by ``a`` rungs: ``ESCALATE = 1`` calls the next model,
@@ -29,10 +29,10 @@ Answer = Literal["last", "best"]
 
 @dataclass(frozen=True)
 class Rules:
-    """The decisions that an episode offers.
+    """The actions of an episode.
 
-    The core pair is always there. An episode ends when `STAY` is taken or the last model is
-    called: nothing is left to decide then.
+    `STAY` and `ESCALATE` always exist. An episode ends when `STAY` is taken or the last model is
+    called.
 
     Attributes:
         n_models: ``N``, at least 2.
@@ -42,7 +42,7 @@ class Rules:
             with the call, see `verified_at_once`.
         answer: which paid-for answer `STAY` (or the end) returns: the ``last``, or the ``best``
             by posterior mean.
-        pre_query: a signal of the query is bought at reset, before any call.
+        pre_query: a pre-query signal is bought at reset, before any call.
 
     Raises:
         ValueError: fewer than two models, or an unknown answer rule.
@@ -77,7 +77,7 @@ class Rules:
         return self.rungs + 1 if self.verify else -1
 
     def reach(self, stage: int) -> int:
-        """The most rungs that an action can climb from a stage; a forced start climbs one."""
+        """The most rungs that an action can climb from a stage; 1 before a forced start."""
         if stage < 0:
             return self.n_models if self.free_start else 1
         return self.n_models - 1 - stage if self.skip else 1
@@ -85,7 +85,7 @@ class Rules:
     @cached_property
     def masks(self) -> BoolArray:
         """Legal actions, ``(N + 1, 2, n_actions)``, indexed by ``stage + 1`` and by whether the
-        last answer was verified. Nothing is legal at the last model: the episode is over."""
+        last answer was verified. None is legal at the last model, where the episode is over."""
         masks = np.zeros((self.n_models + 1, 2, self.n_actions), dtype=bool)
         for stage in range(-1, self.n_models - 1):
             if stage >= 0:
@@ -126,7 +126,7 @@ class Rules:
         return self.legal(history)[:, self.verify_action]
 
     def label(self, action: int) -> str:
-        """The name of an action, for people; the bare number of what is none."""
+        """The name of an action for display; the number itself if there is no such action."""
         if not 0 <= action < self.n_actions:
             return str(action)
         if action == self.verify_action:

@@ -1,10 +1,10 @@
-"""Three ways to choose what to deploy of a family, on validation, and what it then got on test."""
+"""Selection of an operating point on validation by price, budget or floor, and its test outcome."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -13,10 +13,13 @@ from routing_pomdp.evaluation.bootstrap import percentile_interval, weight_block
 from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
 from routing_pomdp.evaluation.measures import check_same_points, pick_for_saving
 
+# What was asked for, how much of it, and the shares of the operating points that were chosen.
+_Choice: TypeAlias = tuple[str, float, FloatArray]
+
 
 @dataclass(frozen=True)
 class Chosen:
-    """A policy or a mixture of two, with what it promised and what it got.
+    """A selected policy, or a mixture of two, with its outcomes on validation and test.
 
     Costs are shares of the most expensive model's mean cost on the same queries.
 
@@ -28,10 +31,9 @@ class Chosen:
         promised_cost: mean on validation.
         score: mean on test.
         cost: mean on test.
-        score_interval: on test, by bootstrap.
-        cost_interval: on test, by bootstrap.
-        kept: whether the test queries kept what was asked for: the budget, or the floor; None for
-            a price, which asks for nothing.
+        score_interval: bootstrap interval on test.
+        cost_interval: bootstrap interval on test.
+        kept: whether budget or floor is kept on test; None for a price.
     """
 
     by: str
@@ -45,17 +47,17 @@ class Chosen:
     kept: bool | None
 
     def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """The fields as a dictionary."""
         return asdict(self)
 
 
 def mixture_for_budget(validation: FrontierOutcomes, budget: float) -> FloatArray:
-    """Shares ``(M + 1,)`` of the operating points, the last of always-``M_0``, that score best on
-    validation at a mean cost: two neighbours on the hull, mixed so as to spend all of it.
+    """Shares ``(M + 1,)`` of the operating points, always-``M_0`` last, in the mixture that scores
+    best on validation at a mean cost: two neighbours on the hull that spend all of it.
 
     Args:
         validation: outcomes of ``M`` operating points.
-        budget: a mean cost a query, as a share of the most expensive model's.
+        budget: a mean cost per query, as a share of the most expensive model's.
 
     Raises:
         ValueError: the cheapest model costs more.
@@ -83,7 +85,7 @@ def mixture_for_budget(validation: FrontierOutcomes, budget: float) -> FloatArra
 
 
 class OperatingPointSelection:
-    """Chooses among a family's operating points on validation and scores the choice on test."""
+    """Selects among a solver's operating points on validation and scores the selection on test."""
 
     def __init__(
         self,
@@ -99,35 +101,65 @@ class OperatingPointSelection:
 
     def at_price(self, prices: Sequence[float], price: float) -> Chosen:
         """The policy of one of the family's prices."""
-        share = np.append(np.asarray(prices) == price, False).astype(float)
-        return self._scored("price", price, share)
+        return self._scored([self._price(prices, price)])[0]
 
     def at_budget(self, budget: float) -> Chosen:
         """The best mixture within a mean cost; raises as `mixture_for_budget`."""
-        return self._scored("budget", budget, mixture_for_budget(self._validation, budget))
+        return self._scored([self._budget(budget)])[0]
 
     def at_floor(self, points: float) -> Chosen:
         """The cheapest policy within so many points of the last model's score, or that model."""
+        return self._scored([self._floor(points)])[0]
+
+    def at_each(
+        self, prices: Sequence[float], budgets: Sequence[float], floors: Sequence[float]
+    ) -> list[Chosen]:
+        """`at_price` of every price, then `at_budget`, then `at_floor`, on one set of resamples."""
+        return self._scored(
+            [self._price(prices, price) for price in prices]
+            + [self._budget(budget) for budget in budgets]
+            + [self._floor(points) for points in floors]
+        )
+
+    def _price(self, prices: Sequence[float], price: float) -> _Choice:
+        return "price", price, np.append(np.asarray(prices) == price, False).astype(float)
+
+    def _budget(self, budget: float) -> _Choice:
+        return "budget", budget, mixture_for_budget(self._validation, budget)
+
+    def _floor(self, points: float) -> _Choice:
         at = pick_for_saving(self._validation.means(), points)
         share = np.zeros(self._validation.score.shape[1] + 1)
         if at >= 0:
             share[at] = 1.0
-        return self._scored("floor", points, share)
+        return "floor", points, share
 
-    def _scored(self, by: str, target: float, share: FloatArray) -> Chosen:
+    def _scored(self, choices: Sequence[_Choice]) -> list[Chosen]:
+        mixed = [_mixed(self._test, share) for _, _, share in choices]
+        most_expensive = self._test.model_cost[:, -1]
+        n = len(most_expensive)
+        samples: list[list[FloatArray]] = [[] for _ in choices]
+        for weights in weight_blocks(n, self._resamples, self._seed):
+            unit = weights @ most_expensive
+            for drawn, (score, cost) in zip(samples, mixed, strict=True):
+                drawn.append(np.stack([weights @ score / n, weights @ cost / unit]))
+        return [
+            self._chosen(choice, *outcome, np.concatenate(drawn, axis=1))
+            for choice, outcome, drawn in zip(choices, mixed, samples, strict=True)
+        ]
+
+    def _chosen(
+        self, choice: _Choice, score: FloatArray, cost: FloatArray, drawn: FloatArray
+    ) -> Chosen:
+        """One choice with its scores and costs ``(n,)`` on test, and their resampled means."""
+        by, target, share = choice
         promised_score, promised_cost = (
             float(values.mean()) for values in _mixed(self._validation, share)
         )
-        score, cost = _mixed(self._test, share)
-        dearest = self._test.model_cost[:, -1]
-        samples = []
-        for weights in weight_blocks(len(score), self._resamples, self._seed):
-            paid = weights @ cost / (weights @ dearest)
-            samples.append(np.stack([weights @ score / len(score), paid]))
-        drawn = np.concatenate(samples, axis=1)
+        unit = self._test.model_cost[:, -1].mean()
         kept = None
         if by == "budget":
-            kept = bool(cost.mean() / dearest.mean() <= target + 1e-12)
+            kept = bool(cost.mean() / unit <= target + 1e-12)
         elif by == "floor":
             best = self._test.model_score[:, -1].mean()
             kept = bool(score.mean() >= best - target / 100 - 1e-12)
@@ -137,7 +169,7 @@ class OperatingPointSelection:
             promised_score,
             promised_cost / float(self._validation.model_cost[:, -1].mean()),
             float(score.mean()),
-            float(cost.mean() / dearest.mean()),
+            float(cost.mean() / unit),
             percentile_interval(drawn[0], self._resamples, self._level),
             percentile_interval(drawn[1], self._resamples, self._level),
             kept,
@@ -145,7 +177,7 @@ class OperatingPointSelection:
 
 
 def _mixed(outcomes: FrontierOutcomes, share: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Expected score and cost of each query, ``(n,)``; without shares, of the largest model."""
+    """Expected score and cost of each query, ``(n,)``; the last model's if all shares are 0."""
     if not share.any():
         return outcomes.model_score[:, -1], outcomes.model_cost[:, -1]
     score = np.column_stack([outcomes.score, outcomes.model_score[:, 0]]) @ share

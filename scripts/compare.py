@@ -1,4 +1,4 @@
-"""Turns the finished runs of a sweep into a report: tables, figures, what is significant."""
+"""Makes a report of the finished runs of a sweep: tables, figures, significance tests."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from routing_pomdp.evaluation.configuration.command_line import reported
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="Writes comparison.csv and .md (the table that is printed), report.md with "
-        "tables/*.csv (one table a measure, differences with Holm's correction, wins, ΔIBC by "
-        "region, what was chosen on validation), frontiers.png and .svg, curves along cost ratios "
-        "and training sizes, and policy maps, beside the runs. Figures are on the test split with "
-        "bootstrap intervals.",
+        epilog="Writes to the sweep's folder: comparison.csv and .md (the table that is printed), "
+        "report.md with tables/*.csv (one table per measure, differences with Holm's correction, "
+        "wins, ΔIBC by region, operating points selected on validation), frontiers.png and .svg, "
+        "curves over cost ratios and training sizes, and policy maps. Measures are on the test "
+        "split, with bootstrap intervals.",
     )
     parser.add_argument("sweep", type=Path, help="folder of a sweep, such as runs/demo")
     parser.add_argument("--out", type=Path, help="folder to write to; by default the sweep's")
@@ -24,6 +24,12 @@ def main() -> None:
         "--reference", help="solver that the others are compared with; static by default"
     )
     parser.add_argument("--log-cost", action="store_true", help="a logarithmic cost axis")
+    parser.add_argument(
+        "--headline",
+        type=Path,
+        help="write one panel more, a PNG for readers who see such a figure for the first time: "
+        "the leading router in the middle setting of the first row",
+    )
     parser.add_argument(
         "--wandb",
         choices=("online", "offline"),
@@ -37,7 +43,7 @@ def main() -> None:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Prints a sweep's table, and writes it and its report."""
+    """Prints a sweep's table and writes the table and the report."""
     from routing_pomdp.envs.files.atomic import write_text
     from routing_pomdp.evaluation.runs.run_folder import read_sweep
     from routing_pomdp.evaluation.sweeps.comparison import (
@@ -45,6 +51,7 @@ def compare(arguments: argparse.Namespace) -> None:
         comparison_table,
         sort_runs,
     )
+    from routing_pomdp.evaluation.sweeps.conclusion import conclusion
     from routing_pomdp.evaluation.sweeps.sweep_report import sweep_report
 
     sweep: Path = arguments.sweep
@@ -65,6 +72,12 @@ def compare(arguments: argparse.Namespace) -> None:
         tracker = WandbTracker(arguments.wandb, arguments.project)
         report.track(tracker, out / "report", runs[0].about["sweep"])
     written = [out / "comparison.csv", out / "comparison.md", page, *report.figures.values()]
+    if arguments.headline:
+        from routing_pomdp.evaluation.sweeps.sweep_report import draw_headline
+
+        written.append(draw_headline(settings, arguments.headline))
+    print("\n" + conclusion(settings))
+    print(f"Open {report.figures['frontiers']} and {page}.")
     print("\nwritten: " + ", ".join(map(str, written)))
 
 

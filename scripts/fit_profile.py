@@ -1,4 +1,4 @@
-"""Fits a statistical profile to a log, and shows how well its simulation reproduces the log."""
+"""Fits a statistical profile to a log and compares its simulation with the log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIMULATED = 200_000
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="The profile is a few hundred numbers, and no text of any query or answer. "
+        epilog="The profile is a few hundred numbers, without text of queries or answers. "
         "Use it as rollouts=profile rollouts.profile=FILE.yaml, or load_profile('FILE.yaml').",
     )
     parser.add_argument(
@@ -32,7 +32,10 @@ def main() -> None:
     parser.add_argument(
         "--split",
         default="train",
-        help="the only part of the log that is looked at (default: train); 'all' for everything",
+        help="the split of the log to fit (default: train); 'all' for everything",
+    )
+    parser.add_argument(
+        "--models", nargs="+", help="only these models of the calls table, cheapest first"
     )
     parser.add_argument("--signal", help="the signal; may be left out where the log has one only")
     parser.add_argument("--name", help="the profile's name (default: the output file's)")
@@ -44,7 +47,7 @@ def main() -> None:
 
 
 def fit(arguments: argparse.Namespace) -> None:
-    """Reads, fits, writes the profile and prints the comparison."""
+    """Fits and writes the profile, and prints the comparison."""
     from routing_pomdp.envs.files.atomic import check_output
     from routing_pomdp.envs.logs.sources import calls_table, rational_cascades
     from routing_pomdp.envs.profiles import fit_profile, load_profile, save_profile
@@ -53,7 +56,7 @@ def fit(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--out is {arguments.out}: expected a name that ends in .yaml")
     check_output(arguments.out, Path(arguments.path))
     if arguments.dataset is None:
-        log = calls_table(arguments.path)
+        log = calls_table(arguments.path, models=arguments.models)
     else:
         log = rational_cascades(arguments.path, arguments.dataset, chain=arguments.chain)
     if arguments.split != "all":
@@ -66,15 +69,15 @@ def fit(arguments: argparse.Namespace) -> None:
 
 
 def comparison(log: Rollouts, profile: Profile) -> str:
-    """A table a model of the log beside a simulation, and the largest difference of each kind."""
+    """A table of the log and a simulation by model, and the largest difference of each kind."""
     import numpy as np
     from tabulate import tabulate
 
-    from routing_pomdp.envs.profiles import describe, filled, simulate
+    from routing_pomdp.envs.profiles import describe, simulate
 
-    logged = describe(filled(log, profile.signal), profile.signal)
+    logged = describe(log, profile.signal)
     simulated = simulate(profile, _SIMULATED, seed=0)
-    drawn = describe(filled(simulated, profile.signal), profile.signal)
+    drawn = describe(simulated, profile.signal)
     own = np.diag(logged.auroc), np.diag(drawn.auroc)
     columns = np.column_stack([logged.accuracy, drawn.accuracy, *own])
     table = tabulate(
@@ -91,7 +94,7 @@ def comparison(log: Rollouts, profile: Profile) -> str:
         "correlation of scores": logged.phi - drawn.phi,
         "rank correlation of signals": logged.spearman - drawn.spearman,
     }
-    # A statistic that no model has (a signal of one model only has no pairs) is left out.
+    # A statistic that no model has is left out (a signal of only one model has no pairs).
     largest = [
         [kind, np.nanmax(np.abs(gaps))] for kind, gaps in worst.items() if not np.isnan(gaps).all()
     ]

@@ -1,4 +1,4 @@
-"""The fitted routing problem as a POMDP: write it to a file, look at a policy, solve a file."""
+"""The fitted routing problem as a POMDP: export it, show a policy, solve a .pomdp file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from routing_pomdp.solvers import Policy
 
 CONF = Path(__file__).parents[1] / "conf"
-_OVERRIDES = "settings as of scripts/train.py, such as rollouts=profile costs.ratio=50 solver=exact"
+_OVERRIDES = (
+    "settings as for scripts/train.py, such as rollouts=profile costs.ratio=50 solver=exact"
+)
+# Five models each, which exact planning enumerates in a second.
+_PROFILES = ("gsm8k", "medmcqa", "mmlu", "triviaqa", "truthfulqa")
 
 
 def main() -> None:
@@ -24,20 +28,26 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
 
     export = commands.add_parser("export", help="write the fitted problem as a .pomdp file")
-    export.add_argument("file", type=Path, help="to write")
+    export.add_argument("file", type=Path, help="file to write")
     export.add_argument("--discount", type=float, default=1.0, help="for solvers that need one < 1")
 
     show = commands.add_parser("show", help="print a solver's policy as a tree")
-    show.add_argument("--depth", type=int, help="decisions to show (default: all)")
-    show.add_argument("--figure", type=Path, help="PNG or SVG of the alpha vectors, if it has any")
+    show.add_argument("--depth", type=int, help="number of decisions to show (default: all)")
+    show.add_argument("--figure", type=Path, help="PNG or SVG of the alpha vectors, if any")
 
     regret = commands.add_parser("regret", help="regret of POMCP to exact on the shipped profiles")
     regret.add_argument("--figure", type=Path, help="PNG or SVG of the curves")
     regret.add_argument(
-        "--simulations", type=int, nargs="+", default=[10, 30, 100, 300, 1000], help="a plan"
+        "--simulations",
+        type=int,
+        nargs="+",
+        default=[10, 30, 100, 300, 1000],
+        help="numbers of simulations per plan",
     )
     regret.add_argument("--prices", type=float, nargs="+", default=[0.05, 0.2, 0.5], help="λ")
-    regret.add_argument("--profiles", nargs="+", help="only these (default: all)")
+    regret.add_argument(
+        "--profiles", nargs="+", default=list(_PROFILES), help=f"default: {' '.join(_PROFILES)}"
+    )
 
     for command in (export, show, regret):
         if command is not regret:
@@ -45,16 +55,18 @@ def main() -> None:
         command.add_argument("overrides", nargs="*", help=_OVERRIDES)
 
     solve = commands.add_parser("solve", help="solve a .pomdp file by exact value iteration")
-    solve.add_argument("file", type=Path, help="to read")
-    solve.add_argument("--horizon", type=int, help="decisions to make (default: infinitely many)")
-    solve.add_argument("--precision", type=float, default=1e-9, help="of an infinite horizon")
-    solve.add_argument("--max-vectors", type=int, default=10_000, help="the largest set to prune")
-    solve.add_argument("--seconds", type=float, help="time limit for value and for each bound")
+    solve.add_argument("file", type=Path, help="file to read")
+    solve.add_argument("--horizon", type=int, help="number of decisions (default: infinite)")
+    solve.add_argument(
+        "--precision", type=float, default=1e-9, help="error of the value of an infinite horizon"
+    )
+    solve.add_argument("--max-vectors", type=int, default=10_000, help="largest set to prune")
+    solve.add_argument("--seconds", type=float, help="time limit for the value and each bound")
     solve.add_argument(
         "--out", type=Path, help="write the alpha vectors (.alpha, or SARSOP's .policy)"
     )
 
-    check = commands.add_parser("value", help="what alpha vectors of another solver promise")
+    check = commands.add_parser("value", help="the value of another solver's alpha vectors")
     check.add_argument("file", type=Path, help="the .pomdp file")
     check.add_argument("vectors", type=Path, help="an .alpha file, or SARSOP's .policy")
 
@@ -89,14 +101,14 @@ def _show(arguments: argparse.Namespace) -> None:
     solver = build(config.solver, "solver")
     policy = solved(solver, problem, [arguments.price], train)[0]
     if isinstance(policy, QueryPolicy):
-        raise ValueError("a policy that reads texts or scores has no tree: choose another solver")
+        raise ValueError("the policy reads texts or scores and has no tree: choose another solver")
     if arguments.figure and not isinstance(policy, AlphaPolicy):
         raise ValueError("--figure draws alpha vectors: choose solver=alpha_vectors")
     bounds = Bounds.of(problem)
     print(policy_tree(policy, models, arguments.depth))
     print(
-        f"\nvalue in the model {model_value(policy):.4f} at λ = {arguments.price:g}; blind "
-        f"{bounds.blind:.4f}, fast informed bound {bounds.fib:.4f}, QMDP {bounds.qmdp:.4f}"
+        f"\nvalue in the model {model_value(policy):.4f} at λ = {arguments.price:g}; bounds: "
+        f"open loop {bounds.blind:.4f}, fast informed {bounds.fib:.4f}, QMDP {bounds.qmdp:.4f}"
     )
     if isinstance(policy, AlphaPolicy) and arguments.figure:
         from routing_pomdp.evaluation.plots.alpha_figure import alpha_figure
@@ -107,7 +119,6 @@ def _show(arguments: argparse.Namespace) -> None:
 
 
 def _regret(arguments: argparse.Namespace) -> None:
-    from routing_pomdp.envs.profiles import shipped_profiles
     from routing_pomdp.evaluation.policies.regret import regret_curve, regret_figure
     from routing_pomdp.solvers.search.pomcp import POMCP
 
@@ -115,7 +126,7 @@ def _regret(arguments: argparse.Namespace) -> None:
     for price in prices:
         _check_price("--prices", price)
     given, curves = arguments.overrides, {}
-    for name in arguments.profiles or shipped_profiles():
+    for name in arguments.profiles:
         arguments.overrides = ["env=full", f"rollouts.profile={name}", *given]
         _, problem, _, _ = _fitted(arguments)
 
@@ -130,7 +141,7 @@ def _regret(arguments: argparse.Namespace) -> None:
         print(f"{name}, {label}, worst price: {shown}", flush=True)
     if arguments.figure:
         at = ", ".join(f"{price:g}" for price in prices)
-        figure = regret_figure(curves, f"Searches by shipped profile, λ = {at}")
+        figure = regret_figure(curves, f"Model regret by shipped profile, λ = {at}")
         _save(figure, arguments.figure)
         print(f"written: {arguments.figure}")
 
@@ -170,7 +181,7 @@ def _solve(arguments: argparse.Namespace) -> None:
             show,
         )
     if found.stopped:
-        print(f"the time limit of {arguments.seconds:g} s came first: only bounds are known")
+        print(f"stopped at the time limit of {arguments.seconds:g} s: only bounds are known")
     value = float(found.value.value(pomdp.start))
     first = pomdp.actions[int(found.value.act(pomdp.start[None])[0])]
     print(f"value at the start {value:.9f} (± {found.error:.1e}), first action {first}")

@@ -1,4 +1,4 @@
-"""How to decide: every solver, and the roles that they play. Each is imported where it is used."""
+"""Solvers and the interfaces they implement. Each solver is imported when it is first used."""
 
 from typing import TYPE_CHECKING
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib
-import os
 import re
 import runpy
 import shutil
@@ -11,14 +10,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from routing_pomdp.envs.profiles import shipped_profiles
+from routing_pomdp.evaluation.measures import SCALARS
 from routing_pomdp.solvers.checks import CLAIMS as SOLVER
 from routing_pomdp.verifiers import SideBySide, Signal, judged, live_parts
 from routing_pomdp.verifiers.checks import CLAIMS as VERIFIER
-from tests.verifiers.clients import Scripted, case_of
-
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
+from tests.support.checkout import CONF, DOCS, ROOT, SCRIPTS, environment
+from tests.support.clients import Scripted, case_of
 
 
 def blocks(page, language):
@@ -27,12 +27,11 @@ def blocks(page, language):
 
 def run(script, folder, *arguments):
     """Runs a script as a user would whose own files lie in ``folder``."""
-    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)],
+        [sys.executable, str(SCRIPTS / script), *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": path},
+        env=environment(folder),
     )
 
 
@@ -133,11 +132,35 @@ def test_the_readme_names_files_and_targets_that_exist():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_the_readme_lists_every_solver():
-    readme = (ROOT / "README.md").read_text()
-    table = readme[readme.index("| `solver=` |") :].split("\n\n")[0]
-    listed = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row)}
-    assert listed == {path.stem for path in (ROOT / "conf" / "solver").glob("*.yaml")}
+def test_a_page_lists_every_solver():
+    page = (DOCS / "solvers.md").read_text()
+    table = page[page.index("| `solver=` |") :].split("\n\n")[0]
+    names = (row.split("|")[1] for row in table.splitlines()[2:])
+    listed = {name for row in names for name in re.findall(r"`(\w+)`", row)}
+    assert listed == {path.stem for path in (CONF / "solver").glob("*.yaml")}
+
+
+def test_a_page_explains_every_measure_of_a_run():
+    """But for bounds of intervals and indices of operating points."""
+    page = (DOCS / "measures.md").read_text()
+    explained = set(re.findall(r"`(\w+)`", page))
+    for name in (
+        *SCALARS,
+        "model_regret",
+        "blind_value",
+        "qmdp_bound",
+        "promise_excess",
+        "impossible_decisions",
+    ):
+        assert name in explained, name
+
+
+def test_the_figure_of_the_readme_names_a_solver_and_a_profile_that_exist():
+    """`make figure`, which CI runs, writes what it drew into the PNG."""
+    with Image.open(DOCS / "demo.png") as figure:
+        solver, _, profile, *_ = figure.text["Description"].split(" ")
+    assert (ROOT / "conf" / "solver" / f"{solver}.yaml").is_file()
+    assert profile in shipped_profiles()
 
 
 def test_the_live_verifier_of_the_docs_is_the_example_and_works():

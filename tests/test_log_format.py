@@ -4,17 +4,16 @@ import csv
 import json
 import re
 import shlex
-import sys
 from glob import glob
 from pathlib import Path
 
 import pytest
 
-from tests.commands import script, train
-from tests.other_logs import harness, judgement, lines, observation, sample, spend
+from tests.support.checkout import DOCS
+from tests.support.commands import command, train
+from tests.support.other_logs import harness, judgement, lines, observation, sample, spend
 
-ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "log_format.md").read_text()
+PAGE = (DOCS / "log_format.md").read_text()
 MODELS = {"small": 0.001, "large": 0.03}
 COMMANDS = [
     shlex.split(line)
@@ -77,13 +76,12 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(arguments, monkeypatch):
+def run(arguments):
     """A command of the page, in this process."""
     name = Path(arguments[1]).stem
     if name != "train":
         files = [sorted(glob(a)) if "*" in a else [a] for a in arguments[2:]]
-        monkeypatch.setattr(sys, "argv", [name, *(a for found in files for a in found)])
-        script(name).main()
+        command(name, *(a for found in files for a in found))
         return None
     return train(*arguments[2:], "evaluation.prices=[0,0.1]", "evaluation.resamples=10")
 
@@ -92,18 +90,18 @@ def test_the_page_has_commands():
     assert len(COMMANDS) == 14
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=[" ".join(c)[15:60] for c in COMMANDS])
-def test_every_command_of_the_page_runs(folder, monkeypatch, command):
-    if "rollouts.profile=mine.yaml" in command or command[1].endswith("fit_profile.py"):
+@pytest.mark.parametrize("given", COMMANDS, ids=[" ".join(c)[15:60] for c in COMMANDS])
+def test_every_command_of_the_page_runs(folder, given):
+    if "rollouts.profile=mine.yaml" in given or given[1].endswith("fit_profile.py"):
         # A profile needs more queries than the example has.
         table(folder / "calls.csv", rows(range(90), OURS))
-    if "rollouts.profile=mine.yaml" in command:
-        run(COMMANDS[COMMANDS.index(command) - 1], monkeypatch)
-    done = run(command, monkeypatch)
+    if "rollouts.profile=mine.yaml" in given:
+        run(COMMANDS[COMMANDS.index(given) - 1])
+    done = run(given)
     if done is None:
-        written = command[command.index("--out") + 1]
+        written = given[given.index("--out") + 1]
         assert (folder / written).stat().st_size > 0
     else:
         assert done.measures["aiq"] is not None
         models = {"small", "large"} | {"llama-8b", "llama-70b"}
-        assert "mine.yaml" in " ".join(command) or set(done.about["models"]) <= models
+        assert "mine.yaml" in " ".join(given) or set(done.about["models"]) <= models

@@ -52,7 +52,7 @@ from routing_pomdp.verifiers import (
     paid,
 )
 from routing_pomdp.verifiers.observation.calibration import Calibrator
-from tests.logs import log_of
+from tests.support.logs import log_of
 
 NAN, INF = np.nan, np.inf
 DENSITIES = [KernelDensity, Beta, GaussianMixture]

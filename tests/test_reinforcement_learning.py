@@ -1,7 +1,6 @@
 """docs/reinforcement_learning.md: other people's learners, unchanged, come near the optimum."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,26 +10,18 @@ from routing_pomdp.envs.gym.wrappers import StackedSignals, StackedView
 from routing_pomdp.evaluation.evaluate import evaluate, model_value, returns
 from routing_pomdp.solvers import Exact
 from routing_pomdp.solvers.exact.bounds import Bounds
-from tests.problems import random_problem
+from tests.support.problems import random_problem
 
 pytest.importorskip("sb3_contrib", reason="sb3-contrib is not installed: pip install '.[rl]'")
 
 import torch
 
 from routing_pomdp.envs.gym.stable_baselines import LearnedPolicy, StableBaselinesVecEnv
+from tests.support.checkout import DOCS
 
-PAGE = Path(__file__).parents[1] / "docs" / "reinforcement_learning.md"
+PAGE = DOCS / "reinforcement_learning.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 NEAR = 0.02
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small networks learn fastest on one thread, and alike on every machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support.checkout import CONF, ROOT
+
 FOLDERS = ("envs", "solvers", "verifiers", "evaluation")
 QUICK = [
     "rollouts.queries={train: 60, validation: 30, test: 60}",
@@ -76,7 +77,7 @@ def test_nothing_of_a_generic_name_is_installed(wheel):
         }
         packed = {name.removeprefix("routing_pomdp/") for name in names}
         assert sources <= packed
-    assert {str(path.relative_to(ROOT)) for path in (ROOT / "conf").rglob("*.yaml")} <= packed
+    assert {str(path.relative_to(ROOT)) for path in CONF.rglob("*.yaml")} <= packed
 
 
 def test_the_commands_work_from_an_empty_folder(commands, tmp_path):

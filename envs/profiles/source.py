@@ -1,4 +1,4 @@
-"""Rollouts simulated from a profile, as ``conf/rollouts/profile.yaml`` names them."""
+"""The source `profile` of ``conf/rollouts/profile.yaml``: rollouts simulated from a profile."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ def profile(
         queries: how many for each split.
         seed: of the simulation.
         models: as `calls_table`.
-        train_on: another profile that every split but "test" is simulated from: out of domain.
+        train_on: another profile, for out-of-domain training: all splits but "test" are simulated
+            from it.
 
     Raises:
-        ValueError: no such profile, or one that cannot be simulated from, by its name.
+        ValueError: there is no such profile, or it cannot be simulated from.
     """
     log = _simulated(profile, queries, seed).select(models)
     if train_on in (None, profile):

@@ -1,4 +1,4 @@
-"""Fitted observation likelihoods over the data that they were fitted to, for any model of them."""
+"""Figures of fitted observation likelihoods over their training data."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from routing_pomdp.evaluation.plots.figures import COLOURS
 from routing_pomdp.verifiers.observation.scale import LogitScale
 
 _GREY = "#767676"
-# Bins of the data under a density.
-_BINS = 24
+_BINS = 24  # of the histogram under a density
 
 
 @runtime_checkable
@@ -34,20 +33,19 @@ class _HasDensity(Protocol):
 def likelihood_figure(
     problem: RoutingPOMDP, train: RoutingData, models: Sequence[str], title: str
 ) -> Figure:
-    """One column a model; colours are levels of its own score.
+    """One column per model; colours are levels of its own score.
 
-    Above, the symbols of the finite model: bars are shares of the training queries of a level,
-    points with a line the fitted likelihood ``Z``. Under "joint" conditioning, where a level has
-    many likelihoods, the point is their mean under the prior and the bar across it their range
-    over the score vectors that the prior gives at least a thousandth of the level. Below, where the
-    observation model has densities: the data on the logit scale and the fitted density, means
-    alike.
+    The upper panels show the symbols of the finite model: bars are shares of the training queries
+    of a level, points the fitted likelihood ``Z``. Under "joint" conditioning, where a level has
+    many likelihoods, a point is their mean under the prior and the vertical line their range over
+    the score vectors with at least a thousandth of the level's prior. If the observation model has
+    densities, the lower panels show the data on the logit scale and the mean fitted density.
 
     Args:
         problem: fitted to ``train`` with an observation model.
         train: the training queries.
-        models: their names, cheapest first.
-        title: of the figure.
+        models: names of the models, cheapest first.
+        title: title of the figure.
 
     Raises:
         ValueError: the problem has no observation model.
@@ -83,13 +81,13 @@ def _levels(
 ) -> tuple[IntArray, IntArray, FloatArray]:
     """Level of each training query ``(n,)``, of each score vector ``(S,)``, and levels' values."""
     values, of_vector = np.unique(problem.score[:, model], return_inverse=True)
-    # The nearest value is the level that a score was rounded to, whose mean it is.
+    # A score belongs to the level with the nearest value.
     level = np.abs(train.score[:, model][:, None] - values).argmin(axis=1)
     return level, of_vector.ravel(), values
 
 
 def _weights(problem: RoutingPOMDP, of_vector: IntArray, level: int) -> FloatArray:
-    """``(S,)`` the prior of score vectors, given a level of one model."""
+    """``(S,)`` the prior of score vectors given a level of one model."""
     weight = np.where(of_vector == level, problem.prior, 0.0)
     return weight / weight.sum()
 
@@ -103,24 +101,26 @@ def _draw_symbols(
     of_vector: IntArray,
 ) -> None:
     symbol = problem.symbols(model, train.signal[:, model])
-    used = max(int(np.flatnonzero(problem.likelihood[model].sum(axis=0)).max()) + 1, 1)
+    likelihood = problem.likelihood[model]
+    # A signal of few values leaves bins empty.
+    used = np.flatnonzero(likelihood.sum(axis=0) > 0)
     levels = int(of_vector.max()) + 1
-    place, width = np.arange(used), 0.84 / levels
+    place, width = np.arange(len(used)), 0.84 / levels
     for k in range(levels):
         at = place + (k - (levels - 1) / 2) * width
         colour = _colour(k, levels)
         of_level = symbol[level == k]
-        share = np.bincount(of_level, minlength=used)[:used] / max(len(of_level), 1)
+        share = np.bincount(of_level, minlength=likelihood.shape[1])[used] / max(len(of_level), 1)
         axes.bar(at, share, width, color=colour, alpha=0.3, lw=0, zorder=2)
         weight = _weights(problem, of_vector, k)
-        likely = problem.likelihood[model][:, :used]
+        likely = likelihood[:, used]
         axes.plot(
             at, weight @ likely, color=colour, lw=1.2, marker="o", markersize=3.4, zorder=4,
         )  # fmt: skip
         seen = likely[weight >= 1e-3]
         if len(seen):
             axes.vlines(at, seen.min(axis=0), seen.max(axis=0), color=colour, lw=0.9, zorder=3)
-    typical = problem.representative[model, :used]
+    typical = problem.representative[model, used]
     labels = [_number(row[0]) for row in typical] if typical.shape[1] == 1 else place + 1
     axes.set_xticks(place, labels, rotation=60, ha="right", rotation_mode="anchor")
     axes.set_xlabel("symbol (its typical signal)" if typical.shape[1] == 1 else "symbol",
@@ -146,7 +146,7 @@ def _draw_density(
     low, high = float(z.min()), float(z.max())
     margin = 0.1 * (high - low) + 0.5
     grid = np.linspace(low - margin, high + margin, 300)
-    # The grid ends where the scale is cut off: a signal says no more there.
+    # The logit scale is clipped at ±16.
     grid = grid[(grid > -16) & (grid < 16)]
     density = observation.density(model, scale.inverse(grid)[:, None])
     levels = int(of_vector.max()) + 1
@@ -166,7 +166,7 @@ def _draw_density(
 
 
 def _colour(level: int, levels: int) -> str:
-    """Wrong is vermilion, right blue; levels between take the other colours."""
+    """The colour of a level: vermilion for wrong, blue for right, other colours between."""
     if level == 0:
         return COLOURS[1]
     return COLOURS[0] if level == levels - 1 else COLOURS[2 + (level - 1) % (len(COLOURS) - 2)]

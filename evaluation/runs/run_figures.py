@@ -11,9 +11,9 @@ from routing_pomdp.evaluation.runs.run_panel import panel, shown_costs
 
 
 def draw(run: Run) -> dict[str, tuple[Path, Path]]:
-    """Draws a run's frontier, what its policies do, and how honest their belief is if they hold
-    one, into its folder; returns PNG and SVG by name."""
-    # Who computes needs no matplotlib.
+    """Draws a run's frontier, its policies and the calibration of their belief, if any, into its
+    folder; returns the paths of PNG and SVG by name."""
+    # Imported here so that computing does not load matplotlib.
     from routing_pomdp.evaluation.plots.figures import frontier_figure, save_figure
     from routing_pomdp.evaluation.policies.policy_figure import policy_figure
     from routing_pomdp.evaluation.policies.reliability_figure import belief_figure
@@ -36,6 +36,6 @@ def draw(run: Run) -> dict[str, tuple[Path, Path]]:
             run.beliefs["rows"],
             run.beliefs["diagrams"],
             run.about["models"],
-            f"{title}: beliefs at all places of {queries:,} test queries",
+            f"{title}: beliefs at all decision points of {queries:,} test queries",
         )
     return {name: save_figure(figure, run.folder / name) for name, figure in figures.items()}

@@ -1,4 +1,4 @@
-"""The frontier of one run, or of several that can be compared, as plain values for a figure."""
+"""The panel of a figure for one run, or for several that can be compared."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from routing_pomdp.evaluation.bootstrap import frontier_band
 from routing_pomdp.evaluation.plots.panels import Curve, ModelPoint, Panel
 from routing_pomdp.evaluation.runs.run_folder import Run
 
-# More confidence bands than this hide each other.
+# More confidence bands would hide each other.
 _BANDS = 3
 
 
 def panel(row: str, column: str, runs: Mapping[str, Run]) -> Panel:
-    """The frontiers of runs that can be compared, as plain values for a figure.
+    """The frontiers of runs that can be compared.
 
     Args:
-        row: the data set, and what else the runs have in common.
-        column: their costs.
-        runs: by label.
+        row: the data set and other keys of the setting.
+        column: the costs.
+        runs: the runs by label.
     """
     curves = []
     for label, run in sorted(runs.items()):
@@ -46,7 +46,7 @@ def panel(row: str, column: str, runs: Mapping[str, Run]) -> Panel:
 
 
 def shown_costs(about: Mapping[str, Any]) -> str:
-    """A run's costs for people: a cost ratio, "logged", or an objective with its unit."""
+    """A run's costs as text: a cost ratio, "logged", or an objective with its unit."""
     label = str(about["costs"])
     if is_ratio(label):
         return f"1:{label}"
@@ -54,12 +54,12 @@ def shown_costs(about: Mapping[str, Any]) -> str:
 
 
 def unit_of(run: Run) -> str:
-    """The unit of a run's costs; runs of old have none."""
+    """The unit of a run's costs; old runs have none."""
     return str(run.about.get("unit", "cost unit of the log"))
 
 
 def is_ratio(label: str) -> bool:
-    """Whether a run's costs are a ladder of a ratio."""
+    """Whether a run's costs are given by a cost ratio."""
     try:
         float(label)
     except ValueError:

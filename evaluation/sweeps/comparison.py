@@ -1,7 +1,7 @@
-"""A sweep's finished runs, sorted into settings that can be compared, as panels and tables.
+"""A sweep's finished runs, grouped into settings that can be compared, as panels and tables.
 
-Two runs belong to one **setting** if they differ in the solver alone: same data, costs, verifier,
-rules and seed. What varies in the sweep names the settings and tells solvers of one kind apart.
+Two runs belong to one **setting** if they differ only in the solver: same data, costs, verifier,
+rules and seed. The keys that vary in the sweep name the settings and the solvers of one kind.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from routing_pomdp.evaluation.runs.run_folder import Run
 from routing_pomdp.evaluation.runs.run_panel import is_ratio, shown_costs, unit_of
 
 SEEDS = ("seed", "evaluation.train_seed")
-"""The keys in which repetitions of one experiment differ: they draw the same test queries."""
+"""The keys in which repetitions of one experiment differ; they have the same test queries."""
 
+_CHAIN = "rollouts.models"
 _MIXING, _ORACLE = "(random mixing)", "(oracle)"
 
-# Column of the tables -> name of the measure and how it is shown.
+# Column of the tables -> name of the measure and its format.
 _SHOWN = {
     "AIQ": ("aiq", "{:.4f}"),
     "gap closed": ("gap_closed", "{:+.3f}"),
@@ -39,11 +40,11 @@ _WITH_INTERVAL = ("aiq", "gap_closed")
 
 @dataclass(frozen=True)
 class ComparisonCell:
-    """Where runs are comparable.
+    """A setting: the runs in it can be compared.
 
     Attributes:
-        row: the data set, and what else varies in the sweep.
-        column: the costs, with their unit where that does not follow.
+        row: the data set and the other keys that vary in the sweep.
+        column: the costs, with their unit where it is not obvious.
     """
 
     row: str
@@ -67,8 +68,8 @@ def comparison_cells(runs: Sequence[Run], *aside: str) -> list[tuple[ComparisonC
     """Each run's setting and its solver's label.
 
     Args:
-        runs: of one sweep.
-        aside: dotted config keys that are left out of the settings, such as "costs.ratio".
+        runs: the runs of one sweep.
+        aside: dotted config keys that do not divide settings, such as "costs.ratio".
     """
     flat = _flattened(runs)
     varying = varying_keys(runs).difference(aside)
@@ -77,7 +78,7 @@ def comparison_cells(runs: Sequence[Run], *aside: str) -> list[tuple[ComparisonC
     found = []
     for run, values in zip(runs, flat, strict=True):
         about = run.about
-        extras = [f"{key}={values[key]}" for key in outside if key in values]
+        extras = [_extra(key, values, runs) for key in outside if key in values]
         kind = [f for other, f in zip(runs, flat, strict=True) if _solver(other) == _solver(run)]
         own = sorted(
             key
@@ -85,7 +86,7 @@ def comparison_cells(runs: Sequence[Run], *aside: str) -> list[tuple[ComparisonC
             if key.startswith("solver.") and len({_text(f.get(key)) for f in kind}) > 1
         )
         label = " ".join([_solver(run), *(f"{_short(key)}={values.get(key)}" for key in own)])
-        # Settings of one objective mean nothing to another.
+        # Keys of one cost model do not apply to another.
         alike = [f for other, f in zip(runs, flat, strict=True) if _kind(other) == _kind(run)]
         costs = [] if _is_ladder(run) and "costs.ratio" in aside else [shown_costs(about)]
         costs += [
@@ -99,6 +100,16 @@ def comparison_cells(runs: Sequence[Run], *aside: str) -> list[tuple[ComparisonC
     return found
 
 
+def _extra(key: str, values: Mapping[str, Any], runs: Sequence[Run]) -> str:
+    """What else varies, in words: chains of models by their length where that tells them apart."""
+    if key == _CHAIN:
+        chains = {tuple(run.about["models"]) for run in runs}
+        if len({len(chain) for chain in chains}) == len(chains):
+            models = values[key]
+            return "all models" if models is None else f"{len(models)} models"
+    return f"{key}={values[key]}"
+
+
 def varying_keys(runs: Sequence[Run]) -> set[str]:
     """Dotted config keys in which the runs differ."""
     flat = _flattened(runs)
@@ -106,7 +117,7 @@ def varying_keys(runs: Sequence[Run]) -> set[str]:
 
 
 def run_table(run: Run) -> str:
-    """A run's measures with their intervals, for the terminal."""
+    """A table of a run's measures with their intervals, for the terminal."""
     rows = []
     for name, value in run.measures.items():
         low, high = run.intervals.get(name, (None, None))
@@ -124,7 +135,7 @@ def run_table(run: Run) -> str:
 
 
 def comparison_table(settings: Mapping[ComparisonCell, Mapping[str, Run]], style: str) -> str:
-    """One row a solver and setting, beside random mixing and the oracle.
+    """A table with one row per setting and solver, and rows for random mixing and the oracle.
 
     Args:
         settings: from `sort_runs`.
@@ -151,7 +162,7 @@ def comparison_table(settings: Mapping[ComparisonCell, Mapping[str, Run]], style
 
 
 def comparison_csv(settings: Mapping[ComparisonCell, Mapping[str, Run]]) -> str:
-    """Every measure and interval of every run in full precision."""
+    """A CSV with every measure and interval of every run in full precision."""
     rows: list[dict[str, Any]] = []
     for setting, runs in settings.items():
         for label, run in runs.items():
@@ -182,7 +193,7 @@ def _is_ladder(run: Run) -> bool:
 
 
 def _kind(run: Run) -> str:
-    """What costs are compared as: logged ones and ladders, or an objective."""
+    """The kind of costs that a run is compared by: "logged" with cost ratios, or an objective."""
     return "logged" if _is_ladder(run) else str(run.about["costs"])
 
 
@@ -191,16 +202,16 @@ def _solver(run: Run) -> str:
 
 
 def show(value: float | None, form: str) -> str:
-    """A figure as it stands in a table."""
+    """A number as text in a table."""
     if value is None or value != value:
         return "–"
     shown = form.format(value)
-    # Rounding can leave a sign on nothing at all.
+    # Rounding can leave a sign on 0.
     return form.format(abs(value)) if float(shown) == 0 else shown
 
 
 def between(low: float | None, high: float | None, form: str) -> str:
-    """An interval as it stands in a table."""
+    """An interval as text in a table."""
     return f"[{show(low, form)}, {show(high, form)}]"
 
 
@@ -213,14 +224,14 @@ def _text(value: Any) -> str:
 
 
 def natural(setting: ComparisonCell) -> tuple[str, float, str]:
-    """Cost ratios in the order of numbers, not of text."""
+    """A sort key of settings, with cost ratios in numerical order."""
     _, _, ratio = setting.column.split(" ")[0].partition(":")
     return setting.row, float(ratio) if ratio else 0.0, setting.column
 
 
 def _flattened(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Each run's config by dotted key. Where every run draws its training queries by its own seed,
-    that is said once, by the seed."""
+    """Each run's config by dotted key, without the seed of training queries if it equals the run's
+    seed in every run."""
     flat = [_flatten(run.about["config"]) for run in runs]
     seed, train_seed = SEEDS
     if all(values.get(train_seed) == values.get(seed) for values in flat):
@@ -230,7 +241,7 @@ def _flattened(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Leaves by dotted key. Seeds that only repeat the run's own are left out."""
+    """Leaves by dotted key, without seeds that repeat the run's own."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""A sweep's report on disk: one page, its tables as CSV, its figures, all of it for W&B too."""
+"""The report of a sweep: a page, its tables as CSV and its figures, on disk and in W&B."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from routing_pomdp.envs.files.atomic import write_text
+from routing_pomdp.envs.files.atomic import replacing, write_text
 from routing_pomdp.evaluation.policies.policy_map import PolicyMap
 from routing_pomdp.evaluation.runs.run_folder import Run
 from routing_pomdp.evaluation.runs.run_panel import panel
 from routing_pomdp.evaluation.sweeps.comparison import ComparisonCell, sort_runs
+from routing_pomdp.evaluation.sweeps.conclusion import BASELINES, leader, middle_settings
 from routing_pomdp.evaluation.sweeps.sections import (
     Section,
     belief_section,
@@ -34,11 +35,11 @@ _REFERENCE = "static"
 
 @dataclass(frozen=True, eq=False)
 class SweepReport:
-    """What a sweep found, ready to be written.
+    """The tables and figures of a sweep.
 
     Attributes:
         sections: the tables, in order.
-        figures: name -> the PNG.
+        figures: name -> PNG file.
     """
 
     sections: Sequence[Section]
@@ -60,7 +61,7 @@ class SweepReport:
         return page
 
     def track(self, tracker: Tracker, folder: Path, sweep: str) -> None:
-        """Logs every table and figure as a run of the sweep's group."""
+        """Logs every table and figure as one run of the sweep's group."""
         about = {"sweep": sweep, "tables": [section.name for section in self.sections]}
         with tracker.run(
             folder=folder, name=f"report-{sweep}", group=sweep, job_type="report", config=about
@@ -77,11 +78,11 @@ def sweep_report(
     """Tables and figures of the finished runs of a sweep; the figures are drawn into ``folder``.
 
     Args:
-        runs: all of a sweep.
-        folder: where figures go.
-        reference: the solver that the others are compared with; None for "static", or the last of
-            the solvers where it was not run.
-        log_cost: a logarithmic cost axis.
+        runs: all runs of a sweep.
+        folder: folder of the figures.
+        reference: the solver that the others are compared with; None for "static" or, if it was not
+            run, the last solver.
+        log_cost: whether the cost axis is logarithmic.
 
     Raises:
         ValueError: the reference is none of the solvers.
@@ -104,7 +105,7 @@ def sweep_report(
     return SweepReport(sections, _figures(runs, settings, folder, log_cost))
 
 
-# Measures drawn along each swept key.
+# Measures drawn over each swept key.
 _CURVES = {
     "costs.ratio": ("gap_closed", "delta_ibc"),
     "evaluation.train_size": ("gap_closed", "delta_ibc", "promise_excess"),
@@ -117,7 +118,7 @@ def _figures(
     folder: Path,
     log_cost: bool,
 ) -> dict[str, Path]:
-    # Who computes needs no matplotlib.
+    # Imported here so that computing does not load matplotlib.
     from routing_pomdp.evaluation.plots.figures import save_figure, sweep_figure
     from routing_pomdp.evaluation.policies.policy_figure import policy_figure
     from routing_pomdp.evaluation.sweeps.curves import SWEPT, curve_figure, measure_curves
@@ -137,16 +138,48 @@ def _figures(
         kept = {label: found for label, found in maps.items() if found is not None}
         if kept:
             names = [model["name"] for model in next(iter(settings[middle].values())).models]
-            title = f"{name_of(middle)}: policies that spend nearest to half of the largest model"
+            title = (
+                f"{name_of(middle)}: policies that spend nearest to half of the most expensive "
+                "model's cost"
+            )
             slug = "".join(c if c.isalnum() else "_" for c in row)
             drawn[f"policies_{slug}"] = policy_figure(kept, names, title)
     return {name: save_figure(figure, folder / name)[0] for name, figure in drawn.items()}
 
 
 def half_way(run: Run) -> PolicyMap | None:
-    """The policy map of the price whose mean cost is nearest to half of the largest model's."""
+    """The policy map of the price whose mean cost is nearest to half of the last model's."""
     maps = run.maps()
     if not maps:
         return None
     shares = np.array([point["cost_relative"] for point in run.points])
     return maps[int(np.abs(shares - 0.5).argmin())]
+
+
+def draw_headline(settings: Mapping[ComparisonCell, Mapping[str, Run]], path: Path) -> Path:
+    """Draws the leading router in the middle setting of the first row as one panel, a PNG.
+
+    Raises:
+        ValueError: no router was run there.
+    """
+    from routing_pomdp.evaluation.plots.headline import headline_figure
+
+    first, setting = leader(settings), middle_settings(settings)[0]
+    run = settings[setting].get(first or "")
+    if first is None or run is None:
+        raise ValueError(
+            f"headline figure: no router was run on {name_of(setting)}; expected a solver beside "
+            f"{', '.join(BASELINES)}"
+        )
+    score = run.outcomes().model_score
+    figure = headline_figure(
+        panel(setting.row, setting.column, {first: run}),
+        f"{setting.row}, costs {setting.column}, {run.about['queries']['test']:,} test queries",
+        share_right=bool(np.isin(score, (0, 1)).all()),
+        level=run.about["config"]["evaluation"]["level"],
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        about = {"Description": f"{first} on {name_of(setting)}"}
+        figure.savefig(file, format="png", dpi=150, metadata=about)
+    return path

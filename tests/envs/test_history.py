@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing_pomdp.envs import History
-from tests.problems import problems, random_data, random_policy, steps, with_bands
+from tests.support.problems import problems, random_data, random_policy, steps, with_bands
 
 
 def _equal(a: History, b: History) -> None:

@@ -4,13 +4,13 @@ import importlib
 import pkgutil
 import subprocess
 import sys
-from pathlib import Path
 from pkgutil import ModuleInfo
 
 import pytest
 import yaml
 
 from routing_pomdp import envs, evaluation, solvers, verifiers
+from tests.support.checkout import CONF
 
 FACES = [
     importlib.import_module(module.name)
@@ -21,7 +21,6 @@ FACES = [
     )
     if module.ispkg and hasattr(importlib.import_module(module.name), "__getattr__")
 ]
-CONF = Path(__file__).parents[2] / "conf"
 
 
 @pytest.mark.parametrize("package", FACES, ids=lambda package: package.__name__)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from routing_pomdp.envs import ESCALATE, STAY, Rules
-from tests.problems import every_rules, name_of
+from tests.support.problems import every_rules, name_of
 
 
 def _legal(rules: Rules, stage: int, verified: bool) -> set[int]:

@@ -13,7 +13,7 @@ from routing_pomdp.evaluation.bootstrap import (
 from routing_pomdp.evaluation.frontier import height
 from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
 from routing_pomdp.evaluation.measures import measure
-from tests.outcomes import coin, family_of, rows_of
+from tests.support.outcomes import coin, family_of, rows_of
 
 
 def test_weights_count_draws_with_replacement():

@@ -16,7 +16,7 @@ from routing_pomdp.solvers.exact.point_based import PointBased
 from routing_pomdp.solvers.learned.belief_dqn import BeliefDQN
 from routing_pomdp.solvers.search.pomcp import POMCP
 from routing_pomdp.verifiers import Histogram
-from tests.problems import score_vectors
+from tests.support.problems import score_vectors
 
 RULES = Rules(3, skip=True, verify=True)
 SOLVERS = [

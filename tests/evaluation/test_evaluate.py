@@ -12,7 +12,7 @@ from routing_pomdp.evaluation import evaluate as module
 from routing_pomdp.evaluation.evaluate import evaluate, model_value, returns
 from routing_pomdp.solvers import Exact, TablePolicy
 from routing_pomdp.solvers.solver import Policy
-from tests.problems import (
+from tests.support.problems import (
     every_rules,
     name_of,
     problems,
@@ -21,7 +21,7 @@ from tests.problems import (
     random_problem,
     with_bands,
 )
-from tests.tree_search import playing, tree_value
+from tests.support.tree_search import playing, tree_value
 
 SEEDS = st.integers(0, 2**32)
 

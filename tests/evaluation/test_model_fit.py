@@ -22,7 +22,7 @@ from routing_pomdp.solvers.learned.belief_mdp import BeliefMDP
 from routing_pomdp.solvers.search.pomcp import POMCP
 from routing_pomdp.verifiers import Histogram, KernelDensity
 from tests.envs.model.test_class_model import two_kinds
-from tests.problems import random_problem, with_bands
+from tests.support.problems import random_problem, with_bands
 
 FULL = Rules(3, skip=True, free_start=True, verify=True)
 PRICES = [0.0, 0.05, 0.2, 0.5]

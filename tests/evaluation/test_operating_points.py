@@ -6,7 +6,7 @@ import pytest
 from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
 from routing_pomdp.evaluation.measures import saving_at
 from routing_pomdp.evaluation.operating_points import OperatingPointSelection, mixture_for_budget
-from tests.outcomes import family_of
+from tests.support.outcomes import family_of
 
 
 def tiny(score, cost) -> FrontierOutcomes:

@@ -16,7 +16,7 @@ from routing_pomdp.evaluation.significance import (
     resamples_for,
     win_tie_loss,
 )
-from tests.outcomes import coin, family_of, rows_of
+from tests.support.outcomes import coin, family_of, rows_of
 
 
 def difference(a, b, resamples=1000, level=0.95, seed=0) -> Difference:

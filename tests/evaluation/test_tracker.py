@@ -15,11 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 from routing_pomdp.evaluation import tracker
 from routing_pomdp.evaluation.configuration.build import build
 from routing_pomdp.evaluation.tracker import NoTracker, WandbTracker
-from tests.tracked_runs import (
+from tests.support.checkout import CONF
+from tests.support.tracked_runs import (
     ABOUT,
     CONFIG,
     POINTS,
-    ROOT,
     exit_code,
     fail,
     finished,
@@ -249,7 +249,7 @@ except ImportError:
 
 
 def config(name: str) -> DictConfig:
-    return DictConfig(OmegaConf.load(ROOT / "conf" / "tracker" / f"{name}.yaml"))
+    return DictConfig(OmegaConf.load(CONF / "tracker" / f"{name}.yaml"))
 
 
 def test_the_configs_name_the_trackers() -> None:

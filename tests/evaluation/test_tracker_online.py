@@ -12,7 +12,16 @@ import pytest
 
 from routing_pomdp.evaluation import tracker
 from routing_pomdp.evaluation.tracker import WandbTracker
-from tests.tracked_runs import ABOUT, POINTS, exit_code, fail, finished, history, python, summary
+from tests.support.tracked_runs import (
+    ABOUT,
+    POINTS,
+    exit_code,
+    fail,
+    finished,
+    history,
+    python,
+    summary,
+)
 
 ONLINE = f"""
 from pathlib import Path

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import os
 import re
 import signal
 import subprocess
@@ -11,16 +10,14 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import fields
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from urllib.request import urlopen
 
 import hydra
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 from routing_pomdp.envs.logs.calls_table import read_calls
+from routing_pomdp.scripts import collect as collect_script
 from routing_pomdp.verifiers.collection import (
     ModelSpec,
     Price,
@@ -28,42 +25,34 @@ from routing_pomdp.verifiers.collection import (
     load_models,
     load_questions,
 )
-from tests.collecting import lines, sums, write_questions
-from tests.loopback import Loopback
+from tests.support.checkout import CONF, DOCS, ROOT, SCRIPTS, environment
+from tests.support.collecting import lines, sums, write_questions
+from tests.support.commands import command, composed
+from tests.support.loopback import Loopback
 
-ROOT = Path(__file__).parents[2]
-CONF = ROOT / "conf"
 KEY = "sk-loopback-0123456789abcdef"
 OTHER_KEY = "body-key-9876543210"
-VOTES = ["++verifiers.votes._target_=tests.collecting.Votes", "++verifiers.votes.samples=2"]
+VOTES = ["++verifiers.votes._target_=tests.support.collecting.Votes", "++verifiers.votes.samples=2"]
 NUMBERS = ["scoring=number", "progress=false"]
 
 
-_spec = spec_from_file_location("collect_script", ROOT / "scripts" / "collect.py")
-collect_script = module_from_spec(_spec)
-_spec.loader.exec_module(collect_script)
+def program(*arguments):
+    return [sys.executable, str(SCRIPTS / "collect.py"), *map(str, arguments)]
 
 
-def command(*arguments):
-    return [sys.executable, str(ROOT / "scripts" / "collect.py"), *map(str, arguments)]
-
-
-def environment(**more):
-    return os.environ | {"PYTHONPATH": str(ROOT)} | more
-
-
-def run(*arguments, code=0, **more):
+def run(*arguments, **more):
+    """The command as a program of its own."""
     done = subprocess.run(
-        command(*arguments), capture_output=True, text=True, env=environment(**more)
+        program(*arguments), capture_output=True, text=True, env=environment(**more)
     )
-    assert done.returncode == code, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return done
 
 
 @contextmanager
 def server_process(*arguments):
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "loopback.py"), *arguments],
+        [sys.executable, str(ROOT / "tests/support/loopback.py"), *arguments],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -97,7 +86,7 @@ def test_after_kill_nine_none_of_the_logged_calls_is_repeated(tmp_path):
     with server_process("--latency", "0.02") as url:
         given = [*files(tmp_path, url, 120), *VOTES, *NUMBERS, f"out={out}"]
         for calls in (60, 200):  # killed twice
-            process = subprocess.Popen(command(*given), env=environment())
+            process = subprocess.Popen(program(*given), env=environment())
             deadline = time.monotonic() + 60
             while time.monotonic() < deadline and process.poll() is None:
                 log = out / "log.jsonl"
@@ -142,9 +131,10 @@ def test_a_key_is_sent_and_stands_nowhere(tmp_path, monkeypatch):
         shown = [run(*given, f"out={out}", LOOPBACK_KEY=KEY, OPENAI_LOG="debug")]
         assert server.seen.authorizations == {f"Bearer {KEY}"}
         server.refuse["large"] = (401, {"message": f"the key {KEY} is unknown"})
-        shown += [
-            run(*given, f"out={out}-2", code=1, LOOPBACK_KEY=KEY, HYDRA_FULL_ERROR="1"),
-        ]
+        monkeypatch.setenv("LOOPBACK_KEY", KEY)
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+        shown.append(command("collect", *given, f"out={out}-2", fails=True))
+        monkeypatch.delenv("LOOPBACK_KEY")
         assert "the key *** is unknown" in shown[1].stdout
         assert "check the key in LOOPBACK_KEY" in shown[1].stdout
         server.refuse.clear()
@@ -167,9 +157,7 @@ def test_a_key_is_sent_and_stands_nowhere(tmp_path, monkeypatch):
 
 def here(*arguments, out):
     """A collection as the script makes it, in this process: what it reports, and its status."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("collect", [*map(str, arguments), "progress=false"])
+    config = composed("collect", *map(str, arguments), "progress=false")
     plan = collect_script.make_plan(config, {"verifier": "none"})
     done = collect(plan, out, progress=False)
     shown = "".join(collect_script.notes(plan)) + "\n".join(collect_script.report(done, out))
@@ -267,7 +255,7 @@ def test_plug_ins_of_ones_own_file_are_named_by_their_target(tmp_path, monkeypat
 
 
 def test_a_verifier_made_of_others_is_collected_in_parts(tmp_path):
-    live = "{_target_: tests.collecting.Votes}"
+    live = "{_target_: tests.support.collecting.Votes}"
     logged = "{_target_: routing_pomdp.verifiers.LoggedColumn, column: tokens_out}"
     parts = f"verifiers: {{a: {live}, b: {logged}}}"
     both = f"++verifiers.both={{_target_: routing_pomdp.verifiers.SideBySide, {parts}}}"
@@ -295,17 +283,17 @@ def test_every_file_that_the_configuration_names_is_an_input(tmp_path):
         with pytest.raises(ValueError, match=rf"{name}\.csv would be overwritten"):
             here(*given, f"{name}={path}", f"table={name}.csv", f"out={tmp_path}", out=tmp_path)
     (tmp_path / "mine.csv").write_text("rows of a plug-in")
-    mine = f"+verifiers.x={{_target_: tests.collecting.Length, name: {tmp_path}/mine.csv}}"
+    mine = f"+verifiers.x={{_target_: tests.support.collecting.Length, name: {tmp_path}/mine.csv}}"
     with pytest.raises(ValueError, match=r"mine\.csv would be overwritten"):
         here(*given, mine, "table=mine.csv", f"out={tmp_path}", out=tmp_path)
 
 
 @pytest.mark.slow
 def test_three_commands_lead_from_questions_to_a_routed_frontier(tmp_path):
-    with server_process() as url:
-        given = [*files(tmp_path, url, 240), "verifier=p_true", *NUMBERS]
-        run(*given, f"out={tmp_path}/collected")
-    train = [sys.executable, str(ROOT / "scripts" / "train.py"), "-m", "solver=exact,threshold"]
+    with Loopback() as server:
+        given = [*files(tmp_path, server.url, 120), "verifier=p_true", *NUMBERS]
+        command("collect", *given, f"out={tmp_path}/collected")
+    train = ["-m", "solver=exact,threshold", "hydra/launcher=basic"]
     train += ["rollouts=calls_table", f"rollouts.path={tmp_path}/collected/calls.parquet"]
     train += [
         "costs=logged",
@@ -315,11 +303,8 @@ def test_three_commands_lead_from_questions_to_a_routed_frontier(tmp_path):
         f"out={tmp_path}",
         "sweep=mine",
     ]
-    compared = [sys.executable, str(ROOT / "scripts" / "compare.py"), f"{tmp_path}/mine"]
-    for each in (train, compared):
-        done = subprocess.run(each, capture_output=True, text=True, env=environment())
-        assert done.returncode == 0, done.stdout + done.stderr
-    assert "exact" in done.stdout
+    command("train", *train)
+    assert "exact" in command("compare", tmp_path / "mine").stdout
     assert (tmp_path / "mine" / "frontiers.png").exists()
 
 
@@ -345,12 +330,12 @@ def test_bad_input_is_named(arguments, message, tmp_path):
 
 
 def test_bad_input_gets_one_line(tmp_path):
-    done = run(f"models={tmp_path}/m.yaml", f"out={tmp_path}/out", code=1)
+    done = command("collect", f"models={tmp_path}/m.yaml", f"out={tmp_path}/out", fails=True)
     assert done.stderr.strip() == "error: questions is not set: give questions=VALUE"
 
 
 def test_the_documented_files_are_read(tmp_path):
-    page = (ROOT / "docs" / "collect.md").read_text()
+    page = (DOCS / "collect.md").read_text()
     (question,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
     (models,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     (tmp_path / "questions.jsonl").write_text(question)
@@ -367,7 +352,7 @@ def test_the_documented_files_are_read(tmp_path):
 
 
 def test_help_explains_everything():
-    shown = run("--help").stdout
+    shown = command("collect", "--help").stdout
     for expected in (
         "questions.jsonl",
         "api_key_env",
@@ -383,19 +368,17 @@ def test_help_explains_everything():
         [sys.executable, "-c", light],
         capture_output=True,
         text=True,
-        cwd=ROOT / "scripts",
+        cwd=SCRIPTS,
         check=True,
     )
     assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("group", ["policy", "scoring"])
-def test_every_option_composes_and_each_key_is_a_parameter(group):
+def test_each_key_of_every_option_is_a_parameter(group):
     options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
     assert options
     for option in options:
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            node = compose("collect", [f"{group}={option}"])[group]
+        node = OmegaConf.load(CONF / group / f"{option}.yaml")
         target = hydra.utils.get_object(node._target_)
         assert set(node) - {"_target_"} == set(inspect.signature(target).parameters)

@@ -2,61 +2,54 @@
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from routing_pomdp.evaluation.runs.run_folder import load_all
 from routing_pomdp.evaluation.sweeps.comparison import comparison_table, sort_runs
-
-ROOT = Path(__file__).parents[2]
+from tests.support.commands import command, train, unrendered
 
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs")
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "scripts" / "train.py"),
-            "-m",
-            "solver=exact,threshold",
-            "costs.ratio=100,20",
-            "observation.bins=4",
-            "rollouts.queries={train: 150, validation: 80, test: 150}",
-            "evaluation.prices=[0, 0.1, 1]",
-            "env=full",
-            f"out={out}",
-            "sweep=s",
-        ],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    for solver in ("exact", "threshold"):
+        for ratio in (100, 20):
+            train(
+                f"solver={solver}",
+                f"costs.ratio={ratio}",
+                "observation.bins=4",
+                "rollouts.queries={train: 150, validation: 80, test: 150}",
+                "evaluation.prices=[0, 0.1, 1]",
+                "env=full",
+                "model=joint",
+                f"out={out}",
+                "sweep=s",
+            )
     return out / "s"
 
 
-def compare(*arguments):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "compare.py"), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-    )
+def compare(*arguments, **options):
+    """The command, but for the rendering of its figures."""
+    with unrendered():
+        return command("compare", *arguments, **options)
 
 
 def test_a_sweep_becomes_one_table_and_one_figure(sweep, tmp_path):
-    done = compare(sweep, "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = command("compare", sweep, "--out", tmp_path)
     for shown in ("exact", "threshold", "(random mixing)", "(oracle)", "1:20", "1:100"):
         assert shown in done.stdout
     drawn = (
         "frontiers",
         "gap_closed_by_cost_ratio",
         "delta_ibc_by_cost_ratio",
-        "policies_mmlu",
+        "policies_letters_chain",
     )
     assert {path.name for path in tmp_path.iterdir()} == {
         "comparison.csv",
@@ -74,6 +67,23 @@ def test_a_sweep_becomes_one_table_and_one_figure(sweep, tmp_path):
     assert "seeds" not in {path.stem for path in (tmp_path / "tables").iterdir()}
     assert (tmp_path / "frontiers.png").read_bytes().startswith(b"\x89PNG")
     assert "threshold" in (tmp_path / "frontiers.svg").read_text()
+
+
+def test_what_was_found_is_said_in_words_and_drawn_for_strangers(sweep, tmp_path):
+    done = compare(sweep, "--out", tmp_path, "--headline", tmp_path / "headline.png")
+    assert done.returncode == 0, done.stderr
+    leads = re.search(
+        r"^(exact|threshold) leads: it closes (-?[\d.]+) of the gap", done.stdout, re.M
+    )
+    with (tmp_path / "comparison.csv").open() as file:
+        gaps = [
+            float(row["gap_closed"]) for row in csv.DictReader(file) if row["solver"] == leads[1]
+        ]
+    assert float(leads[2]) == pytest.approx(sum(gaps) / len(gaps), abs=6e-4)
+    assert f"{leads[1]} scores" in done.stdout
+    assert re.search(rf"Open {tmp_path}/frontiers.png and {tmp_path}/report.md", done.stdout)
+    with Image.open(tmp_path / "headline.png") as figure:
+        assert figure.text["Description"] == f"{leads[1]} on letters_chain · 1:100"
 
 
 def test_the_csv_holds_every_runs_numbers_in_full(sweep, tmp_path):
@@ -127,8 +137,7 @@ def test_undefined_measures_are_shown_as_a_dash(sweep):
 
 def test_folders_without_runs_are_refused_by_name(tmp_path):
     for folder, message in ((tmp_path, "holds no finished run"), (tmp_path / "no", "is no folder")):
-        done = compare(folder)
-        assert done.returncode == 1
+        done = compare(folder, fails=True)
         assert message in done.stderr
         assert str(folder) in done.stderr
 
@@ -138,7 +147,6 @@ def test_a_damaged_run_is_named_and_the_rest_is_compared(sweep, tmp_path):
     damaged = next(copy.glob("exact-*ratio20-*"))
     (damaged / "outcomes.npz").write_bytes(b"")
     done = compare(copy)
-    assert done.returncode == 0, done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"left out: {damaged}/metrics.json")
     assert "outcomes.npz is not what was written with it" in line
@@ -150,14 +158,12 @@ def test_a_damaged_run_is_named_and_the_rest_is_compared(sweep, tmp_path):
 def test_where_every_run_is_damaged_each_is_named(sweep, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.json").write_text('{"about": ')
-    done = compare(tmp_path)
-    assert done.returncode == 1
+    done = compare(tmp_path, fails=True)
     assert "metrics.json is no finished run's metrics" in done.stderr
 
 
 def test_the_report_goes_to_wandb_as_a_run_of_the_sweep(sweep, tmp_path):
-    done = compare(sweep, "--out", tmp_path, "--wandb", "offline")
-    assert done.returncode == 0, done.stderr
+    command("compare", sweep, "--out", tmp_path, "--wandb", "offline")
     (file,) = (tmp_path / "report").rglob("run-*.wandb")
     inspected = subprocess.run(
         [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(file)],
@@ -166,14 +172,19 @@ def test_the_report_goes_to_wandb_as_a_run_of_the_sweep(sweep, tmp_path):
         check=True,
     ).stdout
     assert '"report"' in inspected
-    for name in ("gap_closed", "differences", "wins", "chosen", "frontiers", "policies_mmlu"):
+    for name in (
+        "gap_closed",
+        "differences",
+        "wins",
+        "chosen",
+        "frontiers",
+        "policies_letters_chain",
+    ):
         assert name in inspected
 
 
 def test_the_reference_can_be_named_and_must_exist(sweep, tmp_path):
-    done = compare(sweep, "--out", tmp_path, "--reference", "exact")
-    assert done.returncode == 0, done.stderr
+    compare(sweep, "--out", tmp_path, "--reference", "exact")
     assert "Gap closed, against exact" in (tmp_path / "report.md").read_text()
-    done = compare(sweep, "--out", tmp_path, "--reference", "nobody")
-    assert done.returncode == 1
+    done = compare(sweep, "--out", tmp_path, "--reference", "nobody", fails=True)
     assert "the reference 'nobody' is none of the solvers ['exact', 'threshold']" in done.stderr

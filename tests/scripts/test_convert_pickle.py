@@ -1,17 +1,13 @@
 """The converter of pickled tables, as a user runs it."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from routing_pomdp.envs.logs.wide_table import routerbench
 from tests.envs.logs.test_pickled_table import Calls
+from tests.support.commands import command
 
 pandas = pytest.importorskip("pandas")
 
-ROOT = Path(__file__).parents[2]
 TABLE = {
     "sample_id": ["a", "b"],
     "prompt": ["one", "two"],
@@ -24,19 +20,10 @@ TABLE = {
 }
 
 
-def _convert(*arguments):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "convert_pickle.py"), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-    )
-
-
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
 def test_a_pickled_table_is_converted_and_read(tmp_path, suffix):
     pandas.DataFrame(TABLE).to_pickle(tmp_path / "r.pkl")
-    done = _convert(tmp_path / "r.pkl", tmp_path / f"r{suffix}")
-    assert done.returncode == 0, done.stderr
+    done = command("convert_pickle", tmp_path / "r.pkl", tmp_path / f"r{suffix}")
     assert "2 rows, 8 columns" in done.stdout
     log = routerbench(str(tmp_path / f"r{suffix}"))
     assert log.score.tolist() == [[0, 1], [1, 1]]
@@ -54,8 +41,7 @@ def test_what_cannot_be_converted_is_one_line_and_writes_nothing(tmp_path):
         ("r.pkl", "absent/x.csv", "absent/x.csv"),
         ("same.csv", "same.csv", "same.csv is read, and would be overwritten"),
     ):
-        done = _convert(tmp_path / source, tmp_path / target)
-        assert done.returncode == 1
+        done = command("convert_pickle", tmp_path / source, tmp_path / target, fails=True)
         assert message in done.stderr
         assert done.stderr.count("\n") == 1
         assert target == source or not (tmp_path / target).exists()

@@ -1,16 +1,13 @@
 """The script that exports episodes, as a user runs it."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from tests.support.commands import command
+
 minari = pytest.importorskip("minari", reason="minari is not installed: pip install '.[rl]'")
 
-ROOT = Path(__file__).parents[2]
 SMALL = [
     "rollouts.models=[llama3.2-1b,llama3.1-70b]",
     "observation.bins=3",
@@ -18,21 +15,11 @@ SMALL = [
 ]
 
 
-def _run(*arguments, folder):
-    return subprocess.run(
-        [sys.executable, ROOT / "scripts/export_minari.py", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=os.environ | {"HOME": str(folder)},
-    )
-
-
-def test_a_solvers_episodes_become_a_data_set(tmp_path):
+def test_a_solvers_episodes_become_a_data_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     sets = tmp_path / "sets"
     arguments = ("toy/exact-v0", "--path", sets, "--policy", "solver", "--price", "0.2", *SMALL)
-    done = _run(*arguments, "env=full", "solver=exact", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = command("export_minari", *arguments, "env=full", "solver=exact", folder=tmp_path)
     dataset = minari.MinariDataset(sets / "toy" / "exact-v0" / "data")
     assert dataset.storage.metadata["algorithm_name"] == "Exact"
     mean = sum(read.rewards.sum() for read in dataset.iterate_episodes()) / len(dataset)
@@ -50,6 +37,5 @@ def test_a_solvers_episodes_become_a_data_set(tmp_path):
     ],
 )
 def test_bad_arguments_are_one_line(arguments, message, tmp_path):
-    done = _run(*arguments, "--path", tmp_path, folder=tmp_path)
-    assert done.returncode == 1
+    done = command("export_minari", *arguments, "--path", tmp_path, fails=True)
     assert done.stderr.strip() == f"error: {message}"

@@ -1,9 +1,6 @@
 """The script that turns a user's log into a profile."""
 
 import csv
-import importlib.util
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,23 +8,12 @@ import numpy as np
 import pytest
 
 from routing_pomdp.envs.profiles import load_profile, simulate
+from tests.support.commands import command
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "fit_profile.py"
 
-
-@pytest.fixture
-def fit(monkeypatch, capsys):
-    """Runs the script in this process: arguments -> what it printed."""
-    spec = importlib.util.spec_from_file_location("fit_profile_script", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-
-    def run(*arguments) -> str:
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
-        script.main()
-        return capsys.readouterr().out
-
-    return run
+def fit(*arguments) -> str:
+    """What the script printed."""
+    return command("fit_profile", *arguments).stdout
 
 
 def write_calls(path: Path, rollouts, name: str = "signal_vote") -> Path:
@@ -49,15 +35,13 @@ def log():
     return simulate(load_profile("mmlu"), {"train": 400, "test": 200}, seed=1)
 
 
-def test_help_answers_without_heavy_imports():
-    shown = subprocess.run(
-        [sys.executable, SCRIPT, "--help"], capture_output=True, text=True, timeout=20, check=True
-    )
-    assert "--signal" in shown.stdout
-    assert "no text of any query" in " ".join(shown.stdout.split())
+def test_help_says_what_leaves_the_machine():
+    shown = command("fit_profile", "--help").stdout
+    assert "--signal" in shown
+    assert "no text of any query" in " ".join(shown.split())
 
 
-def test_a_calls_table_becomes_a_profile_of_its_train_split_alone(fit, tmp_path, log):
+def test_a_calls_table_becomes_a_profile_of_its_train_split_alone(tmp_path, log):
     path = write_calls(tmp_path / "mine.csv", log)
     printed = fit("--path", path, "--out", tmp_path / "own.yaml", "--source", "my gateway")
     profile = load_profile(tmp_path / "own.yaml")
@@ -73,14 +57,14 @@ def test_a_calls_table_becomes_a_profile_of_its_train_split_alone(fit, tmp_path,
     assert "own.yaml" in printed
 
 
-def test_all_of_a_log_is_fitted_only_when_asked_for(fit, tmp_path, log):
+def test_all_of_a_log_is_fitted_only_when_asked_for(tmp_path, log):
     path = write_calls(tmp_path / "mine.csv", log)
     fit("--path", path, "--split", "all", "--name", "both", "--out", tmp_path / "own.yaml")
     profile = load_profile(tmp_path / "own.yaml")
     assert (profile.name, profile.split, profile.queries) == ("both", "test+train", 600)
 
 
-def test_a_model_without_a_signal_and_one_always_right_are_shown_as_undefined(fit, tmp_path, log):
+def test_a_model_without_a_signal_and_one_always_right_are_shown_as_undefined(tmp_path, log):
     score, signal = log.score.copy(), next(iter(log.signals.values())).copy()
     score[:, 3], signal[:, 4] = 1, np.nan
     changed = replace(log, score=score, signals={"vote": signal}, signal_costs={})
@@ -93,7 +77,7 @@ def test_a_model_without_a_signal_and_one_always_right_are_shown_as_undefined(fi
     assert "nan" not in printed
 
 
-def test_a_shipped_profile_can_be_made_again(fit, shared_logs, tmp_path):
+def test_a_shipped_profile_can_be_made_again(shared_logs, tmp_path):
     shipped = load_profile("mmlu")
     out = tmp_path / "mmlu.yaml"
     fit("--path", shared_logs, "--dataset", "mmlu", "--source", shipped.source, "--out", out)
@@ -113,21 +97,22 @@ def test_a_shipped_profile_can_be_made_again(fit, shared_logs, tmp_path):
         (["--out", "mine.csv"], "expected a name that ends in .yaml"),
     ],
 )
-def test_a_wrong_argument_ends_in_one_sentence(fit, tmp_path, log, arguments, message):
+def test_a_wrong_argument_ends_in_one_sentence(tmp_path, log, arguments, message):
     path = write_calls(tmp_path / "mine.csv", log)
-    with pytest.raises(SystemExit) as stopped:
-        fit("--path", path, "--out", tmp_path / "own.yaml", *arguments)
-    assert str(stopped.value).startswith("error: ")
-    assert message in str(stopped.value)
+    given = ("--path", path, "--out", tmp_path / "own.yaml", *arguments)
+    said = command("fit_profile", *given, fails=True).stderr
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert message in said
     assert not (tmp_path / "own.yaml").exists()
 
 
-def test_a_log_of_two_signals_asks_which(fit, tmp_path, log):
+def test_a_log_of_two_signals_asks_which(tmp_path, log):
     path = write_calls(tmp_path / "mine.csv", log)
     lines = path.read_text().splitlines()
     both = [lines[0] + ",signal_margin", *(line + ",0.5" for line in lines[1:])]
     path.write_text("\n".join(both))
-    with pytest.raises(SystemExit, match=r"\['margin', 'vote'\]: name one with --signal"):
-        fit("--path", path, "--out", tmp_path / "own.yaml")
+    done = command("fit_profile", "--path", path, "--out", tmp_path / "own.yaml", fails=True)
+    assert "['margin', 'vote']: name one with --signal" in done.stderr
     fit("--path", path, "--signal", "vote", "--out", tmp_path / "own.yaml")
     assert load_profile(tmp_path / "own.yaml").signal == "vote"

@@ -6,10 +6,11 @@ import sys
 
 import pytest
 
-from tests.collecting import sums, write_questions
-from tests.commands import ROOT, train
-from tests.heavy_imports import HEAVY
-from tests.loopback import Loopback
+from tests.support.checkout import ROOT
+from tests.support.collecting import sums, write_questions
+from tests.support.commands import train
+from tests.support.heavy_imports import HEAVY
+from tests.support.loopback import Loopback
 
 QUERIES = "rollouts.queries={train: 60, validation: 30, test: 60}"
 QUICK = [QUERIES, "evaluation.prices=[0, 0.1]", "evaluation.resamples=5", "observation.bins=3"]
@@ -39,7 +40,7 @@ def found(tmp_path_factory):
             if name != "compare":
                 command.append(f"out={folder}/{name}")
         done = subprocess.run(
-            [sys.executable, "-m", "tests.heavy_imports"],
+            [sys.executable, "-m", "tests.support.heavy_imports"],
             input=json.dumps(list(commands.values())),
             capture_output=True,
             text=True,

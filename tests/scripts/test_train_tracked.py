@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,13 +9,14 @@ import torch
 
 from routing_pomdp.evaluation.runs.run_folder import load, load_all
 from routing_pomdp.solvers.learned.checkpoint import load as load_checkpoint
-from tests.tracked_runs import exit_codes, history, kept, records, summary
+from tests.support.commands import command
+from tests.support.tracked_runs import exit_codes, history, kept, records, summary
 
-ROOT = Path(__file__).parents[2]
 QUICK = [
     "rollouts.queries={train: 150, validation: 80, test: 150}",
     "evaluation.prices=[0, 0.1, 1]",
     "evaluation.resamples=100",
+    "model=joint",
     "env=full",
     "tracker=wandb",
     "sweep=s",
@@ -29,16 +28,11 @@ BREAKS, WELL = "10000.0", "0"
 pytestmark = pytest.mark.slow
 
 
-def script(name, *arguments):
-    command = [sys.executable, str(ROOT / "scripts" / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
 def learn(out):
     """A sweep of two trainings, the first of which breaks."""
     decay = f"solver.weight_decay={BREAKS},{WELL}"
-    basic = "hydra/launcher=basic"
-    return script("train.py", "-m", "solver=history_net", decay, *QUICK, *FEW, f"out={out}", basic)
+    given = ("-m", "solver=history_net", decay, *QUICK, *FEW, f"out={out}", "hydra/launcher=basic")
+    return command("train", *given, fails=True)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +57,6 @@ def well(learned):
 
 def test_a_training_that_breaks_says_so_and_the_sweep_goes_on(learned, broken, well):
     _, done = learned
-    assert done.returncode != 0
     said = (done.stdout + done.stderr).splitlines()
     (failed,) = (line for line in said if "FAILED" in line)
     assert f"solver.weight_decay={BREAKS}" in failed
@@ -133,7 +126,6 @@ def test_a_learners_curves_beliefs_policies_and_checkpoint_are_in_wandb(well):
 def test_started_again_what_broke_is_repeated_and_what_is_finished_is_not(learned, broken, well):
     before = (well.folder / "metrics.json").stat().st_mtime_ns
     again = learn(learned[0].parent)
-    assert again.returncode != 0
     assert "is no finite number at step" in again.stdout
     assert exit_codes(broken) == [1, 1]
     assert not (broken / "metrics.json").exists()
@@ -145,15 +137,13 @@ def test_restored_it_reports_the_same_beliefs_and_all_are_compared(learned, well
     out = learned[0].parent
     checkpoint = well.folder / "checkpoints" / "policy.pt"
     for solver in (["checkpoint", f"solver.path={checkpoint}"], ["threshold"]):
-        done = script("train.py", f"solver={solver[0]}", *solver[1:], *QUICK, f"out={out}")
-        assert done.returncode == 0, done.stderr
+        command("train", f"solver={solver[0]}", *solver[1:], *QUICK, f"out={out}")
     runs = {run.about["solver"]: run for run in load_all(learned[0])}
     assert runs["checkpoint"].beliefs == well.beliefs
     assert (runs["checkpoint"].folder / "beliefs.png").is_file()
     assert runs["threshold"].beliefs is None
     assert not (runs["threshold"].folder / "beliefs.png").exists()
-    done = script("compare.py", learned[0])
-    assert done.returncode == 0, done.stderr
+    command("compare", learned[0])
     rows = (learned[0] / "tables" / "belief_calibration.csv").read_text().splitlines()
     assert len(rows) == 1 + 2 * 3
 
@@ -165,12 +155,10 @@ def test_no_prompt_and_no_answer_of_a_log_goes_to_wandb(tmp_path):
             text = f"PROMPTED {i} zebra,ANSWERED {i} zebra"
             log.append(f"q{i},{model},{score},{cost},{(i * 7 % 10) / 10},{text},mine")
     (tmp_path / "calls.csv").write_text("\n".join(log) + "\n")
-    done = script(
-        *("train.py", "rollouts=calls_table", f"rollouts.path={tmp_path}/calls.csv"),
+    command(
+        *("train", "rollouts=calls_table", f"rollouts.path={tmp_path}/calls.csv"),
         *("costs=logged", "solver=threshold", "pre_query=prompt", *QUICK[1:], f"out={tmp_path}"),
-        "hydra.mode=RUN",
     )
-    assert done.returncode == 0, done.stdout + done.stderr
     (folder,) = (tmp_path / "s").glob("threshold*")
     sent = [path.read_bytes() for path in (folder / "wandb").rglob("*") if path.is_file()]
     assert any(b"delta_ibc" in content for content in sent)  # figures do

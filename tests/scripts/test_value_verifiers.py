@@ -3,14 +3,9 @@
 import csv
 import inspect
 import re
-import subprocess
-import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
 import routing_pomdp.evaluation.tracker
 from routing_pomdp.envs.logs.calls_table import write_calls
@@ -19,10 +14,10 @@ from routing_pomdp.evaluation.runs.prepare import load_logs
 from routing_pomdp.evaluation.signals.verifier_report import CHAIN, HEADER
 from routing_pomdp.evaluation.signals.verifier_run import makers, run
 from routing_pomdp.evaluation.signals.verifier_study import Study
-from tests.logs import log_of
+from tests.support import commands
+from tests.support.checkout import CONF
+from tests.support.logs import log_of
 
-ROOT = Path(__file__).parents[2]
-CONF = ROOT / "conf"
 QUICK = [
     "evaluation.prices=[0, 0.1, 1]",
     "evaluation.resamples=20",
@@ -33,17 +28,7 @@ SMALL = ["rollouts.queries={train: 150, test: 150}", *QUICK]
 
 
 def composed(*overrides):
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("value_verifiers", list(map(str, overrides)))
-
-
-def command(*arguments):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "value_verifiers.py"), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-    )
+    return commands.composed("value_verifiers", *map(str, overrides))
 
 
 class Recorder:
@@ -125,7 +110,7 @@ def test_the_logs_signals_come_first_and_the_groups_verifier_only_where_it_is_an
     assert list(makers(composed(), "logged", log)) == ["dull", "sharp"]
     exp = composed("verifier.name=sharp", "verifier.transform=exp")
     assert list(makers(exp, "logged", log)) == ["dull", "sharp", "logged"]
-    more = composed("verifier=column", "+verifier@routing_pomdp.verifiers.observation.merged=merge")
+    more = composed("verifier=column", "+verifier@verifiers.merged=merge")
     assert list(makers(more, "column", log)) == ["dull", "sharp", "column", "merged"]
 
 
@@ -146,7 +131,10 @@ def test_the_logs_signals_come_first_and_the_groups_verifier_only_where_it_is_an
             ["verifier=column", "+verifiers.logged={_target_: routing_pomdp.verifiers.NoSignal}"],
             "verifiers.logged is the name of verifier=logged",
         ),
-        (["observation.bins=400"], "no verifier could be judged\nleft out: confidence_logprob on"),
+        (
+            ["observation.bins=400"],
+            "no verifier could be evaluated\nleft out: confidence_logprob on",
+        ),
     ],
 )
 def test_bad_input_is_refused_by_name(overrides, message, tmp_path):
@@ -167,28 +155,13 @@ def test_a_log_without_signals_needs_a_verifier(tmp_path):
 
 
 def test_sweeps_are_refused_with_what_to_give_instead():
-    done = command("-m", "seed=0,1")
-    assert done.returncode != 0
+    done = commands.command("value_verifiers", "-m", "seed=0,1", fails=True)
     assert "give a list, such as rollouts.dataset=[gsm8k,mmlu]" in done.stderr
 
 
 def test_help_explains_it():
-    shown = command("--help").stdout
+    shown = commands.command("value_verifiers", "--help").stdout
     assert (
         "python scripts/value_verifiers.py rollouts=rational_cascades rollouts.path=FOLDER" in shown
     )
     assert "shuffles: 20" in shown
-
-
-def test_the_script_gives_way_to_the_package_of_its_name():
-    found = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import routing_pomdp.verifiers.observation.scale; print(verifiers.__file__)",
-        ],
-        capture_output=True,
-        text=True,
-        cwd=ROOT / "scripts",
-    )
-    assert Path(found.stdout.strip()).name == "__init__.py", found.stderr

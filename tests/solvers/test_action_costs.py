@@ -14,8 +14,8 @@ from routing_pomdp.solvers.action_costs import (
     action_cost_matrix,
     action_costs_of,
 )
-from tests.logs import log_of
-from tests.problems import every_rules, name_of, random_problem
+from tests.support.logs import log_of
+from tests.support.problems import every_rules, name_of, random_problem
 
 
 def ladder_problem(ratio, price=0.3, share=0.5):

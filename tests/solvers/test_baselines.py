@@ -6,7 +6,7 @@ import pytest
 from routing_pomdp.envs import Rules
 from routing_pomdp.evaluation.evaluate import evaluate, returns
 from routing_pomdp.solvers import Oracle, RandomMix, Static
-from tests.problems import random_data, random_problem
+from tests.support.problems import random_data, random_problem
 
 
 @pytest.fixture

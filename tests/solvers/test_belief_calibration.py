@@ -20,8 +20,8 @@ from routing_pomdp.solvers.belief_calibration import (
 from routing_pomdp.solvers.decision_points import DecisionPoints
 from routing_pomdp.solvers.learned.history_net import HistoryNet
 from routing_pomdp.solvers.pre_query import PreQueryConditioned
-from tests.pre_signals import pre_data, random_pre
-from tests.problems import every_rules, name_of, problems, random_data, random_problem
+from tests.support.pre_signals import pre_data, random_pre
+from tests.support.problems import every_rules, name_of, problems, random_data, random_problem
 
 FULL = Rules(3, skip=True, free_start=True, verify=True)
 

@@ -2,12 +2,9 @@
 
 import importlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
 from routing_pomdp.envs import ESCALATE, STAY, Rules
 from routing_pomdp.envs.plug_in_checks import CheckError
@@ -18,8 +15,9 @@ from routing_pomdp.solvers.check_examples import Example
 from routing_pomdp.solvers.checks import PRICES
 from routing_pomdp.solvers.pre_query import PreQueryConditioned
 from routing_pomdp.solvers.solver import SolverError, decided, for_queries, solved
+from tests.support.checkout import CONF, DOCS
+from tests.support.commands import composed
 
-ROOT = Path(__file__).parents[2]
 CORE, FULL = Rules(3), Rules(3, skip=True, free_start=True, verify=True, answer="best")
 NETWORK = ["hidden=4", "members=2", "resamples=1", "simulations=100", "pretraining=5", "steps=5"]
 QUICK = {
@@ -51,16 +49,14 @@ TEXTS = {"frugalgpt", "hybrid_llm", "pregeneration", "pregeneration_knn"}
 CONFIDENCES = {"automix_greedy", "automix_simple", "automix_union", "rational_tuning"}
 CONFIDENCES |= {"self_consistency"}
 # One that was trained before is held to this by its training; the oracle reads scores.
-SOLVERS = {path.stem for path in (ROOT / "conf/solver").glob("*.yaml")} - {"checkpoint", "oracle"}
+SOLVERS = {path.stem for path in (CONF / "solver").glob("*.yaml")} - {"checkpoint", "oracle"}
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", sorted(SOLVERS))
 def test_a_solver_keeps_every_claim(name):
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        settings = [f"solver.{setting}" for setting in QUICK.get(name, ())]
-        config = compose("train", [f"solver={name}", *settings])
+    config = composed("train", f"solver={name}")
+    config.merge_with_dotlist([f"solver.{setting}" for setting in QUICK.get(name, ())])
     rules = [CORE] if name in TEXTS else [CORE, FULL] if name in TWO else None
     rules = [FULL] if name in ONE else rules
     skip = ["missing", "infinite"] if name in TEXTS else ["infinite"] * (name in CONFIDENCES)
@@ -270,7 +266,7 @@ def test_a_claim_or_a_rule_set_may_be_left_out_by_name():
 
 
 def test_the_pages_solver_loses_nothing_where_signals_are_bought(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "docs" / "examples")
+    monkeypatch.syspath_prepend(DOCS / "examples")
     neighbours = importlib.import_module("my_solvers").Neighbours()
 
     def mean_return(solver, rules):

@@ -8,7 +8,7 @@ from routing_pomdp.envs import Episodes, Rules
 from routing_pomdp.solvers.action_costs import action_costs_of
 from routing_pomdp.solvers.decision_points import DecisionPoints, open_loop
 from routing_pomdp.solvers.learned.returns import Returns
-from tests.problems import every_rules, name_of, random_problem
+from tests.support.problems import every_rules, name_of, random_problem
 
 
 def table(points, n, rng):

@@ -18,10 +18,10 @@ from routing_pomdp.solvers.learned.fitted_q import FittedQ
 from routing_pomdp.solvers.pre_query import PreQueryConditioned
 from routing_pomdp.solvers.predictive.pregeneration import Pregeneration
 from routing_pomdp.solvers.search.pomcp import POMCP
-from tests.pre_signals import pre_data, pre_problems, random_pre, with_pre
-from tests.problems import every_rules, name_of, random_problem
-from tests.texts import log_with_texts
-from tests.tree_search import tree_value
+from tests.support.pre_signals import pre_data, pre_problems, random_pre, with_pre
+from tests.support.problems import every_rules, name_of, random_problem
+from tests.support.texts import log_with_texts
+from tests.support.tree_search import tree_value
 
 NOBODY = RoutingData(*[np.empty((0, 3))] * 3, np.empty((0, 3, 1)), pre_signal=np.empty((0, 1)))
 FULL = Rules(3, skip=True, free_start=True, verify=True, answer="best")

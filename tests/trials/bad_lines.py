@@ -18,7 +18,7 @@ def _settings() -> list[Case]:
         "evaluation.floors": ("null", "abc", "[-1]", "[.nan]"),
         "evaluation.test": ("abc", "0", "1", "-0.5", "2", "null"),
         "evaluation.validation": ("abc", "-0.1", "1", "null"),
-        "routing_pomdp.evaluation.policies.regret": ("maybe", "3", "null"),
+        "evaluation.regret": ("maybe", "3", "null"),
         "evaluation.split_seed": ("abc", "-1", "1.5", "null"),
         "evaluation.train_size": ("0", "abc", "-5", "1.5", "100000"),
         "evaluation.train_seed": ("abc", "-1"),

@@ -24,8 +24,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.collecting import PRICES, lines, sums, write_questions
-from tests.loopback import Loopback
+from tests.support.collecting import PRICES, lines, sums, write_questions
+from tests.support.loopback import Loopback
 
 ROOT = Path(__file__).parents[2]
 FAULTS = {"truncated": 0.01, "rate_limit": 0.01, "no_usage": 0.01, "reset_after": 0.01}
@@ -64,7 +64,7 @@ class Trial:
         self.given = [sys.executable, str(ROOT / "scripts" / "collect.py"), "scoring=number"]
         self.given += [f"questions={folder}/questions.jsonl", f"models={folder}/models.yaml"]
         self.given += [f"out={self.out}", "progress=false", "++verifiers.votes.samples=2"]
-        self.given += ["++verifiers.votes._target_=tests.collecting.Votes"]
+        self.given += ["++verifiers.votes._target_=tests.support.collecting.Votes"]
         self.calls = questions * (len(MODELS) + 2 * (len(MODELS) - 1))
         self.overspent, self.exhausted = 0.0, ""
 

@@ -35,7 +35,7 @@ from tabulate import tabulate
 import routing_pomdp.evaluation.runs.solver_run
 import routing_pomdp.evaluation.sweeps.sweep_report  # noqa: F401
 from routing_pomdp.evaluation.runs.run_folder import DamagedRunError, Run, load
-from tests.tracked_runs import read
+from tests.support.tracked_runs import read
 
 ROOT = Path(__file__).parents[2]
 SWEEP = [

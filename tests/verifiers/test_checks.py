@@ -1,26 +1,21 @@
 """Every verifier keeps what `check_verifier` asks, and it names what a broken one breaks."""
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
 from routing_pomdp.envs.logs.rollouts import RolloutsError
 from routing_pomdp.envs.plug_in_checks import CheckError, example_log
 from routing_pomdp.evaluation.configuration.build import build
 from routing_pomdp.verifiers import LiveVerifier, LoggedSignal, PromptEase, Verifier, check_verifier
-
-CONF = Path(__file__).parents[2] / "conf"
+from tests.support.checkout import CONF
+from tests.support.commands import composed
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "verifier").glob("*.yaml")))
 def test_a_verifier_keeps_every_claim(name):
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        check_verifier(build(compose("train", [f"verifier={name}"]).verifier, "verifier"))
+    check_verifier(build(composed("train", f"verifier={name}").verifier, "verifier"))
 
 
 def test_those_that_are_seen_before_the_first_call_keep_them_too():
@@ -156,9 +151,9 @@ class Other(LiveVerifier):
         (Writes(), "pure", r"it changes test\.tokens_out"),
         (Draws(), "seed", r"draws from numpy\.random"),
         (Ranks(), "rows", r"its signal of '\w+' on query 'q\d+' is .* in a log of \d+ queries"),
-        (Peeks(), "score", r"where the scores are others"),
-        (Next(), "answers", r"its signal of 'small' .* changes with what 'medium' answered"),
-        (Before(), "answers", r"its signal of 'medium' .* changes with what 'small' answered"),
+        (Peeks(), "score", r"with other scores"),
+        (Next(), "answers", r"its signal of 'small' .* depends on the answer of 'medium'"),
+        (Before(), "answers", r"its signal of 'medium' .* depends on the answer of 'small'"),
         (Assumes(), "missing", r"Input X contains NaN \[where calls are missing\]"),
         (AdHoc(), "columns", r"TypeError.*rollouts\.require\(NAME\).*\[a log without tokens_out"),
         (Forgets(), "fit", r"fit returned None: expected the fitted verifier"),

@@ -19,7 +19,7 @@ from routing_pomdp.verifiers import (
     fitted,
     paid,
 )
-from tests.logs import log_of
+from tests.support.logs import log_of
 
 SHARP, DULL = LoggedSignal("sharp"), LoggedSignal("dull")
 BOTH = {"sharp": SHARP, "dull": DULL}

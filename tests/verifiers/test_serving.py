@@ -26,8 +26,8 @@ from routing_pomdp.verifiers import (
     paid,
     row_of,
 )
-from tests.logs import log_of
-from tests.verifiers.clients import Scripted, case_of
+from tests.support.clients import Scripted, case_of
+from tests.support.logs import log_of
 
 MODELS = ("m0", "m1", "m2")
 

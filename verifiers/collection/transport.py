@@ -11,21 +11,21 @@ from urllib.parse import urlsplit, urlunsplit
 
 from routing_pomdp.verifiers.collection.models import ConfigError
 
-# Bytes of a body, unpacked. Ten thousand tokens with twenty alternatives each are 20 MB.
+# The most bytes of an unpacked body. Ten thousand tokens with twenty alternatives are 20 MB.
 _LARGEST = 64 * 2**20
-# Seconds that a connection may be idle: many servers close theirs after five, and a request that
-# crosses with it is lost.
+# Seconds that a connection may be idle. Many servers close theirs after five, and a request that is
+# sent at that moment is lost.
 _IDLE = 2.0
-# Seconds in which a connection must come about.
+# Seconds within which a connection must be established.
 _CONNECT = 15.0
 _REDIRECTS = 10
 
 
 class TransportError(Exception):
-    """A response that is not read on.
+    """A response cannot be used.
 
     Attributes:
-        final: whether further requests would get the same.
+        final: whether further requests would get the same response.
     """
 
     def __init__(self, reason: str, final: bool) -> None:
@@ -36,8 +36,8 @@ class TransportError(Exception):
 def http_client(openai: Any, timeout: float) -> Any:
     """An HTTP client for the official one.
 
-    It follows redirects within the endpoint that keep the request, or fetch its result (303). All
-    others would carry keys elsewhere, or lose the body: they raise `TransportError`, and so does a
+    It follows redirects within the endpoint that keep the request, or fetch its result (303). Other
+    redirects would send keys elsewhere or lose the body: they raise `TransportError`, as does a
     body that is too large.
 
     Args:
@@ -45,7 +45,7 @@ def http_client(openai: Any, timeout: float) -> Any:
         timeout: seconds that a request may take.
 
     Raises:
-        ConfigError: a proxy in the environment that cannot be used.
+        ConfigError: a proxy in the environment cannot be used.
     """
     http = http_package(openai)
 
@@ -81,12 +81,12 @@ def http_client(openai: Any, timeout: float) -> Any:
 
 
 def http_package(openai: Any) -> Any:
-    """The package, of the httpx family, that the official client is built on."""
+    """The package of the httpx family that the official client uses."""
     return sys.modules[openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0]]
 
 
 async def _whole(http: Any, response: Any) -> Any:
-    """The response with its body read and unpacked."""
+    """The response with its complete body, unpacked."""
     body = bytearray()
     async for part in response.aiter_bytes():
         body += part
@@ -107,10 +107,10 @@ async def _whole(http: Any, response: Any) -> Any:
 
 
 def _followed(request: Any, response: Any) -> Any:
-    """The next request of a redirect.
+    """The request to which a redirect leads.
 
     Raises:
-        TransportError: it must not be followed.
+        TransportError: the redirect must not be followed.
     """
     target, status = response.next_request, response.status_code
     if target is None:
@@ -129,14 +129,14 @@ def _followed(request: Any, response: Any) -> Any:
 
 
 def _bare(url: str) -> str:
-    """An address without user, password and query."""
+    """A URL without user, password and query."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 @functools.cache
 def _certificates() -> ssl.SSLContext:
-    """Loaded once: it takes longer than a request."""
+    """The TLS context, cached because loading it takes longer than a request."""
     context = ssl.create_default_context()
     if not context.cert_store_stats()["x509_ca"] and not ssl.get_default_verify_paths().capath:
         try:  # a system without certificates, such as a small container

@@ -17,7 +17,7 @@ _NARROWEST = 0.05
 
 @dataclass(eq=False)
 class KernelDensity(DensityObservation):
-    """One Gaussian kernel a training query.
+    """A kernel density with one Gaussian kernel for each training query.
 
     Attributes:
         bandwidth: in logits; None for Silverman's rule of thumb (1986, eq. 3.31) with Kish's
@@ -47,7 +47,7 @@ class Kernels:
     width: FloatArray
 
     def pdf(self, z: FloatArray) -> FloatArray:
-        """``(G, m)``."""
+        """Densities ``(G, m)`` at logits ``(m,)``."""
         away = z[:, None] - self.centre
         return np.stack(
             [
@@ -57,7 +57,7 @@ class Kernels:
         )
 
     def cdf(self, z: FloatArray) -> FloatArray:
-        """``(G, m)``."""
+        """Distribution functions ``(G, m)`` at logits ``(m,)``."""
         away = z[:, None] - self.centre
         return np.stack([ndtr(away / h) @ w for h, w in zip(self.width, self.weight, strict=True)])
 

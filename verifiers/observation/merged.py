@@ -1,4 +1,4 @@
-"""`Merged`: several signals of an answer, learned to be one calibrated confidence."""
+"""`Merged`: an observation model that calibrates several signals to one confidence."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from routing_pomdp.verifiers.observation.calibration import Calibration, Calibra
 
 @dataclass(eq=False)
 class Merged:
-    """Calibrates ``D`` signals to one confidence, which an observation model is fitted to.
+    """Calibrates ``D`` signals to one confidence, to which another observation model is fitted.
 
-    The observation model learns from confidences that were predicted without the query's own fold:
-    those of queries that a calibration has seen are too good.
+    That model is fitted to held-out confidences, because in-sample ones are too good.
 
     Attributes:
-        of: takes the confidence.
+        of: the observation model of the confidence.
         kind: of the calibration, see `Calibrator`.
         folds: of the held-out confidences.
         seed: of the folds.
@@ -64,7 +63,8 @@ class Merged:
             symbol = self.symbols(model, signal[:, model])
             typical = self.of.representative[model, :, 0]
             for k in range(self.n_symbols):
-                # Of the queries with this symbol, or of all if none has it, the most typical.
+                # The query with the most typical confidence among those with this symbol, or among
+                # all if none has it.
                 away = np.nan_to_num(np.abs(confidence - typical[k]), nan=1.0)
                 away[symbol != k] += 2.0
                 self.representative[model, k] = signal[away.argmin(), model]

@@ -1,4 +1,4 @@
-"""`Entailment`: another model judges whether the context bears the answer out."""
+"""`Entailment`: another model judges whether the context entails the answer."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ class Entailment(PromptedVerifier):
     """A judge behind an endpoint of its own calls the answer entailed (1), neutral (0.5) or
     contradicted (0); the signal is the mean over the judgements that can be read, NaN if none can.
 
-    A judgement is read if it affirms one of the three, and only one.
+    A judgement is parsable if it affirms exactly one of the three.
 
-    Notes: ``unparsable``, how many could not be read; ``no_verdict``, 1 if none could.
+    Notes: ``unparsable``, how many were not parsable; ``no_verdict``, 1 if none was.
 
     Attributes:
         name: of the signal.
-        judge: its name among the collection's judges.
-        samples: judgements asked for.
-        temperature: of their sampling.
-        max_tokens: of each.
+        judge: the model's name among the collection's judges.
+        samples: how many judgements are sampled.
+        temperature: of sampling.
+        max_tokens: of each judgement.
         prompt: a text file in place of the shipped one, see `Prompt`.
 
     Raises:
-        ValueError: a value out of its range, or a prompt that does not fit.
+        ValueError: a value is out of its range, or the prompt has other placeholders.
     """
 
     shipped = "entailment"
@@ -56,7 +56,7 @@ class Entailment(PromptedVerifier):
 
 
 def judgement(text: str) -> float | None:
-    """What a judgement is worth; None if it affirms none of the three, or several."""
+    """The value of a judgement; None if it affirms none of the three, or several."""
     plain = unicodedata.normalize("NFKC", without_thoughts(text)).casefold()
     found = {word for denied, word in _WORDS.findall(plain) if not denied}
     return _WORTH[found.pop()] if len(found) == 1 else None

@@ -27,7 +27,7 @@ from routing_pomdp.verifiers import (
     make_routing_data,
     seen_before,
 )
-from tests.logs import log_of
+from tests.support.logs import log_of
 
 PRICES = {"small": {"in": 1, "out": 10}, "large": {"in": 10, "out": 100}}
 TOKENS_IN = np.array([[100.0, 100], [200, 200], [300, 300]])

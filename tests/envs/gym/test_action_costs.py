@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from routing_pomdp.envs import CostModel, History, RoutingData, RoutingEnv, RoutingPOMDP, Rules
 from routing_pomdp.envs.profiles import load_profile, simulate
 from routing_pomdp.verifiers import Histogram, LoggedSignal, make_routing_data
-from tests.problems import every_rules, name_of, problems, random_data, random_problem, with_bands
+from tests.support.problems import (
+    every_rules,
+    name_of,
+    problems,
+    random_data,
+    random_problem,
+    with_bands,
+)
 
 SEEDS = st.integers(0, 2**32)
 

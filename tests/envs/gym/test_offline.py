@@ -9,7 +9,7 @@ from routing_pomdp.envs import RoutingEnv, Rules
 from routing_pomdp.envs.gym.offline import play, random_legal, write_minari
 from routing_pomdp.evaluation.evaluate import evaluate, returns
 from routing_pomdp.solvers import Exact
-from tests.problems import every_rules, name_of, random_data, random_problem, with_bands
+from tests.support.problems import every_rules, name_of, random_data, random_problem, with_bands
 
 minari = pytest.importorskip("minari", reason="minari is not installed: pip install '.[rl]'")
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing_pomdp.envs import ESCALATE, STAY, History, RoutingData, RoutingEnv, Rules
-from tests.problems import (
+from tests.support.problems import (
     every_rules,
     name_of,
     problems,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from routing_pomdp.envs import Costs, RoutingData, RoutingEnv, RoutingPOMDP, Rules
-from tests.problems import random_problem, toy_data
+from tests.support.problems import random_problem, toy_data
 
 _PROBLEM = random_problem(Rules(3), np.random.default_rng(0))
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing_pomdp.envs import STAY, History, RoutingEnv, RoutingVectorEnv, Rules
-from tests.problems import (
+from tests.support.problems import (
     every_rules,
     name_of,
     problems,

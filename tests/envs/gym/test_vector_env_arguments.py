@@ -5,7 +5,7 @@ import pytest
 from gymnasium.error import ResetNeeded
 
 from routing_pomdp.envs import STAY, RoutingVectorEnv, Rules
-from tests.problems import random_data, random_problem
+from tests.support.problems import random_data, random_problem
 
 
 def test_a_finished_episode_needs_a_reset_where_nothing_resets_it():

@@ -16,7 +16,14 @@ from routing_pomdp.envs.gym.wrappers import (
     VectorBeliefObservation,
     VectorStackedSignals,
 )
-from tests.problems import every_rules, name_of, problems, random_data, random_problem, with_bands
+from tests.support.problems import (
+    every_rules,
+    name_of,
+    problems,
+    random_data,
+    random_problem,
+    with_bands,
+)
 
 SEEDS = st.integers(0, 2**32)
 PAIRS = [(BeliefObservation, VectorBeliefObservation), (StackedSignals, VectorStackedSignals)]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from routing_pomdp.envs import Rollouts
 from routing_pomdp.envs.logs.calls_table import read_calls, write_calls
 from routing_pomdp.envs.logs.rollouts import RolloutsError
-from tests.calls import COLUMNS, refused, write
+from tests.support.calls import COLUMNS, refused, write
 
 SUFFIXES = [".parquet", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson"]
 

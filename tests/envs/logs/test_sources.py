@@ -12,6 +12,7 @@ from routing_pomdp.envs import Rollouts
 from routing_pomdp.envs.logs.rollouts import RolloutsError
 from routing_pomdp.envs.logs.sources import automix, calls_table, rational_cascades
 from routing_pomdp.envs.profiles.source import profile
+from tests.support.checkout import ROOT
 
 # -- calls tables ---------------------------------------------------------------------------------
 
@@ -326,7 +327,7 @@ def test_a_missing_confidence_is_a_signal_that_was_not_emitted(tmp_path):
 
 
 def test_a_profile_that_cannot_be_simulated_from_is_named(tmp_path):
-    shipped = (Path(__file__).parents[3] / "envs/profiles/gsm8k.yaml").read_text()
+    shipped = (ROOT / "envs/profiles/gsm8k.yaml").read_text()
     path = tmp_path / "free.yaml"
     path.write_text(shipped.replace("answer_cost: 3.48583e-05", "answer_cost: .nan"))
     with pytest.raises(RolloutsError, match=rf"profile {path}: cost of 'llama3.2-1b' .* is nan"):

@@ -10,7 +10,7 @@ from routing_pomdp.envs.logs.calls_table import read_calls
 from routing_pomdp.envs.logs.rollouts import RolloutsError
 from routing_pomdp.envs.logs.sources import calls_table
 from routing_pomdp.verifiers import LoggedSignal
-from tests.calls import COLUMNS, write
+from tests.support.calls import COLUMNS, write
 
 HALF = {name: values[:2] for name, values in COLUMNS.items()}
 

@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from routing_pomdp.envs.logs.calls_table import read_calls
-from tests.calls import COLUMNS, refused, write
+from tests.support.calls import COLUMNS, refused, write
 
 
 @pytest.fixture(params=[".parquet", ".csv", ".jsonl"])

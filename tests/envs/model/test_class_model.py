@@ -12,7 +12,7 @@ from routing_pomdp.envs.model.latent_classes import Strength, fit_classes
 from routing_pomdp.evaluation.evaluate import evaluate, returns
 from routing_pomdp.solvers import Exact
 from routing_pomdp.verifiers import Histogram
-from tests.problems import Bands
+from tests.support.problems import Bands
 
 FULL = Rules(3, skip=True, free_start=True, verify=True)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.pomdps import random_pomdp
+from tests.support.pomdps import random_pomdp
 
 POMDP = random_pomdp(np.random.default_rng(0))
 

@@ -11,8 +11,8 @@ from routing_pomdp.envs import Rules
 from routing_pomdp.envs.model.decision_graph import flatten
 from routing_pomdp.envs.model.pomdp_file import PomdpFileError, read_pomdp, write_pomdp
 from routing_pomdp.solvers.exact.value_iteration import value_iteration
-from tests.pomdps import TIGER, random_pomdp
-from tests.problems import random_problem
+from tests.support.pomdps import TIGER, random_pomdp
+from tests.support.problems import random_problem
 
 ARRAYS = ("transition", "observation", "reward", "start")
 

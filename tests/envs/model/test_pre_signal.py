@@ -22,8 +22,8 @@ from routing_pomdp.envs import (
 from routing_pomdp.envs.model.decision_graph import DecisionGraph
 from routing_pomdp.solvers import Exact
 from routing_pomdp.verifiers import Histogram
-from tests.pre_signals import pre_data, pre_problems, random_pre, with_pre
-from tests.problems import every_rules, name_of, random_problem, score_vectors
+from tests.support.pre_signals import pre_data, pre_problems, random_pre, with_pre
+from tests.support.problems import every_rules, name_of, random_problem, score_vectors
 
 SEEDS = st.integers(0, 2**32)
 

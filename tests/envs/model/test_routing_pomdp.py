@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from routing_pomdp.envs import Costs, RoutingPOMDP, Rules
-from tests.problems import (
+from tests.support.problems import (
     every_rules,
     name_of,
     problems,

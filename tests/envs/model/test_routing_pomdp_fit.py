@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from routing_pomdp.envs import Costs, RoutingData, RoutingPOMDP, Rules
-from tests.problems import Bands, random_data, random_problem, with_bands
+from tests.support.problems import Bands, random_data, random_problem, with_bands
 
 
 def _replay(score: list, signal: list | None = None) -> RoutingData:

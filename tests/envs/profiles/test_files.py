@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from routing_pomdp.envs.profiles import load_profile, save_profile
-from tests.profiles import assert_equal, known_profile
+from tests.support.profiles import assert_equal, known_profile
 
 
 def test_a_saved_profile_loads_as_it_was(tmp_path):
@@ -74,7 +74,7 @@ def test_a_matrix_of_another_size_or_of_no_variables_is_refused():
 
 
 def test_an_unknown_profile_is_refused_with_the_shipped_ones():
-    with pytest.raises(ValueError, match=r"no profile 'mmlux'.*gsm8k, medmcqa"):
+    with pytest.raises(ValueError, match=r"no profile 'mmlux'.*gsm8k, letters_chain, letters_mmlu"):
         load_profile("mmlux")
 
 

@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from routing_pomdp.evaluation.configuration.command_line import explained, failed_run, reported
+from tests.support.checkout import CONF
 
-CONF = Path(__file__).parents[3] / "conf"
 PLUG_IN = """
 def fail():
     raise KeyError("mine")

@@ -5,28 +5,19 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 import hydra
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from routing_pomdp.envs.settings.checks import declared
 from routing_pomdp.evaluation.configuration.build import plain
 from routing_pomdp.evaluation.configuration.schema import Collect, Group, Study, Train, check
+from tests.support.checkout import CONF
+from tests.support.commands import by_hydra, composed
 
-CONF = Path(__file__).parents[3] / "conf"
 SCHEMAS = {"train": Train, "value_verifiers": Study, "collect": Collect}
-GIVEN = {"collect": ["questions=q.jsonl", "models=m.yaml"]}
-
-
-def composed(name: str, *overrides: str) -> DictConfig:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(name, [*GIVEN.get(name, []), *overrides])
 
 
 # Each group with the configuration that it belongs to.
@@ -42,6 +33,8 @@ OPTIONS = [
 ]
 EXPERIMENTS = [path.stem for path in sorted((CONF / "experiment").glob("*.yaml"))]
 NEEDED = {
+    "questions": "q.jsonl",
+    "models": "m.yaml",
     "rollouts.path": "log.csv",
     "solver.path": "policy.pt",
     "policy.signal": "p_true",
@@ -52,9 +45,10 @@ NEEDED = {
 
 def with_needed(config: DictConfig) -> DictConfig:
     for key, value in NEEDED.items():
-        group, _, name = key.partition(".")
-        if group in config and OmegaConf.is_missing(config[group], name):
-            config[group][name] = value
+        group, _, name = key.rpartition(".")
+        node = OmegaConf.select(config, group) if group else config
+        if node is not None and OmegaConf.is_missing(node, name):
+            node[name] = value
     return config
 
 
@@ -71,10 +65,10 @@ def test_every_option_passes_and_every_key_of_it_is_declared(name, group, option
 
 
 def test_every_key_of_the_other_configurations_is_declared():
-    values = base("collect", "+verifier@routing_pomdp.verifiers.signals.p_true=p_true")
+    values = plain(with_needed(composed("collect", "+verifier@verifiers.p_true=p_true")))
     check(values, Collect)
     assert list(undeclared(values, Collect, "")) == []
-    values = base("value_verifiers", "+verifier@verifiers.length=column")
+    values = plain(composed("value_verifiers", "+verifier@verifiers.length=column"))
     check(values, Study)
     # It hands dataset over to those readers that take one.
     assert list(undeclared(values, Study, "")) == ["rollouts.dataset"]
@@ -130,8 +124,7 @@ train: evaluation.train_seed=1.5 evaluation.train_seed=-3 evaluation.train_size=
 train: evaluation.train_size=many evaluation.resamples=1.5 evaluation.resamples=0
 train: evaluation.resamples=1e9 evaluation.resamples=1000000000 evaluation.level=x
 train: evaluation.level=1 evaluation.level=0 evaluation.level=95
-    routing_pomdp.evaluation.policies.regret=maybe
-train: routing_pomdp.evaluation.policies.regret=null evaluation.budgets=3 evaluation.budgets=[nan]
+train: evaluation.regret=maybe evaluation.regret=null evaluation.budgets=3 evaluation.budgets=[nan]
 train: evaluation.budgets=[0] evaluation.budgets=[0.5,0.5] evaluation.floors=null
 train: evaluation.floors=[-1] evaluation.floors=[101] evaluation.floors=[x] evaluation=3
 train: env.skip=1 env.skip=maybe env.free_start=2 env.verify=null env.answer=first
@@ -198,7 +191,8 @@ train solver=belief_dqn: solver.price_range=[1,0] solver.price_range=[1] solver.
 train solver=belief_dqn: solver.price_range=3 solver.cost_ratios=[0.5,2] solver.cost_ratios=[9,2]
 train solver=belief_dqn: solver.patience=0 solver.patience=x solver.device=tpu solver.device=3
 train solver=belief_fqi: solver.members=0 solver.simulations=-1 solver.resamples=-1
-train solver=belief_fqi: solver.pretraining=-1 solver.steps=x solver.tolls=0 solver.tolls=x
+train solver=belief_fqi: solver.pretraining=-1 solver.steps=x solver.action_costs=0
+train solver=belief_fqi: solver.action_costs=x
 train solver=belief_fqi: solver.tuning_rate=0 solver.weight_decay=-1 solver.weight_decay=x
 train solver=history_net: solver.belief_hidden=0 solver.belief_weight=0 solver.belief_weight=x
 train solver=c2mab_v: solver.size=0 solver.budget=0 solver.budget=x solver.satisfied=2
@@ -223,8 +217,8 @@ train solver=static: solver.model=-1 solver.model=1.5 solver.model=small
 train solver=threshold: solver.sweeps=0 solver.sweeps=x
 train tracker=wandb: tracker.mode=loud tracker.project='' tracker.project=a/b tracker.project=3
 train tracker=wandb: tracker.entity=3 tracker.entity=''
-verifiers: bins=0 bins=x shuffles=-1 shuffles=x likelihoods=maybe verifiers=3 out=3
-verifiers: sweep=null evaluation.level=x
+value_verifiers: bins=0 bins=x shuffles=-1 shuffles=x likelihoods=maybe verifiers=3 out=3
+value_verifiers: sweep=null evaluation.level=x
 collect: questions=3 models=null models=3 judges=3 prices=3 limit=0 limit=x out=3 out=null
 collect: table=calls.txt table=../x.csv table=a/b.csv table=null only_complete=maybe prompt=3
 collect: verify_last=maybe top_logprobs=-1 top_logprobs=x budget.usd=-1 budget.usd=x
@@ -308,7 +302,7 @@ def test_what_is_not_set_is_asked_for():
     with pytest.raises(ValueError, match=r"rollouts\.path is not set: give rollouts\.path=VALUE"):
         check(composed("train", "rollouts=calls_table"), Train)
     with pytest.raises(ValueError, match="models is not set: give models=VALUE"):
-        check(composed("collect", "models=???"), Collect)
+        check(composed("collect", "questions=q.jsonl"), Collect)
     config = composed("train")
     with pytest.raises(ValueError, match="solver is not set: give solver=VALUE"):
         check(DictConfig({key: config[key] for key in config if key != "solver"}), Train)
@@ -329,3 +323,19 @@ def test_an_output_folder_that_is_a_file_is_refused_before_anything_is_written(t
             check(changed(base("train"), "out", str(out)), Train)
     check(changed(base("train"), "out", str(tmp_path / "new" / "deep")), Train)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("train", ["env=full", "solver=pouct", "observation=kernel", "solver.simulations=3"]),
+        ("train", ["rollouts=calls_table", "rollouts.path=a/b.csv", "rollouts.models=[a,b]"]),
+        ("train", ["costs=tokens", "costs.prices={a: {in: 1, out: 2.5}}", "sweep=one two"]),
+        ("train", ["evaluation.prices=[0, 0.1]", "seed=3", "evaluation.train_size=null"]),
+        ("collect", ["questions=q.jsonl", "policy=ask_some", "policy.probability=0.5"]),
+    ],
+)
+def test_the_quick_composition_of_the_tests_is_hydras(name, overrides):
+    assert plain(with_needed(composed(name, *overrides))) == plain(
+        with_needed(by_hydra(name, *overrides)[0])
+    )

@@ -19,7 +19,7 @@ from routing_pomdp.evaluation.policies.reliability_figure import belief_figure
 from routing_pomdp.evaluation.runs.report import report
 from routing_pomdp.solvers import Exact
 from routing_pomdp.solvers.belief_calibration import Beliefs, FittedBelief, belief_figures
-from tests.problems import random_problem
+from tests.support.problems import random_problem
 
 RULES = Rules(3, skip=True, free_start=True, verify=True)
 NAMES = ["small", "middle", "large"]
@@ -129,7 +129,7 @@ def test_the_figure_has_a_panel_a_model_with_both_beliefs(setting):
         for line, belief in zip(lines, (LEARNED, FITTED), strict=True):
             np.testing.assert_array_equal(line.get_ydata(), found.diagrams[belief][i]["score"])
         shown = [text.get_text() for text in axes.texts]
-        assert shown[0] == f"error {row_of(found, LEARNED, NAMES[i])['error']:.3f}"
+        assert shown[0] == f"ECE {row_of(found, LEARNED, NAMES[i])['error']:.3f}"
 
 
 def test_a_single_query_and_resample_still_give_plain_numbers(setting):

@@ -10,7 +10,7 @@ from routing_pomdp.evaluation.policies.policy_figure import policy_figure
 from routing_pomdp.evaluation.policies.policy_map import PolicyMap, watch
 from routing_pomdp.solvers import Oracle, Static
 from routing_pomdp.solvers.cascades.threshold import ThresholdPolicy
-from tests.problems import (
+from tests.support.problems import (
     problems,
     random_data,
     random_policy,

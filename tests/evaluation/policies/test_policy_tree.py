@@ -11,7 +11,7 @@ from routing_pomdp.envs import Rules
 from routing_pomdp.evaluation.policies.policy_tree import policy_tree
 from routing_pomdp.solvers import Exact
 from routing_pomdp.solvers.exact.alpha_vectors import AlphaVectorIteration
-from tests.problems import every_rules, name_of, problems, random_policy, random_problem
+from tests.support.problems import every_rules, name_of, problems, random_policy, random_problem
 
 NAMES = ("tiny", "small", "large", "huge")
 

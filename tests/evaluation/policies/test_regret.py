@@ -6,7 +6,7 @@ import pytest
 from routing_pomdp.envs import Rules
 from routing_pomdp.evaluation.policies.regret import RegretCurve, regret_curve, regret_figure
 from routing_pomdp.solvers import Exact
-from tests.problems import random_policy, random_problem
+from tests.support.problems import random_policy, random_problem
 
 
 def test_the_exact_policy_has_no_regret_and_a_random_one_loses_what_its_value_lacks():

@@ -22,9 +22,9 @@ from routing_pomdp.evaluation.signals.verifier_report import verifier_csv
 from routing_pomdp.evaluation.signals.verifier_study import Study, judge
 from routing_pomdp.evaluation.sweeps import sweep_report
 from routing_pomdp.evaluation.sweeps.comparison import (
+    comparison_cells,
     comparison_csv,
     comparison_table,
-    places,
     sort_runs,
 )
 from routing_pomdp.evaluation.sweeps.curves import measure_curves
@@ -32,7 +32,7 @@ from routing_pomdp.scripts.train import one_line
 from routing_pomdp.verifiers import Histogram, LoggedSignal
 from tests.envs.costs.test_objectives import GENERIC, prices
 from tests.evaluation.runs.test_solver_run import run
-from tests.recorder import NAME
+from tests.support.recorder import NAME
 
 PER_SECOND = 0.5
 OBJECTIVES = {
@@ -158,7 +158,7 @@ def test_objectives_are_settings_of_their_own(sweep):
     }
     # Objectives have no place on an axis of cost ratios, and are not mixed where it is left out.
     assert measure_curves(runs, "costs.ratio", "gap_closed") == {}
-    aside = {setting.column for setting, _ in places(runs, "costs.ratio")}
+    aside = {setting.column for setting, _ in comparison_cells(runs, "costs.ratio")}
     assert aside == {"", "logged", "tokens (USD)", "latency (ms)", "mixed (USD)"}
 
 

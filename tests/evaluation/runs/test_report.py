@@ -7,7 +7,7 @@ from routing_pomdp.envs import Rules
 from routing_pomdp.evaluation.evaluate import evaluate, model_value
 from routing_pomdp.evaluation.runs.report import report
 from routing_pomdp.solvers import Exact, Oracle, Static, TablePolicy, Threshold
-from tests.problems import random_problem
+from tests.support.problems import random_problem
 
 PRICES = [0.0, 0.2, 1.0]
 

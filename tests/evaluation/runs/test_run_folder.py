@@ -15,7 +15,7 @@ import pytest
 from routing_pomdp.evaluation.runs.report import Report
 from routing_pomdp.evaluation.runs.run_folder import discard, keep, load, read_sweep, save
 from routing_pomdp.evaluation.runs.run_lock import alone_in
-from tests.outcomes import family_of
+from tests.support.outcomes import family_of
 
 MAPS = np.zeros((1, 3, 3, 4), int)
 

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
 from routing_pomdp.envs.files.atomic import PART, write_bytes
 from routing_pomdp.envs.logs.calls_table import read_calls, write_calls
@@ -19,31 +17,30 @@ from routing_pomdp.evaluation.configuration.command_line import explained
 from routing_pomdp.evaluation.runs import solver_run
 from routing_pomdp.evaluation.runs.run_folder import load, read_sweep
 from routing_pomdp.solvers.baselines import Static
-from tests.logs import log_of
-from tests.recorder import NAME
+from tests.support import commands
+from tests.support.logs import log_of
+from tests.support.recorder import NAME
 
-CONF = Path(__file__).parents[3] / "conf"
 CHOICES = dict.fromkeys(
     ("solver", "verifier", "observation", "model", "env", "pre_query"), "static"
 )
 SMALL = ["rollouts.queries={train: 40, validation: 20, test: 30}"]
 QUICK = [
     "solver=static",
+    "model=joint",
     "evaluation.prices=[0, 1]",
     "evaluation.resamples=10",
-    "routing_pomdp.evaluation.policies.regret=false",
+    "evaluation.regret=false",
     "+tracker.keeps=true",
-    "tracker._target_=tests.recorder.Recorder",
+    "tracker._target_=tests.support.recorder.Recorder",
 ]
 WHOLE = {"metrics.json", "outcomes.npz", "config.yaml", "frontier.png", "frontier.svg", NAME}
 
 
 @cache
 def composed(*overrides):
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        small = [] if "rollouts=calls_table" in overrides else SMALL
-        return compose("train", [*QUICK, *small, *overrides])
+    small = [] if "rollouts=calls_table" in overrides else SMALL
+    return commands.composed("train", *QUICK, *small, *overrides)
 
 
 def config_of(out, *overrides):

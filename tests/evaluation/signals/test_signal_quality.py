@@ -16,7 +16,7 @@ from routing_pomdp.evaluation.signals.signal_quality import (
     failure_precision,
     signal_quality,
 )
-from tests.logs import log_of
+from tests.support.logs import log_of
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -20,8 +20,8 @@ from routing_pomdp.evaluation.signals.verifier_value import (
 )
 from routing_pomdp.solvers import Exact
 from routing_pomdp.verifiers import Histogram, LoggedSignal, make_routing_data
-from tests.logs import log_of
-from tests.problems import problems, random_problem, score_vectors
+from tests.support.logs import log_of
+from tests.support.problems import problems, random_problem, score_vectors
 
 VECTORS = score_vectors(np.array([[0.0, 1.0]] * 2))
 PERFECT = np.array([[[1, 0], [1, 0], [0, 1], [0, 1]]], dtype=float)

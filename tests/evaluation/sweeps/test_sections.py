@@ -24,7 +24,7 @@ from routing_pomdp.evaluation.sweeps.sections import (
     standing_section,
     win_section,
 )
-from tests.outcomes import family_of
+from tests.support.outcomes import family_of
 
 
 def finished(

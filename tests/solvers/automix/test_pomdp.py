@@ -11,8 +11,8 @@ from routing_pomdp.envs import Costs, RoutingData, RoutingPOMDP, Rules
 from routing_pomdp.evaluation.evaluate import evaluate, model_value, returns
 from routing_pomdp.solvers import Exact
 from routing_pomdp.solvers.automix.pomdp import AutoMixPOMDP
-from tests.problems import every_rules, name_of, random_data, random_problem, with_bands
-from tests.tree_search import tree_value
+from tests.support.problems import every_rules, name_of, random_data, random_problem, with_bands
+from tests.support.tree_search import tree_value
 
 
 def banded(rules, seed=0, symbols=3, price=0.2):

@@ -15,7 +15,7 @@ from routing_pomdp.solvers.automix.thresholds import (
     best_band,
 )
 from routing_pomdp.solvers.cascades.threshold import ThresholdPolicy
-from tests.problems import every_rules, name_of, random_data, random_problem
+from tests.support.problems import every_rules, name_of, random_data, random_problem
 
 SOLVERS = [AutoMixThreshold(), AutoMixDoubleThreshold(), SelfConsistency()]
 

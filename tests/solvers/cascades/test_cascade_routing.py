@@ -11,7 +11,7 @@ from routing_pomdp.envs import Costs, RoutingData, RoutingPOMDP, Rules
 from routing_pomdp.evaluation.evaluate import evaluate, returns
 from routing_pomdp.solvers.cascades.cascade_routing import CascadeRouting, Estimates
 from routing_pomdp.verifiers import Histogram
-from tests.problems import every_rules, name_of, random_data, random_problem
+from tests.support.problems import every_rules, name_of, random_data, random_problem
 
 
 def telling(n, rng, noise=0.1):

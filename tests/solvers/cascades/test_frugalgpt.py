@@ -8,8 +8,8 @@ import pytest
 from routing_pomdp.envs import Costs, RoutingPOMDP, Rules
 from routing_pomdp.evaluation.evaluate import evaluate, returns
 from routing_pomdp.solvers.cascades.frugalgpt import FrugalGPT
-from tests.problems import random_problem
-from tests.texts import log_with_texts
+from tests.support.problems import random_problem
+from tests.support.texts import log_with_texts
 
 
 def problem_of(data, price) -> RoutingPOMDP:

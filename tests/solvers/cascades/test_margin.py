@@ -7,7 +7,7 @@ from routing_pomdp.envs import RoutingData, Rules
 from routing_pomdp.evaluation.evaluate import evaluate, returns
 from routing_pomdp.solvers.cascades.margin import Margin
 from routing_pomdp.solvers.cascades.threshold import ThresholdPolicy, chains
-from tests.problems import every_rules, name_of, random_data, random_problem
+from tests.support.problems import every_rules, name_of, random_data, random_problem
 
 # Training returns count a chain's last answer.
 LAST = [rules for rules in every_rules(3) if rules.answer == "last"]

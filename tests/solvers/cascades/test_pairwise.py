@@ -10,7 +10,7 @@ from routing_pomdp.evaluation.evaluate import evaluate, returns
 from routing_pomdp.solvers import Static, Threshold
 from routing_pomdp.solvers.cascades.pairwise import PairwiseEnvelope
 from routing_pomdp.solvers.cascades.threshold import ThresholdPolicy
-from tests.problems import every_rules, name_of, random_data, random_problem
+from tests.support.problems import every_rules, name_of, random_data, random_problem
 
 
 def training_return(policy, data):

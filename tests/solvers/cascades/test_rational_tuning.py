@@ -10,7 +10,7 @@ from routing_pomdp.evaluation.evaluate import evaluate, returns
 from routing_pomdp.solvers import Threshold
 from routing_pomdp.solvers.cascades.copula_chain import Calibration, CopulaChain, stretched
 from routing_pomdp.solvers.cascades.rational_tuning import RationalTuning
-from tests.problems import every_rules, name_of, random_data, random_problem
+from tests.support.problems import every_rules, name_of, random_data, random_problem
 
 
 def simulated(n, rng, models=3):

@@ -9,7 +9,7 @@ from routing_pomdp.envs import RoutingData, Rules
 from routing_pomdp.evaluation.evaluate import evaluate, model_value, returns
 from routing_pomdp.solvers import Exact, Static, Threshold
 from routing_pomdp.solvers.cascades.threshold import ThresholdPolicy
-from tests.problems import every_rules, name_of, random_data, random_problem
+from tests.support.problems import every_rules, name_of, random_data, random_problem
 
 
 def priced(rules, price, seed=0):

@@ -11,7 +11,7 @@ from routing_pomdp.envs import ESCALATE, STAY, Costs, RoutingPOMDP, Rules
 from routing_pomdp.evaluation.evaluate import model_value
 from routing_pomdp.solvers import Exact, TablePolicy
 from routing_pomdp.solvers.exact.backward_induction import Tables
-from tests.problems import (
+from tests.support.problems import (
     every_rules,
     name_of,
     problems,
@@ -19,7 +19,7 @@ from tests.problems import (
     random_problem,
     score_vectors,
 )
-from tests.tree_search import playing, tree_value
+from tests.support.tree_search import playing, tree_value
 
 SEEDS = st.integers(0, 2**32)
 

@@ -14,8 +14,8 @@ from routing_pomdp.evaluation.evaluate import model_value
 from routing_pomdp.solvers import Exact
 from routing_pomdp.solvers.exact.bounds import FIB, QMDP, Bounds, fib_bound, informed, qmdp_bound
 from routing_pomdp.solvers.exact.value_iteration import value_iteration
-from tests.pomdps import TIGER, random_pomdp, tree_value
-from tests.problems import every_rules, problems, random_problem
+from tests.support.pomdps import TIGER, random_pomdp, tree_value
+from tests.support.problems import every_rules, problems, random_problem
 
 SEEDS = st.integers(0, 2**32)
 

@@ -11,7 +11,7 @@ from routing_pomdp.evaluation.evaluate import model_value
 from routing_pomdp.solvers import Exact, Training
 from routing_pomdp.solvers.exact.point_based import PointBased, _Sawtooth
 from routing_pomdp.solvers.exact.value_iteration import AlphaVectors
-from tests.problems import every_rules, name_of, problems, random_problem
+from tests.support.problems import every_rules, name_of, problems, random_problem
 
 
 @settings(max_examples=100, deadline=None)

@@ -13,7 +13,7 @@ from routing_pomdp.solvers import Exact
 from routing_pomdp.solvers.exact.backward_induction import Tables, backward_induction
 from routing_pomdp.solvers.exact.robust import Bayes, Pessimist, mixture, posterior_draws
 from routing_pomdp.verifiers import Histogram
-from tests.problems import problems, random_policy, random_problem, score_vectors
+from tests.support.problems import problems, random_policy, random_problem, score_vectors
 
 SEEDS = st.integers(0, 2**32)
 

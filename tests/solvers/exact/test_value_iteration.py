@@ -12,7 +12,7 @@ from scipy.optimize import linprog
 from routing_pomdp.envs.model.pomdp_file import read_pomdp
 from routing_pomdp.solvers.exact.pruning import prune, pruned_sum
 from routing_pomdp.solvers.exact.value_iteration import value_iteration
-from tests.pomdps import TIGER, random_pomdp, tree_value
+from tests.support.pomdps import TIGER, random_pomdp, tree_value
 
 SEEDS = st.integers(0, 2**32)
 

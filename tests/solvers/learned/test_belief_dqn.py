@@ -7,26 +7,17 @@ import pytest
 import torch
 
 from routing_pomdp.envs import CostModel, Costs, RoutingPOMDP, Rules
-from routing_pomdp.envs.profiles import load_profile, shipped_profiles, simulate
+from routing_pomdp.envs.profiles import load_profile, simulate
 from routing_pomdp.evaluation.evaluate import evaluate, model_value
 from routing_pomdp.solvers import Exact, Training
 from routing_pomdp.solvers.learned.belief_dqn import BeliefDQN
 from routing_pomdp.solvers.learned.belief_mdp import BeliefPolicy
 from routing_pomdp.verifiers import Histogram, LoggedSignal, make_routing_data
-from tests.problems import random_problem
+from tests.support.problems import random_problem
 
 PRICES = [0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0, 8.0]
 SMALL = {"episodes": 1000, "steps": 300, "hidden": 64, "batch": 128, "learning_rate": 1e-2}
-FULL = Rules(5, skip=True, free_start=True, verify=True)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """As in a sweep: the network is too small for more, and tests run side by side."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+FULL = Rules(5, skip=True, free_start=True, verify=True, answer="best")
 
 
 def profile_problem(name, rules, ratio=100.0):
@@ -61,17 +52,15 @@ def test_small_problems_are_solved_to_half_a_hundredth_at_every_price(rules):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", shipped_profiles())
-def test_every_shipped_profile_is_solved_to_a_thousandth(name):
-    solver = BeliefDQN(steps=1500)
-    assert max(regrets(solver.solve_frontier(profile_problem(name, Rules(5)), PRICES))) < 0.001
+def test_a_shipped_profile_is_solved_to_a_thousandth():
+    problem = profile_problem("mmlu", Rules(5))
+    assert max(regrets(BeliefDQN(steps=1000).solve_frontier(problem, PRICES))) < 0.001
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("answer", ["last", "best"])
-def test_every_option_at_once_is_solved_to_half_a_hundredth(answer):
-    problem = profile_problem("mmlu", replace(FULL, answer=answer))
-    found = regrets(BeliefDQN(steps=1500).solve_frontier(problem, PRICES))
+def test_every_option_at_once_is_solved_to_half_a_hundredth():
+    problem = profile_problem("mmlu", FULL)
+    found = regrets(BeliefDQN(steps=1000).solve_frontier(problem, PRICES))
     assert max(found) < 0.005
     assert np.mean(found) < 0.002
 
@@ -102,7 +91,7 @@ def regrets_at(ratio, problem, network):
         ),
         pytest.param(
             (10, 200),
-            {"steps": 1500},
+            {"steps": 1000},
             profile_problem("mmlu", Rules(5, skip=True, free_start=True)),
             id="profile",
             marks=pytest.mark.slow,

@@ -12,8 +12,8 @@ from routing_pomdp.solvers import Exact, Static, Training
 from routing_pomdp.solvers.learned.belief_fqi import BeliefFQI
 from routing_pomdp.solvers.learned.checkpoint import Restored
 from routing_pomdp.solvers.learned.training import TrainingError, mean_return
-from tests.problems import every_rules, name_of, random_data, random_problem
 from tests.solvers.learned.test_fitted_q import ordered
+from tests.support.problems import every_rules, name_of, random_data, random_problem
 
 FULL = Rules(3, skip=True, free_start=True, verify=True)
 # Of logs so large that simulations have nothing to add.
@@ -23,7 +23,7 @@ QUICK = BeliefFQI(simulations=300, resamples=2, pretraining=10, steps=10, member
 
 @pytest.mark.parametrize(
     "rules",
-    [Rules(3), FULL, replace(FULL, answer="best"), Rules(3, skip=True, answer="best")],
+    [Rules(3), replace(FULL, answer="best")],
     ids=name_of,
 )
 def test_many_queries_bring_it_close_to_exact_and_never_above(rules):
@@ -85,7 +85,7 @@ def test_one_network_for_all_prices_is_as_good_as_one_for_each():
     problem = ordered(FULL)
     train = problem.sample(1500, np.random.default_rng(1))
     test = problem.sample(20_000, np.random.default_rng(2))
-    prices = [0.05, 0.1, 0.2]
+    prices = [0.05, 0.2]
     together = ON_THE_LOG.solve_frontier(problem, prices, train)
     apart = [ON_THE_LOG.solve(problem.at(price), train) for price in prices]
     gap = height(problem, apart, test) - height(problem, together, test)
@@ -176,7 +176,7 @@ def test_without_patience_the_last_is_kept_and_validation_changes_nothing():
         np.testing.assert_array_equal(other[0].values.heads, judged[0].values.heads)
 
 
-@pytest.mark.parametrize("rules", every_rules(3), ids=name_of)
+@pytest.mark.parametrize("rules", every_rules(3)[::3], ids=name_of)
 def test_it_plays_by_every_rule_with_few_queries_ties_and_vectors(rules):
     rng = np.random.default_rng(0)
     problem = random_problem(rules, rng)

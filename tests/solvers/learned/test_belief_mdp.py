@@ -8,7 +8,7 @@ from routing_pomdp.envs import Episodes, Rules
 from routing_pomdp.solvers import Exact
 from routing_pomdp.solvers.action_costs import action_costs_of
 from routing_pomdp.solvers.learned.belief_mdp import BeliefMDP, inputs, within
-from tests.problems import every_rules, name_of, random_problem
+from tests.support.problems import every_rules, name_of, random_problem
 
 CPU = torch.device("cpu")
 

@@ -14,20 +14,11 @@ from routing_pomdp.solvers import Exact, Static, Training
 from routing_pomdp.solvers.learned.belief_dqn import BeliefDQN
 from routing_pomdp.solvers.learned.checkpoint import CheckpointError, Restored, load, save
 from routing_pomdp.solvers.learned.training import TrainingError
-from tests.problems import random_problem
+from tests.support.problems import random_problem
 
 ALL = Rules(3, skip=True, free_start=True, verify=True)
 PRICES = [0, 0.05, 0.2, 0.6, 2.0]
 TINY = BeliefDQN(hidden=16, episodes=200, steps=24, batch=32)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The networks are too small for more, and tests run side by side."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def problem_of(rules=ALL, symbols=3, seed=0):

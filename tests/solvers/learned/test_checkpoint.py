@@ -18,7 +18,7 @@ from routing_pomdp.solvers.learned.checkpoint import (
     require_fit,
     save,
 )
-from tests.problems import random_problem
+from tests.support.problems import random_problem
 
 CORE = Rules(3)
 

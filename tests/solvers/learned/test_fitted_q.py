@@ -9,9 +9,11 @@ from routing_pomdp.envs import RoutingData, Rules
 from routing_pomdp.evaluation.evaluate import evaluate, model_value, returns
 from routing_pomdp.solvers import Exact
 from routing_pomdp.solvers.learned.fitted_q import FittedQ
-from tests.problems import every_rules, name_of, random_data, random_problem
+from tests.support.problems import every_rules, name_of, random_data, random_problem
 
+# Each option on and off, and each pair of options in all four ways.
 LAST = [rules for rules in every_rules(3) if rules.answer == "last"]
+LAST = [LAST[i] for i in (0, 3, 5, 6)]
 
 
 def ordered(rules, seed=0, price=0.15):
@@ -37,7 +39,7 @@ def test_noise_is_not_taken_for_signal():
     """Signals that say nothing, from sixty queries: on average hardly anything is lost to the best
     single model, whose choice is all that there is to learn."""
     lost = []
-    for seed in range(10):
+    for seed in range(6):
         rng = np.random.default_rng(seed)
         problem = random_problem(Rules(2), rng, price=0.1)
         problem = problem.at(0.3 * problem.costs.unit)
@@ -77,11 +79,10 @@ def test_the_last_model_s_signal_is_never_looked_at():
 
 
 @pytest.mark.parametrize("rules", every_rules(3), ids=name_of)
-@pytest.mark.parametrize("n", [5, 10])
-def test_it_plays_by_every_rule_with_few_queries_ties_and_vectors(rules, n):
+def test_it_plays_by_every_rule_with_few_queries_ties_and_vectors(rules):
     rng = np.random.default_rng(0)
     problem = random_problem(rules, rng)
-    train, test = (random_data(size, 3, rng, signals=2) for size in (n, 50))
+    train, test = (random_data(size, 3, rng, signals=2) for size in (5, 50))
     constant = replace(train, signal=np.full_like(train.signal, -1e4))
     right = replace(train, score=np.ones_like(train.score))
     for given in (train, constant, right):

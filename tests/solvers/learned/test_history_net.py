@@ -10,9 +10,9 @@ from routing_pomdp.evaluation.evaluate import evaluate, model_value
 from routing_pomdp.solvers import Exact, Static, Training
 from routing_pomdp.solvers.learned.checkpoint import Restored
 from routing_pomdp.solvers.learned.history_net import HistoryNet
-from tests.problems import every_rules, name_of, random_data, random_problem
 from tests.solvers.learned.test_belief_fqi import height
 from tests.solvers.learned.test_fitted_q import ordered
+from tests.support.problems import every_rules, name_of, random_data, random_problem
 
 FULL = Rules(3, skip=True, free_start=True, verify=True)
 # Of logs so large that simulations have nothing to add.
@@ -20,7 +20,7 @@ ON_THE_LOG = HistoryNet(simulations=0, steps=200, tuning_rate=1e-2, members=2, b
 QUICK = HistoryNet(simulations=300, resamples=2, pretraining=10, steps=10, members=2, hidden=8)
 
 
-@pytest.mark.parametrize("rules", [Rules(3), FULL, replace(FULL, answer="best")], ids=name_of)
+@pytest.mark.parametrize("rules", [Rules(3), replace(FULL, answer="best")], ids=name_of)
 def test_many_queries_bring_it_close_to_exact_and_never_above(rules):
     problem = ordered(rules)
     train = problem.sample(1500, np.random.default_rng(1))
@@ -63,7 +63,7 @@ def test_one_network_for_all_prices_is_as_good_as_one_for_each():
     assert height(problem, apart, test) - height(problem, together, test) < 0.005
 
 
-@pytest.mark.parametrize("rules", every_rules(3), ids=name_of)
+@pytest.mark.parametrize("rules", every_rules(3)[::3], ids=name_of)
 def test_it_plays_by_every_rule_with_few_queries_and_vectors(rules):
     rng = np.random.default_rng(0)
     problem = random_problem(rules, rng)

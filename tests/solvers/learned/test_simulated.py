@@ -9,8 +9,8 @@ from scipy.stats import norm
 
 from routing_pomdp.envs import Rules
 from routing_pomdp.solvers.learned.simulated import simulated
-from tests.problems import random_data
 from tests.solvers.learned.test_fitted_q import ordered
+from tests.support.problems import random_data
 
 
 @pytest.mark.parametrize("resamples", [0, 5])

@@ -12,8 +12,8 @@ from routing_pomdp.solvers.learned.belief_fqi import BeliefFQI
 from routing_pomdp.solvers.learned.checkpoint import Restored
 from routing_pomdp.solvers.learned.fitted_values import StartRollouts, choose_start
 from routing_pomdp.solvers.learned.history_net import HistoryNet
-from tests.problems import every_rules, name_of
 from tests.solvers.learned.test_fitted_q import ordered
+from tests.support.problems import every_rules, name_of
 
 FULL = Rules(3, skip=True, free_start=True, verify=True)
 SMALL = {"simulations": 300, "resamples": 2, "pretraining": 10, "steps": 10, "members": 2}

@@ -12,7 +12,7 @@ from routing_pomdp.evaluation.evaluate import evaluate, returns
 from routing_pomdp.solvers import Static, Training
 from routing_pomdp.solvers.learned.checkpoint import FORMAT, CheckpointError, load
 from routing_pomdp.solvers.learned.training import Loop, TrainingError, mean_return
-from tests.problems import random_policy, random_problem
+from tests.support.problems import random_policy, random_problem
 
 ABOUT = {"format": FORMAT, "solver": "toy"}
 

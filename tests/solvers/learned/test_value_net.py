@@ -6,7 +6,7 @@ import torch
 from routing_pomdp.envs import Rules
 from routing_pomdp.solvers.decision_points import DecisionPoints
 from routing_pomdp.solvers.learned.value_net import NormalScores, ValueNet
-from tests.problems import random_data
+from tests.support.problems import random_data
 
 
 def test_frozen_at_some_tolls_it_says_the_mean_of_its_members():

@@ -18,7 +18,7 @@ from routing_pomdp.solvers.predictive.bandits import (
     stream,
 )
 from routing_pomdp.verifiers import Histogram
-from tests.problems import random_data, random_problem
+from tests.support.problems import random_data, random_problem
 
 PICKS = [PickLLM("gradient", rounds=3000), PickLLM("q_learning", rounds=3000)]
 LEARNERS = [*PICKS, C2MABV(rounds=1000)]

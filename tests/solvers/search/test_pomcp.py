@@ -13,8 +13,8 @@ from routing_pomdp.envs import STAY, Costs, History, RoutingPOMDP, Rules
 from routing_pomdp.evaluation.evaluate import evaluate, model_value
 from routing_pomdp.solvers import Exact, TablePolicy
 from routing_pomdp.solvers.search.pomcp import POMCP, POMCPPolicy
-from tests.hard_problems import EVERYTHING, asked, hard_problem
-from tests.problems import every_rules, name_of, problems
+from tests.support.hard_problems import EVERYTHING, asked, hard_problem
+from tests.support.problems import every_rules, name_of, problems
 
 
 def _reached(policy: TablePolicy) -> tuple[np.ndarray, np.ndarray]:

@@ -1,11 +1,9 @@
 """POMCP: that the same question has the same answer, what is planned, and from which belief."""
 
-import os
 import random
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pomdp_py
@@ -17,8 +15,9 @@ from routing_pomdp.envs import History, Rules
 from routing_pomdp.evaluation.evaluate import evaluate
 from routing_pomdp.solvers import Exact
 from routing_pomdp.solvers.search.pomcp import POMCP, _systematic
-from tests.hard_problems import EVERYTHING, asked, hard_problem
-from tests.problems import with_bands
+from tests.support.checkout import ROOT, environment
+from tests.support.hard_problems import EVERYTHING, asked, hard_problem
+from tests.support.problems import with_bands
 
 # -- the same question, the same answer -------------------------------------------------------
 
@@ -210,14 +209,13 @@ def test_each_search_starts_from_the_exact_posterior(monkeypatch):
             assert np.abs(share - exact).max() < 1 / 400 + 1e-9
 
 
-def _python(code: str, **environment: str) -> str:
+def _python(code: str, **changed: str) -> str:
     """What a fresh interpreter prints."""
-    root = str(Path(__file__).parents[3])
     return subprocess.run(
         [sys.executable, "-c", code],
         check=True,
         capture_output=True,
         text=True,
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": root, **environment},
+        cwd=ROOT,
+        env=environment(**changed),
     ).stdout

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from routing_pomdp.envs.logs.calls_table import read_calls
+from routing_pomdp.scripts import collect as collect_script
 from routing_pomdp.verifiers.collection import AskBelow
-from tests.collecting import Votes, lines, run, specs
-from tests.loopback import Loopback
-from tests.scripts.test_collect import collect_script
+from tests.support.collecting import Votes, lines, run, specs
+from tests.support.loopback import Loopback
 
 
 def changed(choice=None, every=None, of="small", times=10**9, **fields):

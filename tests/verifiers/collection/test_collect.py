@@ -13,8 +13,8 @@ from routing_pomdp.verifiers.collection import (
     AskSome,
     ConfigError,
 )
-from tests.collecting import Length, Votes, lines, run, specs, sums
-from tests.loopback import Loopback
+from tests.support.collecting import Length, Votes, lines, run, specs, sums
+from tests.support.loopback import Loopback
 
 FAULTS = {
     "malformed": 0.01,

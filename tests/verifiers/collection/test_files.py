@@ -9,8 +9,8 @@ import pytest
 
 from routing_pomdp.verifiers.collection import ConfigError
 from routing_pomdp.verifiers.collection.files import check_outputs
-from tests.collecting import Votes, run, specs, sums, write_questions
-from tests.loopback import Loopback
+from tests.support.collecting import Votes, run, specs, sums, write_questions
+from tests.support.loopback import Loopback
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from routing_pomdp.verifiers.collection import (
     ConfigError,
     EndpointRefusedError,
 )
-from tests.collecting import PRICES, Votes, lines, run, specs
-from tests.loopback import Loopback
+from tests.support.collecting import PRICES, Votes, lines, run, specs
+from tests.support.loopback import Loopback
 
 
 def talkative(completion, request, head):

@@ -214,7 +214,7 @@ def test_a_file_without_models_is_refused(text, tmp_path):
 
 
 def test_settings_that_do_not_fit_together_are_refused(tmp_path):
-    from tests.collecting import Length, specs, sums
+    from tests.support.collecting import Length, specs, sums
 
     models, questions = specs("http://localhost:1/v1"), sums(2)
     for options, told in [

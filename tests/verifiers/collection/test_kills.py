@@ -16,8 +16,8 @@ import pytest
 from routing_pomdp.envs.logs.calls_table import read_calls
 from routing_pomdp.verifiers.collection import CallLog
 from routing_pomdp.verifiers.collection.files import LOCK
-from tests.collecting import Votes, lines, run, specs
-from tests.loopback import Loopback, Seen
+from tests.support.collecting import Votes, lines, run, specs
+from tests.support.loopback import Loopback, Seen
 
 
 class Killed(BaseException):

@@ -7,8 +7,8 @@ import numpy as np
 
 from routing_pomdp.envs.logs.calls_table import read_calls
 from routing_pomdp.verifiers import LiveVerifier, Verifier
-from tests.collecting import Broken, Length, Votes, lines, run, specs
-from tests.loopback import Loopback
+from tests.support.collecting import Broken, Length, Votes, lines, run, specs
+from tests.support.loopback import Loopback
 
 
 def test_a_verifier_that_fails_costs_only_its_own_column(tmp_path):

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from routing_pomdp.verifiers.collection import ConfigError, EndpointRefusedError
 from routing_pomdp.verifiers.collection.requests import hint, most_of, request_of
-from tests.collecting import run, specs
-from tests.loopback import Loopback
+from tests.support.collecting import run, specs
+from tests.support.loopback import Loopback
 
 ASKED = [{"role": "user", "content": "What is 3 + 4?"}]
 

@@ -21,8 +21,8 @@ from routing_pomdp.envs.files.secrets import (
 )
 from routing_pomdp.verifiers import LiveVerifier
 from routing_pomdp.verifiers.collection import ConfigError, ModelSpec, load_models, load_prices
-from tests.collecting import lines, run, specs
-from tests.loopback import Loopback
+from tests.support.collecting import lines, run, specs
+from tests.support.loopback import Loopback
 
 KEY = "sk-loopback-0123456789abcdef"
 

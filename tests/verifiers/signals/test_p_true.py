@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from routing_pomdp.verifiers import PTrue
 from routing_pomdp.verifiers.live import Token
 from routing_pomdp.verifiers.signals.p_true import _plain, yes_share
-from tests.verifiers.clients import Scripted, case_of, completion, signal_of, token
+from tests.support.clients import Scripted, case_of, completion, signal_of, token
 
 
 def said(*tokens):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from routing_pomdp.verifiers import SelfVerification
 from routing_pomdp.verifiers.live import Query
 from routing_pomdp.verifiers.signals.self_verification import verdict
-from tests.verifiers.clients import Scripted, case_of, signal_of
+from tests.support.clients import Scripted, case_of, signal_of
 
 YES, NO, LOST = "Reason: so it says.\nVerdict: correct", "Verdict: incorrect", "I cannot tell."
 

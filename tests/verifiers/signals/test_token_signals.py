@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from routing_pomdp.verifiers import AnswerLogprob, Margin
 from routing_pomdp.verifiers.live import Answer, Token
 from routing_pomdp.verifiers.signals.answer_logprob import answer_tokens
-from tests.verifiers.clients import Scripted, case_of, completion, signal_of, token
+from tests.support.clients import Scripted, case_of, completion, signal_of, token
 
 # "The answer is B", of which "B" is the answer.
 SAID = (

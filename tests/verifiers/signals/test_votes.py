@@ -12,8 +12,8 @@ from routing_pomdp.verifiers.answers.canonical import canonical
 from routing_pomdp.verifiers.live import Query
 from routing_pomdp.verifiers.signals.entailment import judgement
 from routing_pomdp.verifiers.signals.pre_query import probability
-from tests.logs import log_of
-from tests.verifiers.clients import Scripted, case_of, signal_of
+from tests.support.clients import Scripted, case_of, signal_of
+from tests.support.logs import log_of
 
 CHOICES = Query("q", "Which is a fish?", "", ("a trout", "a toad", "a tern"))
 OPEN = Query("q", "Where?", "")

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from routing_pomdp.envs import PreSignal, RoutingData, RoutingPOMDP, Rules
-from tests.problems import problems, random_data
+from tests.support.problems import problems, random_data
 
 
 def with_pre(problem: RoutingPOMDP, likelihood: np.ndarray, cost: float = 0.0) -> RoutingPOMDP:

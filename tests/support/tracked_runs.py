@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from routing_pomdp.evaluation.tracker import WandbTracker
+from tests.support.checkout import environment
 
-ROOT = Path(__file__).parents[1]
 POINTS: list[dict[str, float | None]] = [
     {"price": 0.2, "cost": 1.5, "score": 0.5, "model_regret": None},
     {"price": 0.1, "cost": 2.0, "score": 0.6, "model_regret": float("nan")},
@@ -31,7 +31,7 @@ ABOUT: dict[str, Any] = {"group": "first", "job_type": "exact", "config": CONFIG
 
 
 def python(
-    code: str, home: Path, terminal: int | None = None, **environment: str
+    code: str, home: Path, terminal: int | None = None, **changed: str
 ) -> subprocess.Popen[str]:
     """Runs code in a process that has an empty home folder, no account and, unless it is given
     one, no terminal.
@@ -45,7 +45,7 @@ def python(
     return subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=home.parent,
-        env=kept | {"HOME": str(home), "PYTHONPATH": str(ROOT)} | environment,
+        env=kept | {"HOME": str(home), "PYTHONPATH": environment()["PYTHONPATH"]} | changed,
         stdin=terminal or subprocess.DEVNULL,
         stdout=terminal or subprocess.PIPE,
         stderr=terminal or subprocess.PIPE,

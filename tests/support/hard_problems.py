@@ -6,7 +6,7 @@ import numpy as np
 
 from routing_pomdp.envs import Costs, RoutingPOMDP, Rules
 from routing_pomdp.envs.model.decision_graph import DecisionGraph
-from tests.problems import score_vectors
+from tests.support.problems import score_vectors
 
 EVERYTHING = Rules(3, skip=True, free_start=True, verify=True)
 

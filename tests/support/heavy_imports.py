@@ -1,8 +1,8 @@
 """Commands of this project in one process in which no heavy package can be imported.
 
-``python -m tests.heavy_imports`` reads a list of commands, each a script and its arguments, as JSON
-from stdin. It prints, as JSON, of each command what it printed, how it ended, and where it asked
-for which heavy package; and which modules of this project ask for one when they are imported.
+``python -m tests.support.heavy_imports`` reads a list of commands, each a script and its arguments,
+as JSON from stdin. It prints, as JSON, of each command what it printed, how it ended, and where it
+asked for which heavy package; and which modules of this project ask for one when they are imported.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.support.checkout import ROOT, SCRIPTS
+
 HEAVY = ("torch", "sklearn", "matplotlib", "pomdp_py")
 
 
@@ -46,7 +47,7 @@ def run(refusal, script, *arguments):
     printed, status = io.StringIO(), 0
     with contextlib.redirect_stdout(printed):
         try:
-            runpy.run_path(str(ROOT / "scripts" / script), run_name="__main__")
+            runpy.run_path(str(SCRIPTS / script), run_name="__main__")
         except SystemExit as end:
             status = end.code
     return {"printed": printed.getvalue(), "status": status, "asked": list(refusal.asked)}
