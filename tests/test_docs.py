@@ -5,6 +5,8 @@ import importlib
 import re
 import runpy
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
