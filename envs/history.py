@@ -1,4 +1,4 @@
-"""`History`: what a router has paid for and seen, for a batch of queries."""
+"""`History`: calls, verifications and signals so far, for a batch of queries."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ class History:
     """The information state of ``n`` episodes: all that a policy may look at.
 
     Attributes:
-        query: ``(n,)`` row of each query in its data set: an identity for per-query random
-            draws, without meaning of its own.
+        query: ``(n,)`` row of each query in its data set, an identity for per-query random draws.
         stage: ``(n,)`` the model called last, -1 before the first call.
         called: ``(n, N)`` which models have answered.
         verified: ``(n, N)`` which of those answers were verified.
-        signal: ``(n, N, D)`` the verifier's raw signals (`envs.signals`); NaN wherever
-            ``verified`` is False, and where it is True for one that is missing.
-        pre: ``(n, P)`` what was seen of the query before the first call; None if nothing was.
+        signal: ``(n, N, D)`` the verifier's raw signals (`envs.signals`); NaN where ``verified`` is
+            False, and for a missing signal where it is True.
+        pre: ``(n, P)`` pre-query signals; None if there are none.
     """
 
     query: NDArray[np.int64]
@@ -40,12 +39,12 @@ class History:
     @property
     def last_verified(self) -> NDArray[np.bool_]:
         """``(n,)`` whether the last answer was verified; False before the first call."""
-        # Stage -1 would read the last model's cell, which is never verified.
+        # Stage -1 reads the last model's cell, which is never verified.
         return self.verified[np.arange(len(self)), self.stage]
 
     @classmethod
     def start(cls, query: NDArray[np.int64], n_models: int, n_signals: int) -> History:
-        """One episode a query, before the first call."""
+        """One episode for each query, before the first call."""
         n = len(query)
         return cls(
             query=query,
@@ -56,7 +55,7 @@ class History:
         )
 
     def take(self, rows: NDArray[np.int64]) -> History:
-        """The histories of some episodes, by their places in the batch."""
+        """The histories of some episodes, by their indices in the batch."""
         return History(
             self.query.take(rows),
             self.stage.take(rows),
@@ -77,10 +76,10 @@ class History:
         )
 
     def to_array(self) -> NDArray[np.float64]:
-        """As `RoutingEnv` shows it where all signals are finite (otherwise: `EnvConfig.observed`),
-        ``(n, 1 + 2N + N·D)``: stage, ``called``, ``verified``, then the signals with 0 where
-        nothing was verified (the masks tell the two apart); ``P`` more where something was seen
-        before the first call."""
+        """The observations of `RoutingEnv` if all signals are finite (otherwise see
+        `EnvConfig.observed`), ``(n, 1 + 2N + N·D)``: stage, ``called``, ``verified``, then the
+        signals with 0 where nothing was verified; then ``P`` pre-query signals, if there are any.
+        """
         n = len(self)
         return np.concatenate(
             [
@@ -96,13 +95,13 @@ class History:
 
     @classmethod
     def from_array(cls, array: NDArray[np.float64], n_models: int, n_pre: int = 0) -> History:
-        """The inverse of `to_array`; rows are numbered from 0. The ``2N - 1`` action costs that an
-        environment may show after the history are passed over.
+        """The inverse of `to_array`, with queries numbered from 0. The ``2N - 1`` action costs that
+        an environment may show after the history are ignored.
 
         Args:
             array: histories.
             n_models: ``N``.
-            n_pre: ``P``, how many numbers were seen before the first call.
+            n_pre: ``P``, how many pre-query signals there are.
 
         Raises:
             ValueError: the width does not fit ``n_models``.

@@ -1,13 +1,13 @@
-"""Public faces of packages: names that import their modules when first asked for (PEP 562).
+"""Public names of packages that import their modules on first use (PEP 562).
 
-A package states what it offers as plain imports, which type checkers and editors follow:
+A package lists its public names as plain imports, which type checkers and editors follow:
 
     if TYPE_CHECKING:
         from routing_pomdp.envs.costs.cost_model import CostModel
     else:
         __getattr__, __dir__, __all__ = lazy_face(__name__)
 
-At run time the same lines are the table of where each name comes from.
+At run time the same lines say which module defines each name.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def lazy_face(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str
     """``__getattr__``, ``__dir__``, ``__all__`` of a package, from its imports for type checkers.
 
     Raises:
-        ImportError: a folder of a checkout imported by its bare name, which would load each module
-            a second time.
+        ImportError: a folder of a checkout is imported by its bare name, which would load each
+            module a second time.
     """
     if package in _FOLDERS:
         raise ImportError(f"no package {package!r}: import routing_pomdp.{package}", name=package)
@@ -40,7 +40,7 @@ def lazy_face(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str
             )
         home, attribute = homes[name]
         value = getattr(importlib.import_module(home, package), attribute)
-        setattr(module, name, value)  # Python asks here for what a module lacks only
+        setattr(module, name, value)  # Python calls __getattr__ only for names that are not set
         return value
 
     def listed() -> list[str]:
@@ -50,7 +50,7 @@ def lazy_face(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str
 
 
 def _homes(source: str) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Name -> the module that it is imported from under ``if TYPE_CHECKING:``, its name there."""
+    """Public name -> the module that ``if TYPE_CHECKING:`` imports it from, and its name there."""
     for block in ast.parse(source).body:
         if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING":
             for node in block.body:

@@ -1,4 +1,4 @@
-"""`RoutingData`: all that can happen to a router on a set of queries, ready to be stepped."""
+"""`RoutingData`: scores, costs and signals of a set of queries, ready to be stepped through."""
 
 from __future__ import annotations
 
@@ -8,33 +8,30 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.logs.rollouts import Rollouts
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class RoutingData:
-    """Scores, costs and signals of every model on ``n`` queries: hidden until they are paid for.
+    """Scores, costs and signals of every model on ``n`` queries; a policy sees what it pays for.
 
-    `Rollouts` become a `RoutingData` once a cost model and a verifier are chosen; a `RoutingPOMDP`
-    samples one. Environments and evaluation step through it; solvers train on it.
+    `Rollouts`, a verifier and a cost model make a `RoutingData`; a `RoutingPOMDP` samples one.
+    Environments and evaluation step through it; solvers train on it.
 
     Attributes:
         score: ``(n, N)`` in [0, 1].
         call_cost: ``(n, N)`` cost of the answers.
         verify_cost: ``(n, N)`` cost of verifying them, in the same unit.
-        signal: ``(n, N, D)`` the verifier's raw signals (`envs.signals`), NaN for one that is
-            missing; the last model's are never used.
-        rollouts: the log that it was made from, if any: prompts and answers for those who need
-            them.
-        pre_signal: ``(n, P)`` what can be seen of each query before the first call; None if
-            nothing can.
-        pre_cost: ``(n,)`` what that costs; None if it is free.
-        compared: for each number of the signal that compares an answer with those bought before
-            it: ``(n, N, N)``, how far model ``i``'s answer agrees with model ``j``'s. The number is
-            the mean over what was called before, 0.5 where nothing was; ``signal`` holds it for
-            all cheaper models, which is what learners train on.
+        signal: ``(n, N, D)`` the verifier's raw signals (`envs.signals`), NaN for a missing one;
+            the last model's are never used.
+        rollouts: the log that it was made from, if any, for solvers that read prompts or answers.
+        pre_signal: ``(n, P)`` pre-query signals; None if there are none.
+        pre_cost: ``(n,)`` cost of the pre-query signals; None if they are free.
+        compared: index of a signal component that compares an answer with the earlier ones ->
+            ``(n, N, N)``, the agreement of model ``i``'s answer with model ``j``'s. The component
+            is the mean over the models called before, 0.5 if none was. ``signal`` holds it for the
+            case that all cheaper models were called; learners train on that.
     """
 
     score: FloatArray
@@ -49,11 +46,11 @@ class RoutingData:
     def seen(
         self, query: NDArray[np.int64], model: NDArray[np.int64], called: NDArray[np.bool_]
     ) -> FloatArray:
-        """What verifying answers shows, ``(m, D)``.
+        """The signals that verifying answers emits, ``(m, D)``.
 
         Args:
             query: ``(m,)`` rows.
-            model: ``(m,)`` whose answers.
+            model: ``(m,)`` the models whose answers are verified.
             called: ``(m, N)`` which models have answered.
         """
         signal = self.signal[query, model]

@@ -1,14 +1,14 @@
-"""What a signal may be, and what a model may compute with: the one convention of this project.
+"""Values that a verifier's signal may take, and their conversion to finite numbers.
 
 A **raw signal**, in `Rollouts`, `RoutingData` and `History`, is a number, -∞ (the log of
-probability 0: the lowest signal there is), +∞ (the highest), or NaN. NaN of a *verified* answer
-says that the verifier said nothing: an observation of its own, a **missing** signal. NaN of an
-answer that was not verified says nothing; the mask ``verified`` tells the two apart.
+probability 0, the lowest signal), +∞ (the highest), or NaN. NaN of a *verified* answer is a
+**missing** signal: the verifier gave none, which is an observation of its own. NaN of an answer
+that was not verified carries no information; the mask ``verified`` tells the two apart.
 
-What compares signals (bins, thresholds, ranks) takes raw ones as they are. What computes with them
-or shows them to a network takes `SignalRange`: finite numbers, and apart from them a mask of what
-is missing. How much a missing signal says is learned like everything else: by counting, with half
-a query added, so that one that training never showed is possible and says nothing.
+Code that compares signals (bins, thresholds, ranks) takes raw ones. Code that computes with them or
+feeds them to a network takes the finite numbers of `SignalRange` and a separate mask of missing
+ones. The likelihood of a missing signal is estimated by counting, with half a query added: if
+training had none, a missing signal is still possible and carries no information.
 """
 
 from __future__ import annotations
@@ -18,20 +18,18 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+from routing_pomdp.envs.arrays import BoolArray, FloatArray
 
-HALF = 0.5  # a query's weight that is added where missing signals are counted
+HALF = 0.5  # the pseudo-count added where missing signals are counted
 
 
 @dataclass(frozen=True, eq=False)
 class SignalRange:
-    """Turns raw signals into finite ones: -∞ into ``low``, +∞ into ``high``, and back.
+    """Turns raw signals into finite ones: -∞ into ``low``, +∞ into ``high``.
 
-    Both lie beyond every finite signal that the range was fitted to; what lies further out is cut
-    off there, so the order is kept.
+    Both lie beyond every finite signal that the range was fitted to. Signals further out are
+    clipped, so the order is kept.
 
     Attributes:
         low: ``(D,)``.
@@ -43,34 +41,34 @@ class SignalRange:
 
     @classmethod
     def fit(cls, signal: FloatArray) -> Self:
-        """The range of signals ``(..., D)``: each end lies one spread beyond what was seen."""
+        """The range of signals ``(..., D)``: each end lies one spread beyond the finite ones."""
         columns = _rows(signal)
         finite = np.isfinite(columns)
         some = finite.any(axis=0)
         low = np.where(some, np.where(finite, columns, np.inf).min(axis=0, initial=np.inf), 0.0)
         high = np.where(some, np.where(finite, columns, -np.inf).max(axis=0, initial=-np.inf), 0.0)
         spread = np.where(high > low, high - low, 1.0)
-        # A spread too small for the numbers' size would be lost in rounding.
+        # A spread that is tiny relative to the numbers would be lost in rounding.
         beyond = np.maximum(spread, 1e-6 * np.maximum(abs(low), abs(high)))
         return cls(low - beyond, high + beyond)
 
     def finite(self, signal: FloatArray) -> FloatArray:
-        """Signals ``(..., D)`` within the range; what is missing stays NaN."""
+        """Signals ``(..., D)`` clipped to the range; missing ones stay NaN."""
         return np.clip(signal, self.low, self.high)
 
 
 @dataclass(frozen=True, eq=False)
 class ShownSignals:
-    """How an environment shows raw signals: as finite numbers that it can take back.
+    """An invertible encoding of raw signals as finite numbers, for observations.
 
-    An infinite one is shown as the end of its range, a missing one as 0 with a mark: where the
-    signals that it was fitted to have missing ones, the ``D`` numbers of an answer are followed by
-    ``D`` marks, 1 for missing.
+    An infinite signal is encoded as the end of its range, a missing one as 0 with a mark. If the
+    signals that it was fitted to have missing ones, ``D`` marks follow the ``D`` numbers of an
+    answer, 1 for missing.
 
     Attributes:
         range: of the signals.
-        infinite: whether some are.
-        marked: whether some are missing.
+        infinite: whether some signals are infinite.
+        marked: whether some signals are missing.
     """
 
     range: SignalRange
@@ -79,7 +77,7 @@ class ShownSignals:
 
     @classmethod
     def fit(cls, signal: FloatArray) -> Self:
-        """For signals ``(..., D)``."""
+        """The encoding for signals ``(..., D)``."""
         infinite, marked = bool(np.isinf(signal).any()), bool(np.isnan(signal).any())
         return cls(SignalRange.fit(signal), infinite, marked)
 
@@ -90,17 +88,17 @@ class ShownSignals:
 
     @property
     def width(self) -> int:
-        """How many numbers are shown of an answer: ``D`` or ``2D``."""
+        """How many numbers encode one answer's signals: ``D`` or ``2D``."""
         return self.n_signals * (1 + self.marked)
 
     def bounds(self, signal: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """The least and the largest numbers ``(width,)`` shown of the signals that it was fitted
-        to, with 0, which stands where nothing was seen."""
+        """The smallest and largest numbers ``(width,)`` in the encoding of ``signal``, and 0, which
+        stands for answers that were not verified."""
         shown = _rows(self.show(signal))
         return shown.min(axis=0, initial=0.0), shown.max(axis=0, initial=0.0)
 
     def show(self, signal: FloatArray) -> FloatArray:
-        """``(..., width)`` of raw signals ``(..., D)``."""
+        """The encoding ``(..., width)`` of raw signals ``(..., D)``."""
         if not (self.infinite or self.marked):
             return signal
         shown = np.where(signal == -np.inf, self.range.low, signal)
@@ -111,7 +109,7 @@ class ShownSignals:
         return np.concatenate([np.where(silent, 0.0, shown), silent], axis=-1)
 
     def raw(self, shown: FloatArray) -> FloatArray:
-        """The inverse of `show`; NaN stays what it is."""
+        """The inverse of `show`; NaN stays NaN."""
         if not (self.infinite or self.marked):
             return shown
         raw = shown[..., : self.n_signals]
@@ -124,12 +122,12 @@ class ShownSignals:
 
 
 def _rows(signal: FloatArray) -> FloatArray:
-    """``(m, D)`` of ``(..., D)``, where there may be none."""
+    """``(..., D)`` reshaped to ``(m, D)``, where ``m`` may be 0."""
     return signal.reshape(math.prod(signal.shape[:-1]), signal.shape[-1])
 
 
 def between(low: FloatArray, high: FloatArray) -> FloatArray:
-    """Finite cuts ``c`` with ``low < c <= high``, the middle where both are finite.
+    """Finite cuts ``c`` with ``low < c <= high``, the midpoint if both are finite.
 
     Args:
         low: signals, maybe -∞.
@@ -143,7 +141,7 @@ def between(low: FloatArray, high: FloatArray) -> FloatArray:
 
 
 def shrunk_mean(value: FloatArray, among: BoolArray) -> float:
-    """The mean of ``value (n,)`` over the queries ``among`` them, with half a query added that is
-    like all: with none among them it is the mean of all."""
+    """The mean of ``value (n,)`` over the queries where ``among`` is true, shrunk toward the mean
+    of all by a pseudo-count of half a query."""
     total = float(value[among].sum()) + HALF * float(value.mean())
     return total / (int(among.sum()) + HALF)

@@ -1,1 +1,1 @@
-"""How good a policy is: evaluation on logs, frontiers, measures, intervals, tracking."""
+"""Evaluation of policies on logs: frontiers, measures, intervals, reports, tracking."""

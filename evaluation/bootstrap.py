@@ -1,13 +1,13 @@
-"""Paired bootstrap over queries, for every resample at once.
+"""Paired bootstrap over queries, for all resamples at once.
 
 A resample of the queries is a vector of counts, so all resampled means are one matrix product and
-every measure is one call with a leading dimension ``R``. Two families resampled with one seed see
+every measure is one call with a leading dimension ``R``. Outcomes resampled with the same seed use
 the same queries, which pairs them.
 
-Intervals are percentile intervals over the resamples in which the measure is defined. Where it is
+Intervals are percentile intervals over the resamples in which the measure is defined. If it is
 undefined in more than ``1 − level`` of them (a most expensive model that is hardly better than the
-cheapest, an oracle that is hardly better than mixing) the interval is NaN: what is left would
-describe the resamples that happened to be kind.
+cheapest, an oracle that is hardly better than mixing), the interval is NaN: the remaining resamples
+would give a biased one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from dataclasses import fields
 
 import numpy as np
 
-from routing_pomdp.evaluation.frontier import FloatArray, height
+from routing_pomdp.envs.arrays import FloatArray
+from routing_pomdp.evaluation.frontier import height
 from routing_pomdp.evaluation.frontier_outcomes import FrontierMeans, FrontierOutcomes
 from routing_pomdp.evaluation.measures import (
     SAVING_POINTS,
@@ -29,12 +30,12 @@ from routing_pomdp.evaluation.measures import (
     saving_of,
 )
 
-# Entries of one block of weights: 32 MB, so that a million queries fit as well as a thousand.
+# Entries of one block of weights, 32 MB, so that a million queries fit in memory.
 _BLOCK = 1 << 22
 
 
 def bootstrap_weights(n: int, resamples: int, seed: int) -> FloatArray:
-    """How often each query is drawn in each resample of ``n`` queries with replacement.
+    """Counts of each query in each resample of ``n`` queries with replacement.
 
     Returns:
         ``(R, n)`` counts as floats; every row sums to ``n``.
@@ -65,23 +66,23 @@ def intervals(
 ) -> dict[str, tuple[float, float]]:
     """Percentile intervals of the measures on ``test``.
 
-    The point whose saving is reported is fixed by ``validation``: the interval is about the test
-    queries, not about the choice.
+    ``validation`` fixes the operating point whose saving is reported: the interval covers the
+    sampling of test queries, not the choice.
 
     Args:
         test: the outcomes that are resampled.
         validation: the outcomes that pick the points for the savings.
         resamples: R.
         level: coverage, in (0, 1).
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Returns:
         (low, high) by the keys of ``Measures.as_dict``: the scalars, ``delta_ibc_region_1`` …,
         ``saving_at_0`` … and ``drop_at_0`` ….
 
     Raises:
-        ValueError: a level outside (0, 1), no resample, splits with other operating points, or
-            ``C_LLM <= C_SLM``.
+        ValueError: the level is outside (0, 1), there is no resample, the splits have different
+            operating points, or ``C_LLM <= C_SLM``.
     """
     means, chosen_on = test.means(), validation.means()
     check_models(means)
@@ -107,18 +108,18 @@ def frontier_band(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[FloatArray, FloatArray]:
-    """A pointwise band of the frontier's height at given mean costs.
+    """A pointwise confidence band of the frontier's height at given mean costs.
 
     Args:
-        outcomes: of one family.
-        cost: ``(Q,)``.
+        outcomes: outcomes of one solver.
+        cost: ``(Q,)`` mean costs.
         resamples: R.
         level: coverage at each cost, in (0, 1).
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Returns:
-        Lower and upper heights, ``(Q,)``; NaN where fewer than half of the resamples reach so far
-        left.
+        Lower and upper heights, ``(Q,)``; NaN where fewer than half of the resampled frontiers
+        reach so low a cost.
     """
     draws = resampled_means(outcomes, resamples, seed)
     heights = height(draws.router_frontier(), np.broadcast_to(cost, (resamples, len(cost))))
@@ -139,14 +140,14 @@ def weight_blocks(n: int, resamples: int, seed: int) -> Iterator[FloatArray]:
     size = max(1, _BLOCK // n)
     for start in range(0, resamples, size):
         rows = min(size, resamples - start)
-        # Counting drawn indices is several times faster than a multinomial draw a row.
+        # Counting drawn indices is several times faster than multinomial draws.
         drawn = rng.integers(0, n, (rows, n)) + n * np.arange(rows)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=rows * n)
         yield counts.reshape(rows, n).astype(np.float64)
 
 
 def percentile_interval(samples: FloatArray, resamples: int, level: float) -> tuple[float, float]:
-    """The interval of resampled values, NaN where too few are defined (see above)."""
+    """The percentile interval of resampled values; NaN if too few are defined (see above)."""
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; expected a coverage between 0 and 1, such as 0.95")
     defined = samples[np.isfinite(samples)]
@@ -157,8 +158,8 @@ def percentile_interval(samples: FloatArray, resamples: int, level: float) -> tu
 
 
 def two_sided(samples: FloatArray) -> float:
-    """``2 · min(P*(d <= 0), P*(d >= 0))`` over resampled differences, each counted with one added
-    (Davison & Hinkley 1997, §4.4), at most 1."""
+    """Two-sided p-value ``2 · min(P*(d <= 0), P*(d >= 0))`` of resampled differences, at most 1,
+    with one added to each count (Davison & Hinkley 1997, §4.4)."""
     defined = samples[np.isfinite(samples)]
     below, above = int((defined <= 0).sum()), int((defined >= 0).sum())
     return min(1.0, 2.0 * (min(below, above) + 1) / (len(defined) + 1))

@@ -1,4 +1,4 @@
-"""Replaying a policy on every query at once, and its exact value inside the fitted model."""
+"""Evaluation of a policy: its outcomes on logged queries, and its value inside the fitted model."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs import STAY, Episodes, History, RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.solvers.solver import Policy, QueryPolicy, decided, for_queries
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Small enough for a chunk's arrays to stay in the processor's cache.
 _CHUNK = 2**14
@@ -19,18 +17,18 @@ _CHUNK = 2**14
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a policy got on ``n`` queries.
+    """A policy's outcomes on ``n`` queries.
 
     Attributes:
-        score: ``(n,)`` of the returned answer.
-        cost: ``(n,)`` paid, in the unit of the data.
-        answer: ``(n,)`` which model's answer was returned.
-        calls: ``(n,)`` how many models were called.
-        verifications: ``(n,)`` how many answers were verified.
-        decisions: how many actions the policy was asked for, in all.
-        impossible: how many of them after a history that the policy's model holds impossible:
-            policies then go by the prior (`RoutingPOMDP.belief`), tables return the answer.
-        unseen: how many of them after a symbol that no training query showed.
+        score: ``(n,)`` score of the returned answer.
+        cost: ``(n,)`` cost paid, in the unit of the data.
+        answer: ``(n,)`` the model whose answer was returned.
+        calls: ``(n,)`` number of models called.
+        verifications: ``(n,)`` number of answers verified.
+        decisions: total number of decisions.
+        impossible: number of decisions after a history of probability 0 in the policy's model;
+            policies then use the prior (`RoutingPOMDP.belief`), tables return the answer.
+        unseen: number of decisions after a symbol that no training query has.
     """
 
     score: FloatArray
@@ -71,26 +69,26 @@ def evaluate(policy: Policy | QueryPolicy, data: RoutingData) -> Outcome:
 
 
 def _count(mask: NDArray[np.bool_]) -> IntArray:
-    """How many are true in each row: several times faster along long rows than many short."""
+    """Number of true entries in each row."""
+    # Contiguous columns make the sum several times faster.
     return np.ascontiguousarray(mask.T).sum(axis=0)
 
 
 def model_value(policy: Policy, problem: RoutingPOMDP | None = None) -> float:
     """The exact expected return of a policy inside a fitted model.
 
-    Walks forward through every history that the policy can reach, so it needs no table of the
-    others and no sampling. A policy that looks at raw signals is shown each symbol's
-    representative one.
+    It enumerates every history that the policy can reach, without sampling. A policy on raw signals
+    gets the representative signal of each symbol.
 
     Args:
-        policy: any that only looks at histories.
-        problem: the model, under the policy's own rules; None for the policy's own problem.
+        policy: a policy that depends on histories only.
+        problem: the model, with the policy's rules; None for the policy's own problem.
     """
     if problem is None:
         problem = policy.problem
     if policy.problem.rules.pre_query:
-        told = zip(problem.branches(), _told(policy), strict=True)
-        return sum(share * model_value(after, left) for (share, left), after in told) - (
+        branches = zip(problem.branches(), _conditional(policy), strict=True)
+        return sum(share * model_value(after, left) for (share, left), after in branches) - (
             problem.pre_price
         )
     rules, answers = policy.problem.rules, policy.problem.best_answer
@@ -98,11 +96,11 @@ def model_value(policy: Policy, problem: RoutingPOMDP | None = None) -> float:
     last, total = problem.n_models - 1, 0.0
 
     def verified(code: IntArray, model: IntArray, digit: int) -> IntArray:
-        """The histories that can follow once ``model``'s digit turns from ``digit`` to a symbol."""
+        """The histories in which ``model``'s digit changes from ``digit`` to each symbol."""
         return (code[:, None] + weight[model][:, None] * (symbols - digit)).ravel()
 
     def paid(code: IntArray, model: IntArray, bought: int) -> float:
-        """What calls (0) or verifications (1) of ``model`` take after the histories ``code``."""
+        """Expected cost of calls (0) or verifications (1) of ``model`` at histories ``code``."""
         price = problem.expected_prices(code)[bought]
         return float(problem.mass(code) @ price[np.arange(len(code)), model])
 
@@ -111,7 +109,8 @@ def model_value(policy: Policy, problem: RoutingPOMDP | None = None) -> float:
         return float(scores[np.arange(len(code)), answer].sum())
 
     def climb(code: IntArray, model: IntArray, history: History) -> IntArray:
-        """Pays for the calls of ``model`` after ``code``, adds what ends, returns what follows."""
+        """Pays for the calls of ``model`` at ``code``, adds the scores of episodes that end, and
+        returns the histories that follow."""
         nonlocal total
         total -= paid(code, model, 0)
         final = model == last
@@ -152,30 +151,31 @@ def model_value(policy: Policy, problem: RoutingPOMDP | None = None) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class _Told:
-    """What is left of a policy once the pre-query signal was seen.
+class _Conditional:
+    """A policy given a pre-query signal.
 
     Attributes:
-        problem: the policy's, given the symbol.
-        policy: that looks at it.
-        seen: ``(P,)`` the signal.
+        problem: the policy's problem, given the symbol.
+        policy: the policy, which reads the signal.
+        signal: ``(P,)`` the signal.
     """
 
     problem: RoutingPOMDP
     policy: Policy
-    seen: FloatArray
+    signal: FloatArray
 
     def act(self, history: History) -> IntArray:
-        pre = np.broadcast_to(self.seen, (len(history), len(self.seen)))
+        pre = np.broadcast_to(self.signal, (len(history), len(self.signal)))
         return self.policy.act(replace(history, pre=pre))
 
 
-def _told(policy: Policy) -> list[_Told]:
+def _conditional(policy: Policy) -> list[_Conditional]:
+    """A policy given each symbol's representative pre-query signal."""
     problem = policy.problem
     assert problem.pre is not None
     return [
-        _Told(problem.given(symbol), policy, seen)
-        for symbol, seen in enumerate(problem.pre.representative)
+        _Conditional(problem.given(symbol), policy, signal)
+        for symbol, signal in enumerate(problem.pre.representative)
     ]
 
 

@@ -1,15 +1,15 @@
-"""Cost–quality frontiers: what a family of operating points reaches at every mean cost.
+"""Cost–quality frontiers: the best mean score at every mean cost, from a set of operating points.
 
-Between two operating points lies every random mixture of them, so a family reaches the upper
-concave hull of its points (RouterBench, arXiv 2403.12031, §3, calls it the non-decreasing convex
-hull). Conventions used throughout the package:
+Two operating points can be mixed at random, so a set of them reaches its upper concave hull
+(RouterBench, arXiv 2403.12031, §3, calls it the non-decreasing convex hull). Conventions used
+throughout the package:
 
 - **Left.** A router's frontier starts at always-``M_0``, the limit of any router as the price
-  goes to infinity. That point is an input like any other: whoever builds the frontier includes it.
-- **Right.** It is flat to the right of the best point: paying more never has to hurt. It is *not*
-  tied to always-``M_{N-1}``, so a bad router can fall below the hull of the single models.
-- **Window.** AIQ averages over the costs between always-``M_0`` and always-``M_{N-1}``. Points
-  more expensive than that do not count themselves, but mixing towards them does.
+  goes to infinity. The caller includes that point.
+- **Right.** It is flat to the right of the best point: a higher budget need not be spent. It is
+  *not* tied to always-``M_{N-1}``, so a bad router can fall below the hull of the single models.
+- **Window.** AIQ averages over the costs between always-``M_0`` and always-``M_{N-1}``. More
+  expensive points count only through mixtures with them inside the window.
 
 Every function takes leading batch dimensions, written ``...``: one call handles all resamples of a
 bootstrap.
@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-FloatArray = NDArray[np.float64]
+from routing_pomdp.envs.arrays import FloatArray
 
 
 class Point(NamedTuple):
@@ -58,8 +58,8 @@ def frontier(cost: ArrayLike, score: ArrayLike) -> Frontier:
         ValueError: the shapes differ, there is no point, or a value is not finite.
     """
     cost, score = _checked_points(cost, score)
-    # Gift wrapping from the cheapest point (of equally cheap ones, the best): always go on to the
-    # point in the steepest direction. It takes one pass a vertex, over all the batch at once.
+    # Gift wrapping from the cheapest point (of equally cheap ones, the best): the next vertex is
+    # the point in the steepest direction. One pass per vertex handles the whole batch.
     cheapest = cost == cost.min(axis=-1, keepdims=True)
     at = np.where(cheapest, score, -np.inf).argmax(axis=-1)[..., None]
     vertices = [_take(cost, score, at)]
@@ -71,7 +71,7 @@ def frontier(cost: ArrayLike, score: ArrayLike) -> Frontier:
             break
         with np.errstate(over="ignore"):
             slope = np.divide(rise, run, out=np.full_like(rise, -np.inf), where=better)
-        # Of collinear points the farthest, so that no vertex lies inside a segment.
+        # Of collinear points take the farthest, so that no vertex lies inside a segment.
         steepest = better & (slope == slope.max(axis=-1, keepdims=True))
         at = np.where(steepest, rise, -np.inf).argmax(axis=-1)[..., None]
         goes_on = better.any(axis=-1, keepdims=True)
@@ -97,8 +97,7 @@ def height(frontier: Frontier, cost: ArrayLike) -> FloatArray:
             the frontier is a single one).
 
     Returns:
-        ``(...)`` for a number, else ``(..., Q)``. NaN left of the first vertex: nothing is that
-        cheap.
+        ``(...)`` for a number, else ``(..., Q)``. NaN left of the first vertex.
     """
     at = np.atleast_1d(np.asarray(cost, dtype=np.float64))
     vertices = frontier.cost.shape[-1]
@@ -137,7 +136,7 @@ def aiq(frontier: Frontier, low: ArrayLike, high: ArrayLike) -> FloatArray:
     begin, end = low[..., None], high[..., None]
     run = np.diff(x, axis=-1)
     slope = np.divide(np.diff(y, axis=-1), run, out=np.zeros_like(run), where=run > 0)
-    # Each segment is cut to the window; one outside it shrinks to a width of zero.
+    # Segments are clipped to the window; those outside it get a width of zero.
     left, right = np.clip(x[..., :-1], begin, end), np.clip(x[..., 1:], begin, end)
     middle = y[..., :-1] + slope * ((left + right) / 2 - x[..., :-1])
     flat = np.maximum(high - np.maximum(x[..., -1], low), 0.0) * y[..., -1]
@@ -154,7 +153,7 @@ def _checked_points(cost: ArrayLike, score: ArrayLike) -> tuple[FloatArray, Floa
     if cost.shape != score.shape or cost.ndim == 0:
         raise ValueError(
             f"operating points: cost has shape {cost.shape} and score {score.shape}; "
-            "expected the same shape (..., M): one cost and one score a point"
+            "expected the same shape (..., M): one cost and one score per point"
         )
     if cost.shape[-1] == 0:
         raise ValueError(

@@ -1,7 +1,7 @@
-"""A family of operating points: one solver's policies at many prices, over the same queries.
+"""Outcomes of one solver's policies at many prices, over the same queries.
 
-A **family** is replayed at ``M`` prices over ``n`` queries. Beside it stand the ``N`` single
-models, cheapest first (SLM = column 0, LLM = column N-1), and the oracle at ``M_o`` prices.
+A solver has ``M`` operating points, one per price, on ``n`` queries. The ``N`` single models,
+cheapest first (SLM = column 0, LLM = column N-1), and the oracle at ``M_o`` prices are references.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from routing_pomdp.evaluation.frontier import FloatArray, Frontier, Point, frontier
+from routing_pomdp.envs.arrays import FloatArray
+from routing_pomdp.evaluation.frontier import Frontier, Point, frontier
 
 
 @dataclass(frozen=True, eq=False)
 class FrontierMeans:
-    """Mean outcomes: ``(..., M)`` of the family, ``(..., N)`` models, ``(..., M_o)`` oracle."""
+    """Mean outcomes: ``(..., M)`` of the solver, ``(..., N)`` models, ``(..., M_o)`` oracle."""
 
     score: FloatArray
     cost: FloatArray
@@ -40,11 +41,11 @@ class FrontierMeans:
         return FrontierMeans(*(getattr(self, name)[keep] for name in _ARRAYS))
 
     def router_frontier(self) -> Frontier:
-        """The family's frontier, starting at always-``M_0``."""
+        """The solver's frontier, starting at always-``M_0``."""
         return _anchored(self.slm, self.cost, self.score)
 
     def static_frontier(self) -> Frontier:
-        """Random mixing of the single models: their hull."""
+        """The hull of the single models: the frontier of random mixing."""
         return frontier(self.model_cost, self.model_score)
 
     def oracle_frontier(self) -> Frontier:
@@ -54,7 +55,7 @@ class FrontierMeans:
 
 @dataclass(frozen=True, eq=False)
 class FrontierOutcomes:
-    """Outcomes query by query, all on the same ``n`` queries in the same order.
+    """Outcomes of each query, all on the same ``n`` queries in the same order.
 
     Attributes:
         score: ``(n, M)`` score of the returned answer at each operating point.
@@ -89,7 +90,7 @@ class FrontierOutcomes:
             if pair[0] != pair[1]:
                 raise ValueError(
                     f"outcomes: {prefix}score has shape {pair[0]} and {prefix}cost {pair[1]}; "
-                    "expected the same, one column an operating point"
+                    "expected the same, one column per operating point"
                 )
 
     def __len__(self) -> int:
@@ -136,5 +137,5 @@ def _check_outcomes(name: str, values: FloatArray) -> None:
         row, column = (int(i) for i in np.argwhere(bad)[0])
         raise ValueError(
             f"outcomes: {name} is {values[row, column]} at query {row}, column {column}; "
-            f"expected {wanted}: select the queries that every policy could be replayed on"
+            f"expected {wanted}: select the queries that every policy was evaluated on"
         )

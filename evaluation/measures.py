@@ -1,7 +1,7 @@
-"""The measures of a family of operating points: IBC, AIQ, gap closed, saving at equal quality.
+"""Measures of a solver's operating points: IBC, AIQ, gap closed, saving at equal quality.
 
-Every measure is a function of *mean* outcomes, and takes leading batch dimensions ``...``, so that
-the same code gives the figure itself and its bootstrap.
+Every measure is a function of *mean* outcomes and takes leading batch dimensions ``...``, so that
+the same code gives the estimate and its bootstrap.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from routing_pomdp.evaluation.frontier import FloatArray, Frontier, Point, aiq, height
+from routing_pomdp.envs.arrays import FloatArray
+from routing_pomdp.evaluation.frontier import Frontier, Point, aiq, height
 from routing_pomdp.evaluation.frontier_outcomes import FrontierMeans, FrontierOutcomes
 
 SAVING_POINTS = (0.0, 1.0, 2.0)
 """The tolerated losses, in points of 0.01 score, at which savings are reported."""
 
-# Means of the same outcomes in another order of summation differ by about this much.
+# Means of the same outcomes, summed in a different order, differ by about this much.
 _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
 class Saving:
-    """What a policy picked on validation saves on test.
+    """The saving on test of a policy picked on validation.
 
     Attributes:
         epsilon: tolerated loss on validation, in points (0.01 score).
@@ -41,11 +42,11 @@ class Saving:
 
 @dataclass(frozen=True)
 class Measures:
-    """All measures of one family on one test split; NaN where one is undefined.
+    """All measures of one solver on one test split; NaN where undefined.
 
     Attributes:
-        aiq: mean height of the family's frontier between ``C_SLM`` and ``C_LLM``.
-        aiq_by_largest_cost: the same area divided by ``C_LLM`` alone, as RouterBench's code does.
+        aiq: mean height of the solver's frontier between ``C_SLM`` and ``C_LLM``.
+        aiq_by_largest_cost: the same area divided by ``C_LLM``, as in RouterBench's code.
         aiq_static: the same for random mixing of the single models.
         aiq_oracle: the same for the oracle.
         gap_closed: share of the way from static to oracle.
@@ -82,13 +83,13 @@ SCALARS = ("aiq", "aiq_by_largest_cost", "aiq_static", "aiq_oracle", "gap_closed
 def aiq_by_largest_cost(aiq: ArrayLike, low: ArrayLike, high: ArrayLike) -> FloatArray:
     """AIQ as RouterBench's code normalises it: the area divided by the largest cost.
 
-    Its paper (arXiv 2403.12031, §3) divides by the span of costs, which makes a mean height; its
-    code by the largest cost, which counts what lies left of the cheapest model as 0.
+    The paper (arXiv 2403.12031, §3) divides by the span of costs, which gives a mean height. The
+    code divides by the largest cost, which counts the height left of the cheapest model as 0.
 
     Args:
-        aiq: ``(...)`` by the paper's convention.
-        low: ``(...)`` the cheapest model's cost.
-        high: ``(...)`` the most expensive model's.
+        aiq: ``(...)`` AIQ as in the paper.
+        low: ``(...)`` cost of the cheapest model.
+        high: ``(...)`` cost of the most expensive model.
     """
     low, high = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
     return np.asarray(aiq) * (high - low) / high
@@ -97,8 +98,8 @@ def aiq_by_largest_cost(aiq: ArrayLike, low: ArrayLike, high: ArrayLike) -> Floa
 def ibc(P: ArrayLike, C: ArrayLike, P_slm: ArrayLike, C_slm: ArrayLike) -> FloatArray:
     """Incremental benefit per cost, ``(P − P_SLM)/(C − C_SLM)`` (AutoMix, arXiv 2310.12963, §4).
 
-    All arguments broadcast. NaN where ``C <= C_SLM``: without an extra cost there is no benefit
-    per unit of it, and a negative one would turn a loss into a positive slope.
+    All arguments broadcast. NaN where ``C <= C_SLM``: there is no extra cost to divide by, and a
+    negative one would turn a loss into a positive slope.
     """
     benefit, extra = np.subtract(P, P_slm, dtype=np.float64), np.subtract(C, C_slm)
     benefit, extra = np.broadcast_arrays(benefit, np.asarray(extra, dtype=np.float64))
@@ -108,8 +109,8 @@ def ibc(P: ArrayLike, C: ArrayLike, P_slm: ArrayLike, C_slm: ArrayLike) -> Float
 def delta_ibc(ibc: ArrayLike, base: ArrayLike) -> FloatArray:
     """``100 · (IBC − base)/base``, in percent (AutoMix, arXiv 2310.12963, §4).
 
-    NaN where the base is not positive (the more expensive model is no better, so there is no gain
-    to compare with) or where either slope is NaN.
+    NaN where the base is not positive (the more expensive model is not better) or where either
+    slope is NaN.
     """
     value, base = np.broadcast_arrays(
         np.asarray(ibc, dtype=np.float64), np.asarray(base, dtype=np.float64)
@@ -127,15 +128,15 @@ def regional_delta_ibc(
     static hull there: with two models the SLM–LLM line, with more the best pairwise line.
 
     Args:
-        frontier: the family's, ``(..., k)``.
-        static_frontier: of the single models, ``(..., k')``.
+        frontier: the solver's frontier, ``(..., k)``.
+        static_frontier: hull of the single models, ``(..., k')``.
         slm: always ``M_0``, ``(...)``.
         llm: always ``M_{N-1}``, ``(...)``.
-        regions: how many.
+        regions: number of regions.
 
     Returns:
-        ``(..., regions)`` and ``(...)``, in percent. NaN where no single model beats the SLM; a
-        mean over an undefined region is undefined.
+        ΔIBC of each region ``(..., regions)`` and their mean ``(...)``, in percent. NaN where no
+        single model beats the SLM; the mean is then NaN too.
     """
     centre = (np.arange(regions) + 0.5) / regions
     P_slm, C_slm = np.asarray(slm.score)[..., None], np.asarray(slm.cost)[..., None]
@@ -149,8 +150,7 @@ def regional_delta_ibc(
 def gap_closed(aiq: ArrayLike, aiq_static: ArrayLike, aiq_oracle: ArrayLike) -> FloatArray:
     """``(AIQ − AIQ_static)/(AIQ_oracle − AIQ_static)``: 0 is random mixing, 1 the oracle.
 
-    Negative for a family below random mixing. NaN where the oracle is no better than static:
-    there is no gap.
+    Negative for a solver below random mixing. NaN where the oracle is not better than mixing.
     """
     gain, gap = np.broadcast_arrays(
         np.subtract(aiq, aiq_static), np.subtract(aiq_oracle, aiq_static)
@@ -159,7 +159,7 @@ def gap_closed(aiq: ArrayLike, aiq_static: ArrayLike, aiq_oracle: ArrayLike) -> 
 
 
 def frontier_measures(means: FrontierMeans) -> dict[str, FloatArray]:
-    """Measures of a family's frontier, each ``(...)``, by the names of ``Measures``.
+    """Measures of a solver's frontier, each ``(...)``, by the names of ``Measures``.
 
     ``delta_ibc_regions`` is ``(..., 5)``.
 
@@ -185,8 +185,7 @@ def frontier_measures(means: FrontierMeans) -> dict[str, FloatArray]:
 def pick_for_saving(validation: FrontierMeans, epsilon: float) -> int:
     """The cheapest operating point whose score is within ``epsilon`` points of the LLM's.
 
-    Of equally cheap ones the best. -1, the LLM itself, where no point that qualifies is cheaper
-    than it.
+    Ties in cost go to the higher score. -1, the LLM itself, if no such point is cheaper than it.
 
     Args:
         validation: means ``(M,)`` on the validation split.
@@ -203,11 +202,11 @@ def pick_for_saving(validation: FrontierMeans, epsilon: float) -> int:
 
 
 def saving_of(test: FrontierMeans, index: int) -> tuple[FloatArray, FloatArray]:
-    """Saving ``1 − C/C_LLM`` and score lost to the LLM in points, of one operating point.
+    """Saving ``1 − C/C_LLM`` and loss of score to the LLM in points, of one operating point.
 
     Args:
         test: means ``(..., M)``.
-        index: operating point, or -1 for the LLM itself, which saves and loses nothing.
+        index: operating point, or -1 for the LLM itself.
 
     Returns:
         ``(...)`` and ``(...)``.
@@ -226,7 +225,8 @@ def saving_at(test: FrontierMeans, validation: FrontierMeans, epsilon: float) ->
     """Saving@ε: the operating point is picked on validation and scored on test.
 
     Raises:
-        ValueError: ``epsilon < 0``, the splits have other operating points, or ``C_LLM <= C_SLM``.
+        ValueError: ``epsilon < 0``, the splits have different operating points, or
+            ``C_LLM <= C_SLM``.
     """
     check_same_points(test, validation)
     index = pick_for_saving(validation, epsilon)
@@ -236,11 +236,11 @@ def saving_at(test: FrontierMeans, validation: FrontierMeans, epsilon: float) ->
 
 def check_models(means: FrontierMeans) -> None:
     """Raise ValueError unless the last model costs more than the first, on average."""
-    dear, cheap = np.atleast_1d(means.llm.cost), np.atleast_1d(means.slm.cost)
-    if not np.all(dear > cheap):
-        at = np.argmin(dear - cheap)
+    last, first = np.atleast_1d(means.llm.cost), np.atleast_1d(means.slm.cost)
+    if not np.all(last > first):
+        at = np.argmin(last - first)
         raise ValueError(
-            f"model_cost: the last model costs {dear[at]:g} on average and the first {cheap[at]:g};"
+            f"model_cost: the last model costs {last[at]:g} on average and the first {first[at]:g};"
             " every measure compares costs between the two: order the models cheapest first, or "
             "choose two that differ in cost"
         )
@@ -253,15 +253,15 @@ def check_same_points(test: FrontierMeans, validation: FrontierMeans) -> None:
         if found[0] != found[1]:
             raise ValueError(
                 f"saving: the test split has {found[0]} {what} and validation {found[1]}; "
-                "replay the same policies on both"
+                "evaluate the same policies on both"
             )
 
 
 def measure(test: FrontierOutcomes, validation: FrontierOutcomes) -> Measures:
-    """All measures of a family on ``test``; only the savings look at ``validation``.
+    """All measures of a solver on ``test``; only the savings use ``validation``.
 
     Raises:
-        ValueError: the splits have other operating points or models, or ``C_LLM <= C_SLM``.
+        ValueError: the splits have different operating points or models, or ``C_LLM <= C_SLM``.
     """
     means, chosen_on = test.means(), validation.means()
     values = frontier_measures(means)

@@ -1,4 +1,4 @@
-"""Three ways to choose what to deploy of a family, on validation, and what it then got on test."""
+"""Selection of an operating point on validation by price, budget or floor, and its test outcome."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.evaluation.bootstrap import percentile_interval, weight_blocks
-from routing_pomdp.evaluation.frontier import FloatArray
 from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
 from routing_pomdp.evaluation.measures import check_same_points, pick_for_saving
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A policy or a mixture of two, with what it promised and what it got.
+    """A selected policy, or a mixture of two, with its outcomes on validation and test.
 
     Costs are shares of the most expensive model's mean cost on the same queries.
 
@@ -28,10 +28,9 @@ class Chosen:
         promised_cost: mean on validation.
         score: mean on test.
         cost: mean on test.
-        score_interval: on test, by bootstrap.
-        cost_interval: on test, by bootstrap.
-        kept: whether the test queries kept what was asked for: the budget, or the floor; None for
-            a price, which asks for nothing.
+        score_interval: bootstrap interval on test.
+        cost_interval: bootstrap interval on test.
+        kept: whether budget or floor is kept on test; None for a price.
     """
 
     by: str
@@ -45,17 +44,17 @@ class Chosen:
     kept: bool | None
 
     def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """The fields as a dictionary."""
         return asdict(self)
 
 
 def mixture_for_budget(validation: FrontierOutcomes, budget: float) -> FloatArray:
-    """Shares ``(M + 1,)`` of the operating points, the last of always-``M_0``, that score best on
-    validation at a mean cost: two neighbours on the hull, mixed so as to spend all of it.
+    """Shares ``(M + 1,)`` of the operating points, always-``M_0`` last, in the mixture that scores
+    best on validation at a mean cost: two neighbours on the hull that spend all of it.
 
     Args:
         validation: outcomes of ``M`` operating points.
-        budget: a mean cost a query, as a share of the most expensive model's.
+        budget: a mean cost per query, as a share of the most expensive model's.
 
     Raises:
         ValueError: the cheapest model costs more.
@@ -83,7 +82,7 @@ def mixture_for_budget(validation: FrontierOutcomes, budget: float) -> FloatArra
 
 
 class OperatingPointSelection:
-    """Chooses among a family's operating points on validation and scores the choice on test."""
+    """Selects among a solver's operating points on validation and scores the selection on test."""
 
     def __init__(
         self,
@@ -98,16 +97,16 @@ class OperatingPointSelection:
         self._resamples, self._level, self._seed = resamples, level, seed
 
     def at_price(self, prices: Sequence[float], price: float) -> Chosen:
-        """The policy of one of the family's prices."""
+        """The policy of one price."""
         share = np.append(np.asarray(prices) == price, False).astype(float)
         return self._scored("price", price, share)
 
     def at_budget(self, budget: float) -> Chosen:
-        """The best mixture within a mean cost; raises as `mixture_for_budget`."""
+        """The best mixture within a mean cost; raises like `mixture_for_budget`."""
         return self._scored("budget", budget, mixture_for_budget(self._validation, budget))
 
     def at_floor(self, points: float) -> Chosen:
-        """The cheapest policy within so many points of the last model's score, or that model."""
+        """The cheapest policy that loses at most ``points`` to the last model, or that model."""
         at = pick_for_saving(self._validation.means(), points)
         share = np.zeros(self._validation.score.shape[1] + 1)
         if at >= 0:
@@ -119,15 +118,15 @@ class OperatingPointSelection:
             float(values.mean()) for values in _mixed(self._validation, share)
         )
         score, cost = _mixed(self._test, share)
-        dearest = self._test.model_cost[:, -1]
+        last_cost = self._test.model_cost[:, -1]
         samples = []
         for weights in weight_blocks(len(score), self._resamples, self._seed):
-            paid = weights @ cost / (weights @ dearest)
+            paid = weights @ cost / (weights @ last_cost)
             samples.append(np.stack([weights @ score / len(score), paid]))
         drawn = np.concatenate(samples, axis=1)
         kept = None
         if by == "budget":
-            kept = bool(cost.mean() / dearest.mean() <= target + 1e-12)
+            kept = bool(cost.mean() / last_cost.mean() <= target + 1e-12)
         elif by == "floor":
             best = self._test.model_score[:, -1].mean()
             kept = bool(score.mean() >= best - target / 100 - 1e-12)
@@ -137,7 +136,7 @@ class OperatingPointSelection:
             promised_score,
             promised_cost / float(self._validation.model_cost[:, -1].mean()),
             float(score.mean()),
-            float(cost.mean() / dearest.mean()),
+            float(cost.mean() / last_cost.mean()),
             percentile_interval(drawn[0], self._resamples, self._level),
             percentile_interval(drawn[1], self._resamples, self._level),
             kept,
@@ -145,7 +144,7 @@ class OperatingPointSelection:
 
 
 def _mixed(outcomes: FrontierOutcomes, share: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Expected score and cost of each query, ``(n,)``; without shares, of the largest model."""
+    """Expected score and cost of each query, ``(n,)``; the last model's if all shares are 0."""
     if not share.any():
         return outcomes.model_score[:, -1], outcomes.model_cost[:, -1]
     score = np.column_stack([outcomes.score, outcomes.model_score[:, 0]]) @ share

@@ -1,4 +1,4 @@
-"""Which differences between solvers are more than chance, over solvers, settings and seeds."""
+"""Significance of differences between solvers, over settings and seeds."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.evaluation.bootstrap import percentile_interval, two_sided, weight_blocks
-from routing_pomdp.evaluation.frontier import FloatArray
 from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
 from routing_pomdp.evaluation.measures import frontier_measures
 
@@ -18,10 +18,10 @@ class Difference:
     """A solver's measure minus the reference's on the same queries.
 
     Attributes:
-        difference: on the queries as they are.
+        difference: estimate on the test queries.
         low: lower end of the percentile interval.
         high: upper end.
-        p_value: two-sided, of this comparison alone.
+        p_value: two-sided, without adjustment.
         p_holm: adjusted for all comparisons of the setting.
     """
 
@@ -34,11 +34,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class SeedSummary:
-    """A measure over runs that differ in their seed alone.
+    """A measure over runs that differ in their seed only.
 
     Attributes:
-        mean: over seeds.
-        deviation: standard deviation between seeds; NaN for one.
+        mean: mean over seeds.
+        deviation: standard deviation over seeds; NaN for one seed.
         low: lower end of the interval over queries and seeds.
         high: upper end.
     """
@@ -52,7 +52,7 @@ class SeedSummary:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment (Scandinavian Journal of Statistics, 1979), at most 1.
 
-    NaN, a comparison that could not be made, stays NaN and counts for nothing.
+    NaN, a comparison that could not be made, stays NaN and is not counted.
     """
     p = np.asarray(p_values, dtype=np.float64)
     adjusted = np.full(len(p), np.nan)
@@ -65,10 +65,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def resamples_for(comparisons: int, alpha: float = 0.05) -> int:
-    """How many resamples so many comparisons need, at least 1,000.
+    """The number of resamples needed for a number of comparisons, at least 1,000.
 
-    The smallest p-value of a bootstrap is ``2/(R + 1)``; Holm multiplies it by the comparisons, and
-    the product must be able to fall below ``alpha``.
+    The smallest p-value of a bootstrap is ``2/(R + 1)``; Holm multiplies it by the number of
+    comparisons, and the product must be able to fall below ``alpha``.
     """
     return max(1000, int(np.ceil(2 * comparisons / alpha)) + 100)
 
@@ -76,12 +76,11 @@ def resamples_for(comparisons: int, alpha: float = 0.05) -> int:
 class Resampled:
     """One measure of several solvers in one setting, on the same queries and resamples.
 
-    A solver that was run with several seeds is its mean over them: whether it is better is asked
-    of the solver, not of its luckiest run.
+    The measure of a solver with several seeds is the mean over them.
 
     Attributes:
         point: the measure of each solver.
-        samples: ``(R,)`` for each, paired.
+        samples: ``(R,)`` resampled measures of each solver, paired.
     """
 
     def __init__(
@@ -91,16 +90,16 @@ class Resampled:
         resamples: int = 1000,
         seed: int = 0,
     ) -> None:
-        """Resamples all families together.
+        """Resamples all solvers together.
 
         Args:
-            families: one a solver, or one for each of its seeds.
-            measure: of a frontier.
+            families: outcomes of each solver, or of each of its seeds.
+            measure: name of a measure of a frontier.
             resamples: ``R``.
-            seed: of the resampling.
+            seed: seed of the resampling.
 
         Raises:
-            ValueError: families of different queries, models or costs.
+            ValueError: the outcomes are on different queries, models or costs.
         """
         by_seed = {
             label: [found] if isinstance(found, FrontierOutcomes) else list(found)
@@ -112,7 +111,7 @@ class Resampled:
                 if not all(np.array_equal(getattr(f, name), getattr(first, name)) for f in found):
                     raise ValueError(
                         f"{label}: {name} differs from the other families'; expected the same "
-                        "queries in the same order, models and costs: replay all on one log"
+                        "queries in the same order, models and costs: evaluate all on one log"
                     )
         self.point = {
             label: float(np.mean([frontier_measures(f.means())[measure] for f in found]))
@@ -131,10 +130,10 @@ class Resampled:
         self.samples = {label: np.concatenate(part) for label, part in parts.items()}
 
     def against(self, reference: str, level: float = 0.95) -> dict[str, Difference]:
-        """Every other family minus the reference, adjusted by Holm.
+        """Every other solver minus the reference, with Holm's adjustment.
 
         Raises:
-            ValueError: no such family.
+            ValueError: there is no such solver.
         """
         if reference not in self.point:
             raise ValueError(
@@ -151,11 +150,11 @@ class Resampled:
         return found
 
     def best(self) -> str:
-        """The solver of the largest measure; the first of those that tie."""
+        """The solver with the largest measure; the first one of ties."""
         return max(self.point, key=lambda label: self.point[label])
 
     def p_value(self, first: str, second: str) -> float:
-        """Of the difference of two families, two-sided; 1 for two that never differ."""
+        """Two-sided p-value of the difference of two solvers; 1 if they never differ."""
         samples = self.samples[first] - self.samples[second]
         if np.isnan(samples).all():
             return float("nan")
@@ -165,7 +164,8 @@ class Resampled:
 def win_tie_loss(
     settings: Sequence[Resampled], alpha: float = 0.05
 ) -> dict[tuple[str, str], tuple[int, int, int]]:
-    """How often each solver is significantly better than each other, no different, and worse.
+    """Numbers of settings in which each solver is significantly better than each other one, not
+    different, and worse.
 
     Args:
         settings: the same measure in each setting.
@@ -182,8 +182,8 @@ def win_tie_loss(
         for (a, b), p in zip(pairs, adjusted, strict=True):
             better = 1 if resampled.point[a] > resampled.point[b] else -1
             outcome = better if p < alpha else 0
-            for pair, place in (((a, b), 1 - outcome), ((b, a), 1 + outcome)):
-                count.setdefault(pair, [0, 0, 0])[place] += 1
+            for pair, index in (((a, b), 1 - outcome), ((b, a), 1 + outcome)):
+                count.setdefault(pair, [0, 0, 0])[index] += 1
     return {pair: (wins, ties, losses) for pair, (wins, ties, losses) in count.items()}
 
 
@@ -196,15 +196,14 @@ def across_seeds(
 ) -> SeedSummary:
     """One solver's measure over runs that differ in their seed.
 
-    The interval is of a run with a new seed on new queries: the percentiles of every seed's
-    resamples together.
+    The interval pools the resamples of all seeds: it is for a new seed on new queries.
 
     Args:
-        families: one a seed.
-        measure: of a frontier.
-        resamples: of each.
+        families: outcomes of each seed.
+        measure: name of a measure of a frontier.
+        resamples: resamples of each seed.
         level: coverage.
-        seed: of the resampling.
+        seed: seed of the resampling.
     """
     points = [float(frontier_measures(family.means())[measure]) for family in families]
     pooled = np.concatenate(

@@ -1,7 +1,7 @@
-"""Where runs are tracked: Weights & Biases, or nowhere.
+"""Experiment tracking with Weights & Biases, or none.
 
 In W&B a run belongs to the ``group`` of its sweep and has its solver as ``job_type``. Its frontier
-is history with the cost as step, so that the frontiers of all solvers overlay in one chart.
+is logged with the cost as step, so that the frontiers of all solvers overlay in one chart.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ from routing_pomdp.envs.settings.ranges import Pattern, Text
 Mode = Literal["online", "offline", "disabled"]
 Project = Annotated[str, Pattern(r"[^/\\#?%:]{1,128}", "up to 128 characters without / \\ # ? % :")]
 
-# W&B writes its log every 15 s by default; a run that is killed would lose that much.
+# W&B writes its log every 15 s by default; a killed run would lose that much.
 _FLUSH_SECONDS = 1.0
-# W&B retries an unreachable server for 90 s by default, and a sweep would wait so in every run.
+# W&B retries an unreachable server for 90 s by default, in every run of a sweep.
 _REACH_SECONDS = 20.0
-# Nor must a sweep wait for ever where the network is lost on the way.
+# Limits the wait at the end of a run if the network is lost.
 _FINISH_SECONDS = 60.0
 
-# What W&B takes as an artifact's name.
+# Characters that W&B does not accept in an artifact's name.
 _NO_NAME = re.compile(r"[^\w.-]+", re.ASCII)
 _LONGEST_NAME = 128
 
 
 class TrackedRun(Protocol):
-    """A run under way."""
+    """A run in progress."""
 
     def log(self, curve: str, row: Mapping[str, float | None]) -> None:
-        """One row of a curve, such as "train"; ``row["step"]`` is its place on the axis."""
+        """Logs one row of a curve, such as "train"; ``row["step"]`` is its position."""
 
     def frontier(self, points: Sequence[Mapping[str, float | None]]) -> None:
-        """The operating points, in the order of their ``"cost"``; None or NaN where undefined."""
+        """Logs the operating points, ordered by ``"cost"``; None or NaN where undefined."""
 
     def summary(self, measures: Mapping[str, float | int | None]) -> None:
-        """The run's final figures; None or NaN where one is undefined."""
+        """Logs the run's measures; None or NaN where undefined."""
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table of plain cells."""
+        """Logs a table of plain cells."""
 
     def figure(self, name: str, path: Path) -> None:
-        """A picture on disk."""
+        """Logs an image file."""
 
     def artifact(self, path: Path, name: str, kind: str) -> None:
-        """A file on disk, kept as a version of the artifact ``name``, such as a checkpoint of
-        the kind "model"."""
+        """Logs a file as a version of the artifact ``name``, such as a checkpoint of the kind
+        "model"."""
 
 
 class Tracker(Protocol):
@@ -64,25 +64,25 @@ class Tracker(Protocol):
 
     @property
     def keeps(self) -> bool:
-        """Whether anything of a run is kept; a run that no tracker has yet is tracked later."""
+        """Whether the tracker stores runs; a run that is not stored yet can be tracked later."""
 
     def run(
         self, *, folder: Path, name: str, group: str, job_type: str, config: Mapping[str, Any]
     ) -> AbstractContextManager[TrackedRun]:
-        """A run that ends with the ``with`` block, as failed if that raises.
+        """A run that ends with the ``with`` block, as failed if the block raises.
 
         Args:
-            folder: the run's own; whatever the tracker writes lies below it.
-            name: of the run.
+            folder: the run's folder; all files of the tracker are below it.
+            name: name of the run.
             group: the sweep.
             job_type: the solver.
-            config: what was run; values under names like ``api_key`` are masked.
+            config: the run's configuration; values under names like ``api_key`` are masked.
         """
 
 
 @dataclass(frozen=True)
 class NoTracker:
-    """Tracks nothing, and needs nothing installed."""
+    """Tracks nothing."""
 
     @property
     def keeps(self) -> bool:
@@ -119,18 +119,18 @@ class _Nowhere:
 class WandbTracker:
     """Tracks with Weights & Biases.
 
-    A run's identity in W&B is its sweep and the name of its folder: tracked again, it replaces
-    what W&B has of it.
+    A run is identified in W&B by its sweep and the name of its folder. Tracking it again replaces
+    it.
 
     Attributes:
-        mode: "online" needs an account, never asks for one, and falls back to offline if there is
-            none or W&B cannot be reached, so that no run is lost; "offline" writes below the run's
-            folder and sends nothing, ``wandb sync`` does later; "disabled" does nothing.
-        project: in W&B.
+        mode: "online" needs an account; it falls back to offline, without a prompt, if there is
+            none or W&B cannot be reached. "offline" writes below the run's folder; ``wandb sync``
+            sends it later. "disabled" does nothing.
+        project: the W&B project.
         entity: the account or team; None for the default one.
 
     Raises:
-        ValueError: an unknown mode.
+        ValueError: the mode is unknown.
     """
 
     mode: Mode = "offline"
@@ -198,7 +198,7 @@ def _start(mode: Mode, about: Mapping[str, Any]) -> Any:
             finish_timeout=_FINISH_SECONDS,
             finish_timeout_raises=True,
             console="off",
-            # Of the machine nothing is told: no name, load, packages, paths, code or remotes.
+            # Sends nothing about the machine: no name, load, packages, paths, code or remotes.
             host="-",
             program="-",
             x_disable_stats=True,
@@ -216,7 +216,7 @@ def _start_online(about: Mapping[str, Any]) -> Any:
 
     try:
         return _start("online", about)
-    except Exception as error:  # W&B raises many kinds here, not all of them its own
+    except Exception as error:  # W&B raises many types here, not only its own
         warnings.warn(
             f"W&B cannot be used online ({' '.join(str(error).split())}). This run is kept "
             f"offline; send it later by: wandb sync {about['dir']}/wandb/offline-run-*",
@@ -236,7 +236,7 @@ class _WandbRun:
         self._row(curve, row, step="step")
 
     def frontier(self, points: Sequence[Mapping[str, float | None]]) -> None:
-        # W&B sums a curve up by its last value; a frontier's last value means nothing.
+        # W&B summarises a curve by its last value, which is meaningless for a frontier.
         for point in points:
             self._row("frontier", _defined(point), step="cost", summary="none")
         columns = list(dict.fromkeys(key for point in points for key in point))
@@ -249,7 +249,7 @@ class _WandbRun:
         table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
         try:
             self._run.log({name: table})
-        except wandb.Error as error:  # a table, unlike the rest, is not kept for better times
+        except wandb.Error as error:  # unlike other data, a failed table is not sent later
             warnings.warn(f"W&B did not take a table of this run: {error}", stacklevel=2)
 
     def summary(self, measures: Mapping[str, float | int | None]) -> None:
@@ -263,7 +263,7 @@ class _WandbRun:
     def artifact(self, path: Path, name: str, kind: str) -> None:
         import wandb
 
-        # Names of data sets come from logs: any text, which an artifact's name is not.
+        # Names of data sets can be any text, names of artifacts cannot.
         kept = wandb.Artifact(_NO_NAME.sub("_", name)[:_LONGEST_NAME], type=kind)
         kept.add_file(str(path))
         try:
@@ -289,14 +289,14 @@ def _defined(values: Mapping[str, float | int | None]) -> dict[str, float | int]
 
 @contextmanager
 def _everything_below(folder: Path) -> Iterator[None]:
-    """Keeps W&B quiet, and its staged files and caches beside the run, off the home folder."""
-    # The settings folder stays the user's: which server and account, `wandb login` wrote there.
+    """Silences W&B, and moves its staged files and caches from the home folder to ``folder``."""
+    # The settings folder stays the user's: `wandb login` writes server and account there.
     ours = {f"WANDB_{kind}_DIR": str(folder / kind.lower()) for kind in ("DATA", "CACHE")}
-    # Silent, W&B does not ask for an account at the terminal either: a sweep would stand still.
+    # This also keeps W&B from asking for an account at the terminal, which would block a sweep.
     ours["WANDB_SILENT"] = "true"
-    # Reports of W&B's own errors go out in every mode.
+    # W&B would send reports of its own errors in every mode.
     ours["WANDB_ERROR_REPORTING"] = "false"
-    # W&B takes our package `verifiers` for a library of that name, and advertises another product.
+    # W&B mistakes our package `verifiers` for another library and advertises a product for it.
     ours["WANDB_DISABLE_WEAVE"] = "true"
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)

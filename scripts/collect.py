@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Nothing heavier is imported up here: --help must answer at once.
+# Heavy imports are inside functions so that --help is fast.
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from routing_pomdp.verifiers.collection import Collected, Plan
     from routing_pomdp.verifiers.collection.collector import Answers
 
-# What is no part of what was collected.
+# Keys that do not change what is collected.
 _ELSEWHERE = ("out", "progress", "at_once")
 
 
@@ -34,8 +34,8 @@ def main(config: DictConfig) -> None:
 
     secrets = Secrets()
     secrets.guard_output()
-    for chatty in ("httpx", "httpx2"):  # a line a request
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for name in ("httpx", "httpx2"):  # they log one line per request
+        logging.getLogger(name).setLevel(logging.WARNING)
     job = HydraConfig.get()
     with reported(Path(config.out) / f"{job.job.name}.log", secrets.text):
         plan = make_plan(config, choices_of(job), secrets)
@@ -48,15 +48,15 @@ def main(config: DictConfig) -> None:
 def make_plan(
     config: DictConfig, choices: Mapping[str, str], secrets: Secrets | None = None
 ) -> Plan:
-    """What a configuration asks to be collected.
+    """The collection plan of a configuration.
 
     Args:
-        config: of this script.
+        config: the configuration of this script.
         choices: the option of each group.
-        secrets: learns those of the models.
+        secrets: the models' secrets are added to it.
 
     Raises:
-        ValueError: a bad configuration, or file that it names.
+        ValueError: the configuration, or a file that it names, is invalid.
     """
     from routing_pomdp.envs.files.secrets import masked
     from routing_pomdp.evaluation.configuration.build import build, plain
@@ -111,20 +111,20 @@ def make_plan(
 
 
 def _files(value: Any) -> Iterator[Path]:
-    """The files that a configuration names, whatever for."""
+    """All files that a configuration names."""
     if isinstance(value, dict | list):
         for each in value.values() if isinstance(value, dict) else value:
             yield from _files(each)
     elif isinstance(value, str) and 0 < len(value) < 4096 and "\0" not in value:
-        with contextlib.suppress(OSError):  # a name that is too long is no file's
+        with contextlib.suppress(OSError):  # too long to be a file name
             if Path(value).is_file():
                 yield Path(value)
 
 
 def _judges_logs(verifier: Verifier) -> bool:
-    """Whether a verifier's signals are to be computed from the collected log.
+    """Whether a verifier's signals can be computed from the collected log.
 
-    Signals that a log already has are not, and what is learned from a log's scores comes later.
+    This excludes signals that a log already has and verifiers that learn from scores.
     """
     from routing_pomdp.verifiers import LiveVerifier, LoggedColumn, LoggedSignal, NoSignal
 
@@ -133,13 +133,13 @@ def _judges_logs(verifier: Verifier) -> bool:
 
 
 def notes(plan: Plan) -> Iterator[str]:
-    """What a user wants to know before anything is paid for, a line each."""
+    """Messages before any call is paid for, one line each."""
     if repeats := sum(question.repeats for question in plan.questions):
         yield f"{repeats:,} rows of the questions repeat another: each question is asked once\n"
 
 
 def report(collected: Collected, out: Path) -> Iterator[str]:
-    """What a user wants to know of a run, a line each."""
+    """Messages on a finished run, one line each."""
     outcome, ledger = collected.outcome, collected.ledger
     if collected.torn:
         yield f"the log's last line was torn: set aside as {collected.torn}, its call made again"
@@ -163,7 +163,7 @@ def report(collected: Collected, out: Path) -> Iterator[str]:
     for name, failures in outcome.verifiers.items():
         yield f"verifier {name} failed on {failures.count:,} answers, the first: {failures.first}"
     for name, count in outcome.silent.items():
-        yield f"verifier {name} said nothing of {count:,} answers"
+        yield f"verifier {name} gave no signal for {count:,} answers"
     for name, count in sorted(ledger.flags.items()):
         yield f"{_FLAGS.get(name, name)}: {count:,} calls"
     for name, reason in collected.failed.items():
@@ -185,7 +185,7 @@ def report(collected: Collected, out: Path) -> Iterator[str]:
 
 
 def _shortfalls(model: str, answers: Answers) -> Iterator[str]:
-    """What a model's answers lacked: a line for each kind, none where all is well."""
+    """Messages on a model's missing answers, one line for each kind."""
     silent = answers.missing["cut"]
     if answers.cut:
         yield (
@@ -197,7 +197,7 @@ def _shortfalls(model: str, answers: Answers) -> Iterator[str]:
         if count := answers.missing[kind]:
             yield f"model {model}: {count:,} of {answers.called:,} answers {what}"
     if count := answers.missing.total():
-        yield f"model {model}: {count:,} cells are left empty, they are no wrong answers"
+        yield f"model {model}: {count:,} cells are left empty, they do not count as wrong answers"
 
 
 _MISSING = {
@@ -215,7 +215,7 @@ _FLAGS = {
 
 
 def status(collected: Collected) -> int:
-    """The exit status that ``--help`` states."""
+    """The exit status, as listed in ``--help``."""
     from routing_pomdp.verifiers.collection import BudgetExhaustedError, InterruptedCollectionError
 
     if isinstance(collected.stopped, BudgetExhaustedError):

@@ -1,4 +1,4 @@
-"""Turns the finished runs of a sweep into a report: tables, figures, what is significant."""
+"""Makes a report of the finished runs of a sweep: tables, figures, significance tests."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from routing_pomdp.evaluation.configuration.command_line import reported
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="Writes comparison.csv and .md (the table that is printed), report.md with "
-        "tables/*.csv (one table a measure, differences with Holm's correction, wins, ΔIBC by "
-        "region, what was chosen on validation), frontiers.png and .svg, curves along cost ratios "
-        "and training sizes, and policy maps, beside the runs. Figures are on the test split with "
-        "bootstrap intervals.",
+        epilog="Writes to the sweep's folder: comparison.csv and .md (the table that is printed), "
+        "report.md with tables/*.csv (one table per measure, differences with Holm's correction, "
+        "wins, ΔIBC by region, operating points selected on validation), frontiers.png and .svg, "
+        "curves over cost ratios and training sizes, and policy maps. Measures are on the test "
+        "split, with bootstrap intervals.",
     )
     parser.add_argument("sweep", type=Path, help="folder of a sweep, such as runs/demo")
     parser.add_argument("--out", type=Path, help="folder to write to; by default the sweep's")
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Prints a sweep's table, and writes it and its report."""
+    """Prints a sweep's table and writes the table and the report."""
     from routing_pomdp.envs.files.atomic import write_text
     from routing_pomdp.evaluation.runs.run_folder import read_sweep
     from routing_pomdp.evaluation.sweeps.comparison import (

@@ -48,7 +48,7 @@ def main() -> None:
         "--repeated",
         choices=("refuse", "first", "last"),
         default="refuse",
-        help="which call of a model is kept where it answered one query more than once",
+        help="which call is kept if a model answered a query more than once",
     )
     arguments = parser.parse_args()
     try:
@@ -58,10 +58,10 @@ def main() -> None:
 
 
 def convert(arguments: argparse.Namespace) -> str:
-    """Reads, converts and writes; returns what was written, and what was left out.
+    """Converts a log; returns a summary of what was written and left out.
 
     Raises:
-        ValueError: an option of another tool, or a log that cannot be used.
+        ValueError: an option belongs to another tool, or a log cannot be used.
     """
     from routing_pomdp.envs.files.atomic import check_output
     from routing_pomdp.envs.logs.calls_table import write_table
@@ -72,7 +72,7 @@ def convert(arguments: argparse.Namespace) -> str:
     )
     for name in ("model", "metric", "filter", "query", "score", "scores"):
         if name not in own and getattr(arguments, name) is not None:
-            raise ValueError(f"--{name} means nothing for {arguments.tool}")
+            raise ValueError(f"--{name} is no option of {arguments.tool}")
     file_format(arguments.out)
     check_output(arguments.out, *arguments.files, *([arguments.scores] if arguments.scores else []))
     calls = _read(arguments, {name: getattr(arguments, name) for name in own})
@@ -104,7 +104,7 @@ def _summary(calls: Calls, out: Path) -> str:
     if complete < len(asked):
         lines.append(
             f"  {complete} of {len(asked)} queries were answered by all {len(models)} models: "
-            "rollouts.complete_only=true keeps those"
+            "rollouts.complete_only=true keeps only those"
         )
     if not any(row.get("cost") is not None for row in calls.rows.values()):
         lines.append("  it has no costs: give costs=ratio costs.ratio=…")

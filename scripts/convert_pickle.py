@@ -1,4 +1,4 @@
-"""Converts a pickled pandas table to parquet, CSV or JSON lines; nothing that it names is run."""
+"""Converts a pickled pandas table to parquet, CSV or JSON lines without running code in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Play a policy on a log and write the episodes as a Minari data set for offline RL."""
+"""Plays a policy on a log and writes the episodes as a Minari data set for offline RL."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ SPLITS = ("train", "validation", "test")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("id", help="of the data set, such as routing/mmlu-random-v0")
+    parser.add_argument("id", help="id of the data set, such as routing/mmlu-random-v0")
     parser.add_argument(
-        "--path", type=Path, help="folder of all data sets (default: as MINARI_DATASETS_PATH says)"
+        "--path", type=Path, help="folder of all data sets (default: MINARI_DATASETS_PATH)"
     )
     parser.add_argument(
         "--policy",
         choices=("random", "solver"),
         default="random",
-        help="any legal action, or the policy of the configured solver",
+        help="random legal actions, or the policy of the configured solver",
     )
     parser.add_argument("--price", type=float, default=0.3, help="λ (default: 0.3)")
     parser.add_argument("--split", choices=SPLITS, default="train", help="which queries to play")
-    parser.add_argument("--repeats", type=int, default=1, help="episodes a query (default: 1)")
-    parser.add_argument("--seed", type=int, default=0, help="of random actions")
+    parser.add_argument("--repeats", type=int, default=1, help="episodes per query (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of random actions")
     parser.add_argument(
         "overrides",
         nargs="*",
-        help="settings as of scripts/train.py, such as rollouts=profile env=full solver=exact",
+        help="settings as for scripts/train.py, such as rollouts=profile env=full solver=exact",
     )
-    # Settings may come after options too.
+    # Settings may also follow options.
     arguments = parser.parse_intermixed_args()
     with reported():
         export(arguments)
@@ -71,7 +71,7 @@ def export(arguments: argparse.Namespace) -> None:
         solver = build(config.solver, "solver")
         policy = solved(solver, problem, [arguments.price], splits[0])[0]
         policy = policy.for_queries(data) if isinstance(policy, QueryPolicy) else policy
-        # A policy may bring rules of its own.
+        # A policy may have rules of its own.
         problem, act, name = policy.problem, policy.act, type(solver).__name__
     episodes = play(data, problem, act, arguments.repeats)
     folder = write_minari(

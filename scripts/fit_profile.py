@@ -1,4 +1,4 @@
-"""Fits a statistical profile to a log, and shows how well its simulation reproduces the log."""
+"""Fits a statistical profile to a log and compares its simulation with the log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIMULATED = 200_000
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="The profile is a few hundred numbers, and no text of any query or answer. "
+        epilog="The profile is a few hundred numbers, without text of queries or answers. "
         "Use it as rollouts=profile rollouts.profile=FILE.yaml, or load_profile('FILE.yaml').",
     )
     parser.add_argument(
@@ -32,9 +32,9 @@ def main() -> None:
     parser.add_argument(
         "--split",
         default="train",
-        help="the only part of the log that is looked at (default: train); 'all' for everything",
+        help="the split of the log to fit (default: train); 'all' for everything",
     )
-    parser.add_argument("--signal", help="the signal; may be left out where the log has one only")
+    parser.add_argument("--signal", help="the signal; not needed if the log has only one")
     parser.add_argument("--name", help="the profile's name (default: the output file's)")
     parser.add_argument("--source", default="", help="where the log came from, for the file")
     parser.add_argument("--out", type=Path, required=True, help="the YAML file to write")
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def fit(arguments: argparse.Namespace) -> None:
-    """Reads, fits, writes the profile and prints the comparison."""
+    """Fits and writes the profile, and prints the comparison."""
     from routing_pomdp.envs.files.atomic import check_output
     from routing_pomdp.envs.logs.sources import calls_table, rational_cascades
     from routing_pomdp.envs.profiles import fit_profile, load_profile, save_profile
@@ -66,7 +66,7 @@ def fit(arguments: argparse.Namespace) -> None:
 
 
 def comparison(log: Rollouts, profile: Profile) -> str:
-    """A table a model of the log beside a simulation, and the largest difference of each kind."""
+    """A table of the log and a simulation by model, and the largest difference of each kind."""
     import numpy as np
     from tabulate import tabulate
 
@@ -91,7 +91,7 @@ def comparison(log: Rollouts, profile: Profile) -> str:
         "correlation of scores": logged.phi - drawn.phi,
         "rank correlation of signals": logged.spearman - drawn.spearman,
     }
-    # A statistic that no model has (a signal of one model only has no pairs) is left out.
+    # A statistic that no model has is left out (a signal of only one model has no pairs).
     largest = [
         [kind, np.nanmax(np.abs(gaps))] for kind, gaps in worst.items() if not np.isnan(gaps).all()
     ]

@@ -1,9 +1,8 @@
-"""The fitted routing problem as a POMDP: write it to a file, look at a policy, solve a file."""
+"""The fitted routing problem as a POMDP: export it, show a policy, solve a .pomdp file."""
 
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,9 @@ if TYPE_CHECKING:
     from routing_pomdp.solvers import Policy
 
 CONF = Path(__file__).parents[1] / "conf"
-_OVERRIDES = "settings as of scripts/train.py, such as rollouts=profile costs.ratio=50 solver=exact"
+_OVERRIDES = (
+    "settings as for scripts/train.py, such as rollouts=profile costs.ratio=50 solver=exact"
+)
 
 
 def main() -> None:
@@ -25,23 +26,24 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
 
     export = commands.add_parser("export", help="write the fitted problem as a .pomdp file")
-    export.add_argument("file", type=Path, help="to write")
+    export.add_argument("file", type=Path, help="file to write")
     export.add_argument("--discount", type=float, default=1.0, help="for solvers that need one < 1")
 
     show = commands.add_parser("show", help="print a solver's policy as a tree")
-    show.add_argument("--depth", type=int, help="decisions to show (default: all)")
-    show.add_argument("--figure", type=Path, help="PNG or SVG of the alpha vectors, if it has any")
+    show.add_argument("--depth", type=int, help="number of decisions to show (default: all)")
+    show.add_argument("--figure", type=Path, help="PNG or SVG of the alpha vectors, if any")
 
-    regret = commands.add_parser(
-        "regret", help="regret of POMCP and POMCPOW to exact on the shipped profiles"
-    )
+    regret = commands.add_parser("regret", help="regret of POMCP to exact on the shipped profiles")
     regret.add_argument("--figure", type=Path, help="PNG or SVG of the curves")
     regret.add_argument(
-        "--simulations", type=int, nargs="+", default=[10, 30, 100, 300, 1000], help="a plan"
+        "--simulations",
+        type=int,
+        nargs="+",
+        default=[10, 30, 100, 300, 1000],
+        help="numbers of simulations per plan",
     )
     regret.add_argument("--prices", type=float, nargs="+", default=[0.05, 0.2, 0.5], help="λ")
     regret.add_argument("--profiles", nargs="+", help="only these (default: all)")
-    regret.add_argument("--cells", type=int, default=10, help="that POMCPOW is judged in")
 
     for command in (export, show, regret):
         if command is not regret:
@@ -49,16 +51,18 @@ def main() -> None:
         command.add_argument("overrides", nargs="*", help=_OVERRIDES)
 
     solve = commands.add_parser("solve", help="solve a .pomdp file by exact value iteration")
-    solve.add_argument("file", type=Path, help="to read")
-    solve.add_argument("--horizon", type=int, help="decisions to make (default: infinitely many)")
-    solve.add_argument("--precision", type=float, default=1e-9, help="of an infinite horizon")
-    solve.add_argument("--max-vectors", type=int, default=10_000, help="the largest set to prune")
-    solve.add_argument("--seconds", type=float, help="time limit for value and for each bound")
+    solve.add_argument("file", type=Path, help="file to read")
+    solve.add_argument("--horizon", type=int, help="number of decisions (default: infinite)")
+    solve.add_argument(
+        "--precision", type=float, default=1e-9, help="error of the value of an infinite horizon"
+    )
+    solve.add_argument("--max-vectors", type=int, default=10_000, help="largest set to prune")
+    solve.add_argument("--seconds", type=float, help="time limit for the value and each bound")
     solve.add_argument(
         "--out", type=Path, help="write the alpha vectors (.alpha, or SARSOP's .policy)"
     )
 
-    check = commands.add_parser("value", help="what alpha vectors of another solver promise")
+    check = commands.add_parser("value", help="the value of another solver's alpha vectors")
     check.add_argument("file", type=Path, help="the .pomdp file")
     check.add_argument("vectors", type=Path, help="an .alpha file, or SARSOP's .policy")
 
@@ -93,14 +97,14 @@ def _show(arguments: argparse.Namespace) -> None:
     solver = build(config.solver, "solver")
     policy = solved(solver, problem, [arguments.price], train)[0]
     if isinstance(policy, QueryPolicy):
-        raise ValueError("a policy that reads texts or scores has no tree: choose another solver")
+        raise ValueError("the policy reads texts or scores and has no tree: choose another solver")
     if arguments.figure and not isinstance(policy, AlphaPolicy):
         raise ValueError("--figure draws alpha vectors: choose solver=alpha_vectors")
     bounds = Bounds.of(problem)
     print(policy_tree(policy, models, arguments.depth))
     print(
-        f"\nvalue in the model {model_value(policy):.4f} at λ = {arguments.price:g}; blind "
-        f"{bounds.blind:.4f}, fast informed bound {bounds.fib:.4f}, QMDP {bounds.qmdp:.4f}"
+        f"\nvalue in the model {model_value(policy):.4f} at λ = {arguments.price:g}; bounds: "
+        f"open loop {bounds.blind:.4f}, fast informed {bounds.fib:.4f}, QMDP {bounds.qmdp:.4f}"
     )
     if isinstance(policy, AlphaPolicy) and arguments.figure:
         from routing_pomdp.evaluation.plots.alpha_figure import alpha_figure
@@ -113,10 +117,7 @@ def _show(arguments: argparse.Namespace) -> None:
 def _regret(arguments: argparse.Namespace) -> None:
     from routing_pomdp.envs.profiles import shipped_profiles
     from routing_pomdp.evaluation.policies.regret import regret_curve, regret_figure
-    from routing_pomdp.solvers.search.continuous import ContinuousPOMDP
     from routing_pomdp.solvers.search.pomcp import POMCP
-    from routing_pomdp.solvers.search.pomcpow import POMCPOW
-    from routing_pomdp.solvers.search.signal_cells import discretised
 
     simulations, prices = sorted(set(arguments.simulations)), arguments.prices
     for price in prices:
@@ -125,22 +126,19 @@ def _regret(arguments: argparse.Namespace) -> None:
     for name in arguments.profiles or shipped_profiles():
         arguments.overrides = ["env=full", f"rollouts.profile={name}", *given]
         _, problem, _, _ = _fitted(arguments)
-        search = partial(_searched, POMCP, problem)
+
+        def search(simulations: int, price: float, problem: RoutingPOMDP = problem) -> Policy:
+            return POMCP(simulations=simulations).solve(problem.at(price))
+
         label = f"pomcp, {problem.n_symbols} bins"
-        found = [regret_curve(label, search, problem, simulations, prices)]
-        arguments.overrides.append("observation=kernel")
-        _, raw, _, _ = _fitted(arguments)
-        cells = discretised(ContinuousPOMDP.of(raw), arguments.cells)
-        search = partial(_searched, POMCPOW, raw)
-        found.append(regret_curve("pomcpow, raw signals", search, cells, simulations, prices))
-        curves[name] = found
-        for curve in found:
-            worst = zip(curve.simulations, curve.regret.max(axis=1), strict=True)
-            shown = ", ".join(f"{regret:.4f} at {n:,}" for n, regret in worst)
-            print(f"{name}, {curve.label}, worst price: {shown}", flush=True)
+        curve = regret_curve(label, search, problem, simulations, prices)
+        curves[name] = [curve]
+        worst = zip(curve.simulations, curve.regret.max(axis=1), strict=True)
+        shown = ", ".join(f"{regret:.4f} at {n:,}" for n, regret in worst)
+        print(f"{name}, {label}, worst price: {shown}", flush=True)
     if arguments.figure:
         at = ", ".join(f"{price:g}" for price in prices)
-        figure = regret_figure(curves, f"Searches by shipped profile, λ = {at}")
+        figure = regret_figure(curves, f"Model regret by shipped profile, λ = {at}")
         _save(figure, arguments.figure)
         print(f"written: {arguments.figure}")
 
@@ -150,11 +148,6 @@ def _save(figure: Figure, path: Path) -> None:
 
     with replacing(path) as file:
         figure.savefig(file, format=path.suffix[1:] or "png", dpi=150)
-
-
-def _searched(solver: type, problem: RoutingPOMDP, simulations: int, price: float) -> Policy:
-    policy: Policy = solver(simulations=simulations).solve(problem.at(price))
-    return policy
 
 
 def _solve(arguments: argparse.Namespace) -> None:
@@ -185,7 +178,7 @@ def _solve(arguments: argparse.Namespace) -> None:
             show,
         )
     if found.stopped:
-        print(f"the time limit of {arguments.seconds:g} s came first: only bounds are known")
+        print(f"stopped at the time limit of {arguments.seconds:g} s: only bounds are known")
     value = float(found.value.value(pomdp.start))
     first = pomdp.actions[int(found.value.act(pomdp.start[None])[0])]
     print(f"value at the start {value:.9f} (± {found.error:.1e}), first action {first}")

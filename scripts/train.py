@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Nothing heavier is imported up here: --help must answer at once.
+# Heavy imports are inside functions so that --help is fast.
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -26,7 +26,7 @@ def main(config: DictConfig) -> str:
     multirun = job.mode == RunMode.MULTIRUN
     log = Path(job.runtime.output_dir) / f"{job.job.name}.log"
     started = datetime.now(UTC).isoformat()
-    if multirun:  # the sweep goes on, whatever a run raises
+    if multirun:  # a failed run does not stop the sweep
         try:
             run = train(config, choices_of(job))
         except Exception as error:
@@ -44,17 +44,17 @@ def main(config: DictConfig) -> str:
 
 
 def train(config: DictConfig, choices: Mapping[str, str]) -> Run:
-    """Runs a configuration, unless it is finished already; what is missing of it is made up.
+    """Runs a configuration, or the missing steps of an unfinished run.
 
     Args:
-        config: as composed from ``conf/train.yaml``.
+        config: composed from ``conf/train.yaml``.
         choices: the option chosen in each group.
 
     Returns:
-        The finished run, as it stands on disk.
+        The finished run.
 
     Raises:
-        ValueError: a bad configuration or log.
+        ValueError: the configuration or the log is invalid.
     """
     from routing_pomdp.evaluation.configuration.schema import Train, check
     from routing_pomdp.evaluation.runs.solver_run import run
@@ -65,7 +65,7 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> Run:
 
 def one_line(run: Run) -> str:
     """A run's outcome in one line, for the log of a sweep."""
-    from routing_pomdp.evaluation.sweeps.comparison import shown_costs
+    from routing_pomdp.evaluation.runs.run_panel import shown_costs
 
     measures, about = run.measures, run.about
     figures = "  ".join(

@@ -1,4 +1,4 @@
-"""What the verifiers of a log are worth to a router: one table, one figure."""
+"""The value of a log's verifiers to a router: one table and one figure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @reported()
 def main() -> None:
-    # Nothing heavier is imported than this: --help must answer at once.
+    # Heavy imports are inside functions so that --help is fast.
     import hydra
 
     hydra.main(
@@ -23,7 +23,7 @@ def main() -> None:
 
 
 def judge(config: DictConfig) -> None:
-    """Runs the configuration as composed from ``conf/verifiers.yaml``."""
+    """Runs a configuration composed from ``conf/value_verifiers.yaml``."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 

@@ -1,4 +1,4 @@
-"""How to decide: every solver, and the roles that they play. Each is imported where it is used."""
+"""Solvers and the interfaces they implement. Each solver is imported when it is first used."""
 
 from typing import TYPE_CHECKING
 
@@ -27,14 +27,12 @@ if TYPE_CHECKING:
     from routing_pomdp.solvers.exact.robust import Bayes, Pessimist
     from routing_pomdp.solvers.learned.belief_dqn import BeliefDQN
     from routing_pomdp.solvers.learned.belief_fqi import BeliefFQI
-    from routing_pomdp.solvers.learned.belief_ppo import BeliefPPO
     from routing_pomdp.solvers.learned.checkpoint import Restored
     from routing_pomdp.solvers.learned.fitted_q import FittedQ
     from routing_pomdp.solvers.learned.history_net import HistoryNet
     from routing_pomdp.solvers.predictive.bandits import C2MABV, PickLLM
     from routing_pomdp.solvers.predictive.pregeneration import Pregeneration
     from routing_pomdp.solvers.search.pomcp import POMCP
-    from routing_pomdp.solvers.search.pomcpow import POMCPOW
     from routing_pomdp.solvers.solver import (
         FrontierSolver,
         HasBelief,

@@ -1,9 +1,9 @@
-"""Action costs: what a decision costs, in score. All that price and cost ratio do to a learner.
+"""Action costs: the cost of each decision, in units of score.
 
 A router at price ``λ`` pays ``λ c_i / c_{N-1}`` for a call of model ``i`` and ``λ v_i / c_{N-1}``
-for a verification (DESIGN §1). Another price or another cost ratio is another vector of such
-**action costs** and nothing else, so a network that is shown them can be trained for all at once:
-what is seen on a query never depends on them.
+for a verification (DESIGN §1). Price and cost ratio change this vector of **action costs** and
+nothing else: observations do not depend on them. A network that takes the action costs as input can
+therefore be trained for all prices and cost ratios at once.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import Costs, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.costs.cost_model import ladder
 from routing_pomdp.envs.gym.action_costs import log_uniform
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FloatArray = NDArray[np.float64]
 
-_LEAST = 1e-3  # prices below are as good as 0 on a logarithmic scale
+_LEAST = 1e-3  # on a logarithmic scale, smaller prices count as 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +33,12 @@ class CostRange:
     """The prices and costs that a learner is trained for.
 
     Attributes:
-        prices: the smallest and the largest.
+        prices: the smallest and the largest price.
         ratios: the smallest and the largest cost ratio ``r`` of the ladder from 1 to ``r``; None
-            for the costs in ``call`` alone.
-        call: ``(N,)`` costs of calls, in units of the most expensive model's.
-        verify: ``(N,)`` costs of verifications as shares of the same model's call under a ladder;
-            0 for the last model.
+            to train for the costs in ``call`` only.
+        call: ``(N,)`` call costs, in units of the most expensive model's call.
+        verify: ``(N,)`` verification costs: with ``ratios`` as shares of the same model's call,
+            otherwise in the unit of ``call``; 0 for the last model.
     """
 
     prices: tuple[float, float]
@@ -55,16 +54,17 @@ class CostRange:
         price_range: tuple[float, float] | None = None,
         ratios: tuple[float, float] | None = None,
     ) -> Self:
-        """The terms of a training.
+        """The cost range to train for.
 
         Args:
-            problem: whose costs are meant; under a ladder it gives the verifications' shares.
-            prices: that are asked for.
-            price_range: to train for instead.
+            problem: the problem whose costs are used; with ``ratios``, only the ratio of
+                verification to call costs is.
+            prices: the prices of the run.
+            price_range: train for this range instead of that of ``prices``.
             ratios: see the class.
 
         Raises:
-            ValueError: a range that is none.
+            ValueError: a range is invalid.
         """
         low, high = price_range or (min(prices), max(prices))
         if not 0 <= low <= high < math.inf:
@@ -79,8 +79,8 @@ class CostRange:
         return cls((low, high), (ratios[0], ratios[1]), call / call[-1], share)
 
     def draw(self, m: int, rng: np.random.Generator) -> FloatArray:
-        """Random costs ``(m, 2N)``: prices evenly over the logarithm of their range, a few of them
-        at its lower end, which may be 0; ratios evenly over the logarithm of theirs."""
+        """Random action costs ``(m, 2N)``. Prices and ratios are log-uniform over their ranges; 5%
+        of the prices are the lower end of the range, which may be 0."""
         least = max(self.prices[0], _LEAST)
         price = log_uniform(least, max(least, self.prices[1]), m, rng)
         price[rng.random(m) < 0.05] = self.prices[0]
@@ -91,7 +91,7 @@ class CostRange:
         return price[:, None] * np.concatenate([call, call * self.verify], axis=1)
 
     def check(self, problem: RoutingPOMDP) -> None:
-        """Warns where a problem's price or costs lie outside what was trained for."""
+        """Warns if the price or costs of ``problem`` lie outside the trained range."""
         low, high = self.prices
         if not low <= problem.price <= high:
             _warn(f"price {problem.price:g} lies outside the trained range [{low:g}, {high:g}]")
@@ -119,9 +119,9 @@ class CostRange:
             )
 
 
-def packed(terms: CostRange) -> dict[str, Any]:
-    """Terms as a checkpoint holds them: plain values."""
-    plain = asdict(terms)
+def packed(cost_range: CostRange) -> dict[str, Any]:
+    """A cost range as plain values, for a checkpoint."""
+    plain = asdict(cost_range)
     return plain | {key: plain[key].tolist() for key in ("call", "verify")}
 
 
@@ -132,32 +132,33 @@ def unpacked(saved: Mapping[str, Any]) -> CostRange:
 
 
 def action_costs_of(problem: RoutingPOMDP) -> FloatArray:
-    """A problem's action costs ``(2N,)``: of calls, then of verifications; 0 for the last model's,
-    which is never bought."""
+    """A problem's action costs ``(2N,)``: calls, then verifications. The last one is 0: the last
+    model is never verified."""
     action_costs = np.concatenate([problem.call_price, problem.verify_price])
     action_costs[-1] = 0
     return action_costs
 
 
 def action_cost_matrix(rules: Rules) -> FloatArray:
-    """Which action costs each action pays, ``(N + 1, n_actions, 2N)`` by ``stage + 1``; times costs
-    ``(2N,)`` it gives what an action takes from the return. Illegal ones pay none."""
+    """Matrix ``(N + 1, n_actions, 2N)``, indexed by ``stage + 1``, of which costs each action pays.
+
+    Its product with action costs ``(2N,)`` is the cost of each action; illegal actions cost 0.
+    """
     n, last = rules.n_models, rules.n_models - 1
     pays = np.zeros((n + 1, rules.n_actions, 2 * n))
     for stage in range(-1, last):
         for rungs in range(1, 1 + rules.reach(stage)):
             target = stage + rungs
             pays[stage + 1, rungs, target] = 1
-            # Where it is no action, verification comes with every call that a decision follows.
-            pays[stage + 1, rungs, n + target] = not rules.verify and target < last
+            pays[stage + 1, rungs, n + target] = rules.verified_at_once[target]
         if rules.verify and stage >= 0:
             pays[stage + 1, rules.verify_action, n + stage] = 1
     return pays
 
 
 def action_cost_features(action_costs: Tensor) -> Tensor:
-    """Network inputs of action costs ``(m, 2N)``: ``(m, 4N)``, a logarithm and a share of each."""
-    import torch  # whoever has tensors has imported it; action costs alone need none
+    """Network inputs ``(m, 4N)`` of action costs ``c (m, 2N)``: ``log10 c / 2``, ``c/(1 + c)``."""
+    import torch  # imported here so that the rest of the module works without torch
 
     return torch.cat(
         [torch.log10(action_costs + _LEAST) / 2, action_costs / (1 + action_costs)], dim=-1

@@ -1,4 +1,4 @@
-"""Single models, their random mixture and the oracle: what every router is measured against."""
+"""Baselines: single models, their random mixture and the oracle."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import CountOrZero, Seed, Share
 from routing_pomdp.solvers.solver import Actions, OraclePolicy, Policy, Solver
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class FixedChoice:
-    """Calls one model a query, chosen before any call, and returns its answer unverified.
+    """Calls one model per query, chosen in advance, and returns its answer unverified.
 
     Attributes:
-        problem: under rules with a free start and bought verification: a baseline pays for the
-            one call that it makes and nothing else.
-        choice: ``(n_queries,)`` the model for each row of the data, or one for all.
+        problem: with a free start and VERIFY as an action, so that the policy pays for its one
+            call only.
+        choice: ``(n_queries,)`` the model for each row of the data, or ``()`` one for all.
     """
 
     problem: RoutingPOMDP
@@ -40,10 +39,10 @@ class FixedChoice:
 
 @dataclass(frozen=True)
 class Static(Solver):
-    """Always the same model: the one with the best return on the training queries.
+    """The single model with the best return on the training queries.
 
     Attributes:
-        model: an index that fixes it; None to choose.
+        model: the index of a fixed model; None to choose the best.
     """
 
     model: CountOrZero | None = None
@@ -60,14 +59,14 @@ class Static(Solver):
 
 @dataclass(frozen=True)
 class RandomMix(Solver):
-    """The most expensive model with some probability, else the cheapest: the line between them.
+    """Random mixture of the most expensive and the cheapest model.
 
-    At any one price a mixture is never better than its better half, so a frontier asks for shares
-    instead: evenly spaced ones, one a price.
+    At any one price a mixture is never better than the better of the two, so a frontier ignores the
+    prices and uses evenly spaced shares, one per price.
 
     Attributes:
-        share: probability of the most expensive model at a single price.
-        seed: of the draw for each query.
+        share: probability of the most expensive model, for a single price.
+        seed: seed of the draw for each query.
     """
 
     share: Share = 0.5
@@ -93,14 +92,14 @@ class RandomMixPolicy:
     seed: int
 
     def act(self, history: History) -> Actions:
-        dearest = self.problem.n_models - 1
-        choice = np.where(uniform(self.seed, history.query) < self.share, dearest, 0)
+        last = self.problem.n_models - 1
+        choice = np.where(uniform(self.seed, history.query) < self.share, last, 0)
         return np.where(history.stage < 0, choice + 1, STAY)
 
 
 def uniform(seed: int, row: NDArray[np.int64]) -> FloatArray:
-    """A uniform draw for each row, ``(n,)``: a function of seed and row alone, so that what one
-    query gets does not depend on the batch it came in (SplitMix64: Steele et al., OOPSLA 2014)."""
+    """A uniform draw in [0, 1) for each row, ``(n,)``. It depends only on seed and row, not on the
+    batch (SplitMix64: Steele et al., OOPSLA 2014)."""
     mixed = (row.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= np.uint64(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
@@ -110,7 +109,7 @@ def uniform(seed: int, row: NDArray[np.int64]) -> FloatArray:
 
 @dataclass(frozen=True)
 class Oracle(Solver):
-    """Knows every score: the upper bound of what any router can reach by calling one model."""
+    """Reads every score: an upper bound for every router that calls one model per query."""
 
     def solve(self, problem: RoutingPOMDP, train: RoutingData) -> OraclePolicy:
         return BestScorePolicy(problem)
@@ -121,8 +120,8 @@ class BestScorePolicy(OraclePolicy):
     problem: RoutingPOMDP
 
     def for_queries(self, data: RoutingData) -> Policy:
-        """On each query the model of the best ``score - λ · cost / c_{N-1}``; ties go to the
-        cheaper model."""
+        """Calls, on each query, the model of the best ``score - λ · cost / c_{N-1}``; ties go to
+        the cheaper model."""
         rate = self.problem.price / self.problem.costs.unit
         gain = data.score - rate * data.call_cost
         return FixedChoice.of(self.problem, gain.argmax(axis=1))

@@ -1,11 +1,10 @@
-"""How honest a belief is: what it holds of every model at every decision point, beside the scores.
+"""Calibration of beliefs: predicted and realised scores of every model at every decision point.
 
-A belief is whatever says of each model how high its score is expected to be, given a history: one
-that a network learned, or the fitted problem's posterior, which `Exact` and most others decide by.
-Each is asked at every decision point of every query (`solvers.decision_points`), whether a policy
-would go there or not and whether the model was called or not, so that two of them are judged on the
-same footing. Figures take weights of the queries, ``(R, n)``, for a bootstrap: the decision points
-of a query belong together.
+A belief predicts the score of each model from a history. It is either learned by a network or the
+posterior of the fitted problem, which `Exact` and most other solvers use. Every belief is evaluated
+at every decision point of every query (`solvers.decision_points`), whether or not a policy reaches
+it and whether or not the model was called there, so that beliefs can be compared. Measures take
+query weights ``(R, n)`` for a bootstrap, which resamples the decision points of a query together.
 """
 
 from __future__ import annotations
@@ -15,28 +14,24 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.model.binning import inner_edges
 from routing_pomdp.solvers.decision_points import DecisionPoints
 from routing_pomdp.solvers.solver import HasBelief
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
 BINS = 10
 
-# A belief of exactly 0 or 1 that is wrong would cost infinitely many nats.
-_SURE = 1e-12
+_SURE = 1e-12  # keeps the log loss of a wrong prediction of exactly 0 or 1 finite
 
 
 @dataclass(frozen=True)
 class FittedBelief:
-    """The posterior of a fitted problem.
+    """The belief of a fitted problem: its posterior.
 
     Attributes:
-        problem: at any price.
+        problem: the fitted problem, at any price.
     """
 
     problem: RoutingPOMDP
@@ -55,11 +50,11 @@ class FittedBelief:
 
 @dataclass(frozen=True, eq=False)
 class Beliefs:
-    """What was believed, and what was so.
+    """Predicted and realised scores.
 
     Attributes:
-        believed: ``(P, n, N)`` of each model's score, at each decision point of each query.
-        score: ``(n, N)``.
+        believed: ``(P, n, N)`` predicted score of each model at each decision point of each query.
+        score: ``(n, N)`` realised scores.
     """
 
     believed: FloatArray
@@ -67,7 +62,7 @@ class Beliefs:
 
     @classmethod
     def of(cls, holder: HasBelief, rules: Rules, data: RoutingData) -> Beliefs:
-        """Asks at every decision point of ``rules`` on every query of ``data``."""
+        """The predictions of ``holder`` at every decision point of ``rules``."""
         believed = [holder.belief(history) for history in histories(DecisionPoints.of(rules), data)]
         return cls(np.stack(believed), data.score)
 
@@ -76,8 +71,8 @@ class Beliefs:
 
     @cached_property
     def bins(self) -> IntArray:
-        """``(P, n, N)`` the bin of each belief among those of its model: ten with equally many
-        beliefs, fewer where they tie."""
+        """``(P, n, N)`` the quantile bin of each prediction among those of its model: ten bins of
+        equal size, fewer where predictions tie."""
         bins = np.empty(self.believed.shape, dtype=np.int64)
         none = np.zeros((self.believed[..., 0].size, 1), dtype=np.int64)
         for model in range(self.score.shape[1]):
@@ -87,47 +82,49 @@ class Beliefs:
         return bins
 
     def error(self, weight: FloatArray) -> FloatArray:
-        """``(R, N)`` expected calibration error of what is believed of each model."""
+        """``(R, N)`` expected calibration error (ECE) for each model."""
         _, believed, score = self._cells
         gap = np.abs(weight @ (believed - score)).sum(axis=2).T
         found: FloatArray = gap / (len(self.believed) * weight.sum(axis=1, keepdims=True))
         return found
 
     def reliability(self, weight: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """How many beliefs of each model are in each bin, their mean and that of the scores,
-        ``(N, R, 10)`` each; NaN where a bin is empty."""
+        """Count, mean prediction and mean score of each bin of each model, ``(N, R, 10)`` each;
+        the means are NaN where a bin is empty."""
         count, believed, score = (weight @ cells for cells in self._cells)
         some = np.where(count > 0, count, np.nan)
         return count, believed / some, score / some
 
     def chance(self, draws: int, rng: np.random.Generator) -> FloatArray:
-        """``(N,)`` the mean error of this belief were it true: right answers still do not come in
-        those very shares (consistency resampling, Bröcker & Smith 2007). A query is as lucky at
-        one decision point as at the others. Scores are taken to be 0 or 1: for graded ones, which
-        vary less, this is too much."""
-        n_places, n, n_models = self.believed.shape
+        """``(N,)`` expected ECE if the predictions were true probabilities: sampling noise alone.
+
+        By consistency resampling (Bröcker & Smith 2007), with one draw per query and model for all
+        decision points. Scores are drawn as 0 or 1, so the figure is too large for graded scores,
+        which vary less.
+        """
+        n_points, n, n_models = self.believed.shape
         error = np.zeros(n_models)
         cell = BINS * np.arange(n_models) + self.bins
         for _ in range(draws):
             excess = self.believed - (rng.random((n, n_models)) < self.believed)
             gap = np.bincount(cell.ravel(), excess.ravel(), minlength=BINS * n_models)
             error += np.abs(gap).reshape(n_models, BINS).sum(axis=1)
-        return error / (draws * n_places * n)
+        return error / (draws * n_points * n)
 
     def log_loss(self, weight: FloatArray) -> FloatArray:
-        """``(R, N)`` mean logarithmic loss in nats; for a graded score, its cross-entropy."""
+        """``(R, N)`` mean log loss in nats; the cross-entropy where scores are graded."""
         return _mean(self._surprise, weight)
 
     def brier(self, weight: FloatArray) -> FloatArray:
-        """``(R, N)`` mean squared difference."""
+        """``(R, N)`` Brier score: mean squared difference."""
         return _mean(self._square, weight)
 
-    # These are wanted for one block of weights after the other.
+    # Cached because a bootstrap asks for them with one block of weights after another.
 
     @cached_property
     def _cells(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """``(N, n, 10)`` how many beliefs each query has in each bin, their sum and that of the
-        scores."""
+        """Count, summed predictions and summed scores of each query in each bin, ``(N, n, 10)``
+        each."""
         n_models, n = self.score.shape[1], len(self.score)
         query = n * np.arange(n_models) + np.arange(n)[:, None]
         cell = (BINS * query + self.bins).ravel()
@@ -153,7 +150,8 @@ class Beliefs:
 
 
 def belief_figures(beliefs: Beliefs) -> dict[str, float]:
-    """Means over the models: for a training curve, and by the same names a run's measures."""
+    """ECE, log loss and Brier score, each the mean over models, under the names of a run's
+    measures."""
     once = np.ones((1, len(beliefs)))
     return {
         "belief_error": float(beliefs.error(once).mean()),
@@ -163,7 +161,7 @@ def belief_figures(beliefs: Beliefs) -> dict[str, float]:
 
 
 def histories(points: DecisionPoints, data: RoutingData) -> Iterator[History]:
-    """Every query at each decision point in turn."""
+    """The histories of all queries at each decision point in turn."""
     n = len(data)
     for at in range(len(points)):
         called = np.tile(np.append(points.seen[at] > 0, False), (n, 1))

@@ -1,4 +1,4 @@
-"""From a mean cost to the price that spends it."""
+"""The price at which a policy spends a given mean cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from routing_pomdp.solvers.solver import Policy
 
 
 class Spending(NamedTuple):
-    """A policy and its mean cost a query."""
+    """A policy and its mean cost per query."""
 
     cost: float
     policy: Policy
@@ -21,17 +21,17 @@ class Spending(NamedTuple):
 def neighbours(
     policy_at: Callable[[float], Policy], problem: RoutingPOMDP, train: RoutingData, budget: float
 ) -> tuple[Spending, Spending]:
-    """The two policies next to a budget on the training queries, by bisection of the price.
+    """The two policies whose training costs are closest to a budget, by bisection of the price.
 
     Args:
-        policy_at: the policy at a price.
-        problem: whose most expensive model's mean cost is the budget's unit.
-        train: where costs are measured.
-        budget: a mean cost a query, as a share of the most expensive model's.
+        policy_at: gives the policy at a price.
+        problem: the mean cost of its most expensive model is the unit of the budget.
+        train: the queries on which costs are measured.
+        budget: a mean cost per query, as a share of the most expensive model's.
 
     Returns:
-        The most expensive policy within the budget and the cheapest beyond it; twice the same one
-        where even the most expensive is within.
+        The most expensive policy within the budget and the cheapest one above it. Both are the same
+        policy where the most expensive one is within the budget.
 
     Raises:
         ValueError: the cheapest model costs more than the budget.
@@ -64,7 +64,7 @@ def neighbours(
 
 
 def mean_cost(policy: Policy, data: RoutingData) -> float:
-    """What a policy pays a query, on average."""
+    """A policy's mean cost per query."""
     episodes, paid = Episodes(data, policy.problem.rules), 0.0
     while len(episodes):
         paid += float(episodes.step(policy.act(episodes.history))[1].sum())

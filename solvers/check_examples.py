@@ -1,4 +1,4 @@
-"""Small problems that `check_solver` tries a solver on."""
+"""The small problems on which `check_solver` tests a solver."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 
 from routing_pomdp.envs import Costs, RoutingData, RoutingPOMDP, Rules
 from routing_pomdp.envs.model.observation import Observation
-from routing_pomdp.envs.settings.plug_in_checks import example_log
+from routing_pomdp.envs.plug_in_checks import example_log
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A small problem that a solver is tried on.
+    """A small problem with training and test queries.
 
     Attributes:
         problem: fitted on ``train``.
         train: training queries.
-        test: others.
-        about: how to make it again.
+        test: test queries.
+        about: the call that makes this example again.
     """
 
     problem: RoutingPOMDP
@@ -36,13 +36,13 @@ class Example:
         signals: str = "plain",
         queries: int = 120,
     ) -> Example:
-        """The example of these rules.
+        """The example for these rules.
 
         Args:
-            rules: of three models.
-            observation: unfitted; None for one by bins.
-            signals: confidences in [0, 1]; "missing" has NaN among them, "infinite" ±∞.
-            queries: half of them training queries.
+            rules: for three models.
+            observation: unfitted; None for `Bins`.
+            signals: "plain" for confidences in [0, 1]; "missing" adds NaN, "infinite" adds ±∞.
+            queries: number of queries; half of them are training queries.
         """
         log = example_log(queries)
         (logged,) = log.signals.values()
@@ -84,11 +84,11 @@ class Example:
 
 @dataclass(frozen=True)
 class Bins:
-    """An observation model for examples: quantile bins of the first number of a signal, and a
-    symbol for missing ones.
+    """An observation model for examples: quantile bins of a signal's first component, and one
+    symbol for missing signals.
 
     Attributes:
-        bins: how many.
+        bins: number of bins.
         edges_: fitted, ``(N - 1, bins - 1)``.
         likelihood_: fitted.
         representative_: fitted.

@@ -1,4 +1,4 @@
-"""`check_solver`: holds a solver of one's own to what every solver promises."""
+"""`check_solver`: tests whether a solver keeps the claims that every solver makes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from routing_pomdp.envs import Episodes, History, RoutingData, Rules
 from routing_pomdp.envs.model.observation import Observation
-from routing_pomdp.envs.settings.plug_in_checks import (
+from routing_pomdp.envs.plug_in_checks import (
     Claims,
     fault_of_settings,
     mirrored,
@@ -36,9 +36,9 @@ CLAIMS = {
     "seed": "solved again it is the same policy, and the global random states stay as they were",
     "prices": "a higher price buys no more",
     "verify": "a solver that goes by signals buys them where VERIFY is an action",
-    "missing": "signals that are missing (NaN) though verified",
-    "infinite": "signals of -∞ and +∞",
-    "pre_query": "problems that begin with a pre-query signal",
+    "missing": "it copes with verified signals that are missing (NaN)",
+    "infinite": "it copes with signals of -∞ and +∞",
+    "pre_query": "it copes with problems that begin with a pre-query signal",
 }
 
 
@@ -50,18 +50,18 @@ def check_solver(
     skip: Collection[str] = (),
     queries: int = 120,
 ) -> None:
-    """Tries a solver on small example problems; returns if it keeps all claims (`CLAIMS`).
+    """Tests a solver on small example problems; returns if it keeps all claims (`CLAIMS`).
 
     Args:
-        solver: to be tried.
-        observation: unfitted; the observation model of the problems, None for one by bins.
-        rules: of three models; the rule sets that the solver is for. None for all 16.
-        skip: names of claims that it need not keep.
-        queries: of the example, half of them training queries: as many as the solver needs.
+        solver: the solver to test.
+        observation: unfitted observation model of the problems; None for quantile bins.
+        rules: the rule sets, for three models, that the solver supports; None for all 16.
+        skip: names of claims to leave out.
+        queries: number of queries of each example; half of them are training queries.
 
     Raises:
-        CheckError: a ValueError that names the first broken claim and the case, which `example`
-            makes again.
+        CheckError: a ValueError that names the first broken claim and how to make its example
+            again.
     """
     claims = Claims(solver, [name for name in CLAIMS if name not in ("solves", "legal")], skip)
     claims.hold("settings", partial(_settings, solver))
@@ -88,13 +88,14 @@ def check_solver(
 
 @dataclass(frozen=True, eq=False)
 class _Tried:
-    """What became of a solver on an example.
+    """A solver's policies on an example, and the histories at which they were asked.
 
     Attributes:
-        example: that it was tried on.
-        solver: as it was tried.
-        policies: one a price.
-        histories: what each of them was asked at, with legal actions at random among its own.
+        example: the example.
+        solver: the solver.
+        policies: one per price.
+        histories: those of each policy's test episodes, in which every other query plays random
+            legal actions.
     """
 
     example: Example
@@ -108,7 +109,7 @@ class _Tried:
 
 
 def _play(claims: Claims, solver: Solver, example: Example) -> _Tried:
-    """Solves an example, and holds the policies to what must be true under any rules."""
+    """Solves an example and tests the claims that hold under all rules."""
     problem, train = example.problem, example.train
     policies: list[Policy | QueryPolicy] = []
     histories: list[list[History]] = []
@@ -116,9 +117,9 @@ def _play(claims: Claims, solver: Solver, example: Example) -> _Tried:
     def solves() -> None:
         policies.extend(solved(solver, problem, PRICES, train))
 
-    with untouched(problem=problem, train=train, solver=solver) as said:
+    with untouched(problem=problem, train=train, solver=solver) as faults:
         claims.hold("solves", solves, str(example))
-    claims.hold("pure", lambda: said[0] if said else None)
+    claims.hold("pure", lambda: faults[0] if faults else None)
     for policy, price in zip(policies, PRICES, strict=True):
         case = f"{example}, price {price:g}"
         asked: list[History] = []
@@ -131,18 +132,18 @@ def _play(claims: Claims, solver: Solver, example: Example) -> _Tried:
     return _Tried(example, solver, policies, histories)
 
 
-# -- claims: each says what is wrong, None if nothing is -------------------------------------------
+# -- claims: each function returns what is wrong, None if nothing is -------------------------------
 
 
 def _settings(solver: Solver) -> str | None:
-    if said := fault_of_settings(solver):
-        return said
+    if fault := fault_of_settings(solver):
+        return fault
     again = pickle.loads(pickle.dumps(solver))
     return None if type(again) is type(solver) else "it is another class once pickled"
 
 
 def _legal(policy: Policy | QueryPolicy, data: RoutingData, asked: list[History]) -> str | None:
-    """Notes the histories ``asked`` about; every other query goes where chance sends it."""
+    """Appends the histories to ``asked``; every other query plays random legal actions."""
     playing, rng = for_queries(policy, data), np.random.default_rng(2)
     rules = playing.problem.rules
     if rules.n_models != data.n_models:
@@ -152,7 +153,7 @@ def _legal(policy: Policy | QueryPolicy, data: RoutingData, asked: list[History]
         history = episodes.history
         asked.append(history.take(np.arange(len(history))))  # a copy: act may change its own
         action = decided(playing, history)
-        masks = rules.masks[history.stage + 1, history.last_verified.astype(np.int64)]
+        masks = rules.legal(history)
         for row in range(len(history)):
             if not 0 <= action[row] < rules.n_actions or not masks[row, action[row]]:
                 legal = [rules.label(int(a)) for a in np.flatnonzero(masks[row])]
@@ -168,10 +169,10 @@ def _legal(policy: Policy | QueryPolicy, data: RoutingData, asked: list[History]
 def _pure(policy: Policy | QueryPolicy, data: RoutingData, asked: list[History]) -> str | None:
     playing = for_queries(policy, data)
     for history in asked:
-        with untouched(history=history) as said:
+        with untouched(history=history) as faults:
             playing.act(history)
-        if said:
-            return said[0].replace("it", "act", 1)
+        if faults:
+            return faults[0].replace("it", "act", 1)
     return None
 
 
@@ -191,7 +192,7 @@ def _batch(policy: Policy | QueryPolicy, data: RoutingData, asked: list[History]
                     f"{_point(history, row)}"
                 )
         if isinstance(policy, QueryPolicy):
-            # Those of the other queries' texts are exchanged.
+            # The other queries' texts are exchanged.
             kept = history.query % 3 > 0
             other = for_queries(
                 policy, _hidden(data, ~np.isin(np.arange(len(data)), history.query[kept]))
@@ -204,7 +205,7 @@ def _batch(policy: Policy | QueryPolicy, data: RoutingData, asked: list[History]
 
 def _paid(policy: Policy | QueryPolicy, data: RoutingData, asked: list[History]) -> str | None:
     if not isinstance(policy, QueryPolicy):
-        return None  # a history holds nothing else
+        return None  # it sees histories only, which hold nothing that was not paid for
     playing = for_queries(policy, data)
     for history in asked:
         action = decided(playing, history)
@@ -226,16 +227,16 @@ def _pickle(policy: Policy | QueryPolicy, data: RoutingData, asked: list[History
 
 def _seed(tried: _Tried) -> str | None:
     example = tried.example
-    with own_random_numbers() as said:
+    with own_random_numbers() as faults:
         policies = solved(tried.solver, example.problem, PRICES, example.train)
         for policy, asked in zip(policies, tried.histories, strict=True):
-            # A policy may remember what it decided: this one is asked in another order at first.
+            # A policy may keep state between calls: this one is first asked in another order.
             playing = for_queries(policy, example.test)
             for history in reversed(asked):
                 for rows in (np.arange(len(history))[:1], np.arange(len(history))[::-1]):
                     playing.act(history.take(rows))
-    if said:
-        return said[0]
+    if faults:
+        return faults[0]
     for before, after, asked in zip(tried.policies, policies, tried.histories, strict=True):
         one, other = for_queries(before, example.test), for_queries(after, example.test)
         if apart := _differs(one, other, asked, "when solved and asked again in another order"):
@@ -255,8 +256,8 @@ def _prices(tried: _Tried) -> str | None:
 
 
 def _verify(claims: Claims, solver: Solver, free: Example, bought: Sequence[_Tried]) -> str | None:
-    """Where verification comes with every call it decides by signals; where it is an action, it
-    never plays it."""
+    """Fails if the solver uses signals where verification comes with every call, but never plays
+    VERIFY where that is an action."""
     shown = solved(solver, free.problem, PRICES, free.train)
     reads = any(_goes_by_signals(policy, free.test) for policy in shown)
     if not reads:
@@ -288,12 +289,12 @@ def _verify(claims: Claims, solver: Solver, free: Example, bought: Sequence[_Tri
 
 
 def _stands(claims: Claims, solver: Solver, example: Example) -> str | None:
-    """It solves, plays legally and alike in any batch."""
+    """The claims "legal", "batch" and "paid" on one example."""
     for policy in solved(solver, example.problem, PRICES, example.train):
         asked: list[History] = []
-        said = _legal(policy, example.test, asked) or _batch(policy, example.test, asked)
-        if said := said or _paid(policy, example.test, asked):
-            return said
+        fault = _legal(policy, example.test, asked) or _batch(policy, example.test, asked)
+        if fault := fault or _paid(policy, example.test, asked):
+            return fault
     return None
 
 
@@ -308,12 +309,13 @@ def _all_rules() -> list[Rules]:
 def _hidden(
     data: RoutingData, called: NDArray[np.bool_], verified: NDArray[np.bool_] | None = None
 ) -> RoutingData:
-    """Routing data with what was not paid for exchanged between queries.
+    """Routing data in which marked answers and signals are exchanged between queries.
 
     Args:
-        data: as it is.
-        called: ``(n, N)`` whose answers are exchanged, or ``(n,)`` whose prompts are too.
-        verified: ``(n, N)`` whose signals are; None for those of ``called``.
+        data: the original.
+        called: ``(n, N)`` the answers to exchange, or ``(n,)`` the queries whose prompts and
+            answers are exchanged.
+        verified: ``(n, N)`` the signals to exchange; None for those of ``called``.
     """
     log = data.rollouts
     assert log is not None
@@ -354,7 +356,7 @@ def _differs(one: Policy, other: Policy, asked: Sequence[History], how: str) -> 
 
 
 def _goes_by_signals(policy: Policy | QueryPolicy, data: RoutingData) -> bool:
-    """Whether other signals of the first answer change a decision."""
+    """Whether different signals of the first answer change a decision."""
     playing = for_queries(policy, data)
     episodes = Episodes(data, playing.problem.rules)
     history = episodes.history
@@ -382,7 +384,7 @@ def _verifies(policy: Policy, data: RoutingData) -> bool:
 def _played(
     policy: Policy | QueryPolicy, data: RoutingData
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Which answer each query returned, and what it paid."""
+    """The model whose answer each query returned, and the cost of its episode, ``(n,)`` each."""
     playing = for_queries(policy, data)
     episodes = Episodes(data, playing.problem.rules)
     answer, cost = np.zeros(len(data), dtype=np.int64), np.zeros(len(data))
@@ -402,7 +404,7 @@ def _score(policy: Policy | QueryPolicy, data: RoutingData) -> NDArray[np.float6
 
 
 def _point(history: History, row: int) -> str:
-    """A history, in words."""
+    """A history in words, for a message."""
     signal = np.round(history.signal[row, :, 0], 4).tolist()
     return (
         f"query {history.query[row]}, stage {history.stage[row]}, "

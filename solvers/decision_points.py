@@ -1,11 +1,11 @@
-"""Decision points of logged queries, and what each model would have returned at each.
+"""Decision points of logged queries, and the score returned at each.
 
-A **decision point** is what a history says but for the signals' values: the stage, and whose
-answers were verified; where any paid-for answer may be returned, also whose were called. There are
-few of them (31 for five models and every option), so that a learner can look at all decision points
-of a query at once. Where every model was called on a query, whatever is decided at the later
-decision points, what each action returns is known at every decision point: no exploration, and no
-noise but that of the queries themselves.
+A **decision point** is a history without the values of its signals: the stage and which answers
+were verified; where any called answer may be returned, also which models were called. There are few
+of them (31 for five models and every option), so a learner can process all decision points of a
+query at once. Where the log has every model's answer, the return of each action is known at every
+decision point, given the later decisions: learning needs no exploration, and its only noise is the
+sample of queries.
 """
 
 from __future__ import annotations
@@ -15,22 +15,19 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import BoolArray, FloatArray, IntArray
 from routing_pomdp.solvers.action_costs import action_cost_matrix
 from routing_pomdp.solvers.settings import check_count
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 Array = TypeVar("Array", FloatArray, "Tensor")
 
 _CALLED, _VERIFIED = 1, 2
-_MOST = 2**14  # decision points, for each of which a network has values
+_MOST = 2**14  # decision points; a network has values for each
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,14 +35,14 @@ class DecisionPoints:
     """The ``P`` decision points of some rules; decision point 0 is where an episode starts.
 
     Attributes:
-        rules: the decisions on offer.
-        seen: ``(P, N - 1)`` of each model that a decision can follow: 0 if nothing matters of it,
-            1 if its answer was not verified, 2 if it was.
+        rules: the legal actions.
+        seen: ``(P, N - 1)`` state of each model but the last: 0 if it was not called or its answer
+            no longer matters, 1 if its answer was not verified, 2 if it was.
         stage: ``(P,)``.
         legal: ``(P, n_actions)``.
         following: ``(P, n_actions)`` the decision point that an action leads to, -1 if it ends the
             episode.
-        depth: ``(P,)`` the most decisions that can follow those of a place.
+        depth: ``(P,)`` the largest number of decisions that can follow the one at this point.
     """
 
     rules: Rules
@@ -57,13 +54,13 @@ class DecisionPoints:
 
     @classmethod
     def of(cls, rules: Rules) -> Self:
-        """Every decision point that can be reached under ``rules``."""
+        """All decision points that can be reached under ``rules``."""
         start = (0,) * (rules.n_models - 1)
         if not rules.free_start:
-            start = (_CALLED if rules.verify else _VERIFIED, *start[1:])
+            start = (_VERIFIED if rules.verified_at_once[0] else _CALLED, *start[1:])
         found, links, legals = {start: 0}, list[list[int]](), list[BoolArray]()
         waiting = [start]
-        for point in waiting:  # grows while it is read: breadth first
+        for point in waiting:  # breadth-first search: the list grows while it is read
             stage = _stage(point)
             legal = rules.masks[stage + 1, int(point[stage] == _VERIFIED and stage >= 0)]
             following = [-1] * rules.n_actions
@@ -73,7 +70,7 @@ class DecisionPoints:
                     continue
                 if after not in found:
                     found[after] = len(found)
-                    check_count("places", len(found), _MOST, rules.n_models)
+                    check_count("decision points", len(found), _MOST, rules.n_models)
                     waiting.append(after)
                 following[action] = found[after]
             links.append(following)
@@ -91,28 +88,25 @@ class DecisionPoints:
 
     @property
     def verified(self) -> BoolArray:
-        """``(P, N - 1)`` whose signals are seen."""
+        """``(P, N - 1)`` which models' signals are observed."""
         return self.seen == _VERIFIED
 
     @cached_property
     def code(self) -> FloatArray:
-        """``(P, 3N - 2)`` a decision point as a network sees it: the stage, one out of ``N``; whose
-        answers matter; whose signals are seen."""
+        """``(P, 3N - 2)`` network inputs of a decision point: the stage, one-hot of ``N``; which
+        answers matter; which signals are observed."""
         stage = np.eye(self.rules.n_models)[self.stage + 1]
         return np.concatenate([stage, self.seen > 0, self.verified], axis=1).astype(np.float64)
 
     @cached_property
     def pays(self) -> FloatArray:
-        """``(P, n_actions, 2N)`` which action costs an action pays."""
+        """``(P, n_actions, 2N)`` which action costs each action pays."""
         return action_cost_matrix(self.rules)[self.stage + 1]
 
     @cached_property
     def target(self) -> IntArray:
         """``(P, n_actions)`` the model called last after each action."""
-        rungs = np.arange(self.rules.n_actions)
-        if self.rules.verify:
-            rungs[self.rules.verify_action] = 0
-        return np.minimum(self.stage[:, None] + rungs, self.rules.n_models - 1)
+        return self.rules.targets(self.stage)
 
     def index(self, history: History) -> IntArray:
         """The decision point of each history, ``(n,)``."""
@@ -133,8 +127,8 @@ class DecisionPoints:
         return index
 
     def answers(self, problem: RoutingPOMDP, data: RoutingData) -> FloatArray:
-        """``(n, P, 2)`` the score returned at each point: if the episode ends there, and if it
-        ends with a call of the last model. NaN where nothing was called yet."""
+        """``(n, P, 2)`` the score returned if the episode ends at each decision point, and if it
+        ends there with a call of the last model; NaN where nothing was called yet."""
         n = len(data)
         scores = np.full((n, len(self), 2), np.nan)
         for point, seen in enumerate(self.seen):
@@ -150,20 +144,18 @@ class DecisionPoints:
 
 
 def open_loop(rules: Rules, mean: Array, action_costs: Array) -> list[Array]:
-    """What standing at each model is worth to whom nothing more will be shown.
+    """Open-loop value at each model: the best plan without further observations.
 
-    Whoever expects scores ``mean`` and looks at no further signal knows already where to stop:
-    planning "open loop", a lower bound on what a perfect router gets from there on. From the
-    training means it is what `Static` does. Where any paid-for answer may be returned, it still
-    counts the last one alone.
+    It is a lower bound on the optimal value. With the training means it is the value of `Static`.
+    It returns the answer of the last model called, also where the rules allow any called answer.
 
     Args:
-        rules: the decisions on offer.
-        mean: ``(..., N)`` expected scores, NumPy's or torch's.
-        action costs: ``(..., 2N)`` that broadcast with them.
+        rules: the legal actions.
+        mean: ``(..., N)`` expected scores, a NumPy array or a tensor.
+        action_costs: ``(..., 2N)``, broadcast against ``mean``.
 
     Returns:
-        ``N`` arrays ``(...)``: after model ``j`` was called and paid.
+        ``N`` arrays ``(...)``: the value after model ``j`` was called and paid.
     """
     maximum: Any = np.maximum if isinstance(mean, np.ndarray) else type(mean).maximum
     n, last = rules.n_models, rules.n_models - 1
@@ -171,7 +163,7 @@ def open_loop(rules: Rules, mean: Array, action_costs: Array) -> list[Array]:
     for model in range(last - 1, -1, -1):
         for later in range(model + 1, model + 1 + rules.reach(model)):
             action_cost = action_costs[..., later]
-            if not rules.verify and later < last:
+            if rules.verified_at_once[later]:
                 action_cost = action_cost + action_costs[..., n + later]
             worth[model] = maximum(worth[model], worth[later] - action_cost)
     return worth
@@ -182,7 +174,7 @@ def _stage(point: tuple[int, ...]) -> int:
 
 
 def _after(rules: Rules, point: tuple[int, ...], action: int) -> tuple[int, ...] | None:
-    """Where an action leads; None where the episode ends."""
+    """The decision point that an action leads to; None if the episode ends."""
     stage, digits = _stage(point), list(point)
     if action == rules.verify_action:
         digits[stage] = _VERIFIED
@@ -192,7 +184,7 @@ def _after(rules: Rules, point: tuple[int, ...], action: int) -> tuple[int, ...]
         return None
     if rules.answer == "last":  # an earlier answer without a signal no longer matters
         digits = [digit * (digit == _VERIFIED) for digit in digits]
-    digits[target] = _CALLED if rules.verify else _VERIFIED
+    digits[target] = _VERIFIED if rules.verified_at_once[target] else _CALLED
     return tuple(digits)
 
 

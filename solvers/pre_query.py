@@ -1,8 +1,8 @@
-"""`PreQueryConditioned`: any solver for problems that begin with a pre-query signal.
+"""`PreQueryConditioned`: applies any solver to a problem that begins with a pre-query signal.
 
-The signal comes before every decision and is then never seen again. What is left once it showed a
-symbol is a routing problem of the usual kind with another prior, so a policy is one policy a
-symbol, and the value their mean. No solver needs to know.
+The signal is observed once, before the first decision. After each of its symbols the rest is a
+routing problem with another prior. The policy is therefore one policy per symbol, and its value is
+their weighted mean. The inner solver needs no support for such signals.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ from routing_pomdp.solvers.solver import (
 
 @dataclass(frozen=True)
 class PreQueryConditioned(FrontierSolver):
-    """Solves what is left of the problem after each symbol; an exact solver stays exact.
+    """Solves the conditional problem of each pre-query symbol; an exact solver stays exact.
 
-    A solver that learns from queries gets those that showed the symbol; where there are none, all.
+    For each symbol, the solver gets the training queries with that symbol, or all if there are
+    none.
 
     Attributes:
-        solver: any.
-        training: what the run offers; each symbol's solver gets its part of it, with its own
-            curves and checkpoints.
+        solver: the inner solver.
+        training: log, validation queries and folder of the run; each symbol has curves and
+            checkpoints of its own.
     """
 
     solver: Solver
@@ -80,17 +81,17 @@ def _log_of(log: Log, symbol: int, row: Mapping[str, float]) -> None:
 
 
 def _showing(data: RoutingData, symbol: int, pre: PreSignal) -> RoutingData:
-    """The queries that showed a symbol; all if none did."""
+    """The queries with a symbol; all if there are none."""
     rows = pre.symbols(data.require_pre_signal()) == symbol
     return data.take(rows) if rows.any() else data
 
 
 def _joined(problem: RoutingPOMDP, parts: Sequence[Policy | QueryPolicy]) -> Policy | QueryPolicy:
-    """One policy from one a symbol."""
+    """One policy that consists of the policies for each symbol."""
     if isinstance(parts[0], OraclePolicy):
-        return parts[0]  # it has seen everything already
-    # A policy may bring rules of its own, but it has seen the signal, so it has paid for it; and a
-    # filter of its own, of the same score vectors or of others that the signal tells nothing of.
+        return parts[0]  # it reads the scores and needs no signal
+    # A policy may have rules and a filter of its own. It pays for the signal in any case. If its
+    # filter has other score vectors, the signal carries no information about them.
     own = parts[0].problem
     base = own if own.score is problem.score else problem
     rules = replace(own.rules, pre_query=True)
@@ -108,8 +109,8 @@ class PreQueryConditionedPolicy:
     """A policy for each symbol of the pre-query signal.
 
     Attributes:
-        problem: with that signal.
-        parts: one policy a symbol, each for what is left of the problem.
+        problem: the problem with the signal.
+        parts: one policy per symbol, each for the conditional problem.
     """
 
     problem: RoutingPOMDP
@@ -117,7 +118,7 @@ class PreQueryConditionedPolicy:
 
     @property
     def value(self) -> float:
-        """Expected return inside the model, where all the parts know theirs."""
+        """Expected return inside the model; NaN if a part does not give its own."""
         values = [getattr(part, "value", float("nan")) for part in self.parts]
         shares = [share for share, _ in self.problem.branches()]
         return float(np.dot(shares, values)) - self.problem.pre_price
@@ -129,7 +130,7 @@ class PreQueryConditionedPolicy:
         return action
 
     def _branches(self, history: History) -> Iterator[tuple[NDArray[np.int64], Policy, History]]:
-        """Rows of each symbol that occurs, its policy, and what that is shown of them."""
+        """For each symbol that occurs: its rows, its policy and their histories."""
         symbol = self.problem.pre_symbols(history)
         for k in np.unique(symbol):
             rows = np.flatnonzero(symbol == k)
@@ -137,10 +138,10 @@ class PreQueryConditionedPolicy:
 
 
 class PreQueryConditionedBelief(PreQueryConditionedPolicy):
-    """One whose parts say what they believe."""
+    """A `PreQueryConditionedPolicy` whose parts have beliefs."""
 
     def belief(self, history: History) -> NDArray[np.float64]:
-        """As of `HasBelief`."""
+        """See `HasBelief`."""
         belief = np.empty((len(history), history.n_models))
         for rows, part, left in self._branches(history):
             assert isinstance(part, HasBelief)

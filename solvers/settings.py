@@ -1,4 +1,4 @@
-"""Kinds of settings that several solvers have."""
+"""Types of settings that several solvers share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 from routing_pomdp.envs.settings.ranges import CountOrZero, NotNegative, Ordered, Pattern, Range
 
 Width = Annotated[int, Range(1, 65_536)]
-"""Units of a layer."""
+"""The number of units of a layer."""
 
 PriceRange = Annotated[tuple[NotNegative, NotNegative], Ordered("[low, high], both >= 0")]
 """The smallest and the largest price to train for."""
@@ -25,8 +25,7 @@ Device = Annotated[str, Pattern(r"auto|cpu|mps|xpu|cuda(:\d+)?", "auto, cpu, mps
 
 
 def check_count(what: str, count: int, most: int, models: int) -> None:
-    """Raise ValueError where a solver would enumerate more than it should; the line names the
-    sizes and what to do."""
+    """Raise ValueError if a solver would have to enumerate more than ``most`` items."""
     if count > most:
         raise ValueError(
             f"{models} models make {count:,} {what} or more, expected at most {most:,}: choose "

@@ -1,4 +1,4 @@
-"""Regression of anything on signals of any scale, with predictions from other folds."""
+"""Regression on signals of any scale, with cross-validated predictions."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.signals import SignalRange
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class SignalRegression:
     """Ridge regression on piecewise linear functions of each signal's rank.
 
-    A missing signal has an indicator of its own, if training shows any; its functions of the rank
-    are those of the training signals' mean, so that by itself it says nothing.
+    Each signal that is missing in training has an indicator of missing values. The functions of a
+    missing signal's rank take their mean over the training signals.
 
     Attributes:
-        knots: of the piecewise linear functions, ends included.
-        folds: of the predictions from other folds.
-        seed: of the folds.
+        knots: number of knots of the piecewise linear functions, ends included.
+        folds: number of folds of the cross-validated predictions.
+        seed: seed of the folds.
     """
 
     knots: int = 4
@@ -31,14 +30,14 @@ class SignalRegression:
     seed: int = 0
 
     def fit(self, signal: FloatArray, targets: FloatArray) -> tuple[FittedRegression, FloatArray]:
-        """A fitted regression, and what each query is predicted without its own fold.
+        """A fitted regression and its cross-validated predictions.
 
         Args:
             signal: ``(n, D)``, any scale, see `envs.signals`; ``D = 0`` predicts means.
             targets: ``(n, T)``.
 
         Returns:
-            The regression and ``(n, T)``.
+            The regression, and ``(n, T)`` the prediction for each query from the other folds.
         """
         from sklearn.model_selection import KFold
 
@@ -55,7 +54,7 @@ class SignalRegression:
         from sklearn.linear_model import RidgeCV
 
         if not signal.shape[1]:
-            # scikit-learn wants a feature even where the mean alone is asked for.
+            # scikit-learn needs at least one feature, even to predict the mean.
             return FittedRegression(None, DummyRegressor().fit(np.zeros((len(signal), 1)), targets))
         basis = RankBasis.fit(signal, quantiles, self.knots)
         ridge = RidgeCV(np.logspace(-2, 3, 11), alpha_per_target=True)
@@ -64,11 +63,11 @@ class SignalRegression:
 
 @dataclass(frozen=True, eq=False)
 class FittedRegression:
-    """Predicts from signals.
+    """A fitted regression on signals.
 
     Attributes:
-        basis: of the signals; None where there are none.
-        model: scikit-learn's.
+        basis: features of the signals; None where there are no signals.
+        model: a regressor of scikit-learn.
     """
 
     basis: RankBasis | None
@@ -83,14 +82,14 @@ class FittedRegression:
 
 @dataclass(frozen=True, eq=False)
 class RankBasis:
-    """Piecewise linear functions of each signal's rank, and indicators of missing ones.
+    """Piecewise linear functions of each signal's rank, and indicators of missing signals.
 
     Attributes:
         range: makes signals finite.
         ranks: scikit-learn's quantile transformer.
-        splines: of the ranks, scikit-learn's.
-        mean: ``(D · B,)`` of the functions over the training signals that are there.
-        ever: ``(D,)`` which signals training had missing.
+        splines: scikit-learn's spline transformer, applied to the ranks.
+        mean: ``(D · B,)`` means of the functions over the training signals that are not missing.
+        ever: ``(D,)`` which signals are ever missing in training.
     """
 
     range: SignalRange
@@ -105,13 +104,13 @@ class RankBasis:
 
         Args:
             signal: see `envs.signals`.
-            quantiles: that ranks are interpolated between.
-            knots: of the functions.
+            quantiles: number of quantiles between which ranks are interpolated.
+            knots: number of knots of the functions.
         """
         from sklearn.preprocessing import QuantileTransformer, SplineTransformer
 
         bounds, absent = SignalRange.fit(signal), np.isnan(signal)
-        # A column without any signal has no ranks: any number does.
+        # A column in which every signal is missing has no ranks: any number will do.
         finite = np.where(absent.all(axis=0), 0.0, bounds.finite(signal))
         ranks = QuantileTransformer(n_quantiles=quantiles, subsample=None).fit(finite)
         grid = np.tile(np.linspace(0, 1, knots)[:, None], signal.shape[1])
@@ -123,13 +122,14 @@ class RankBasis:
         return replace(basis, mean=mean)
 
     def __call__(self, signal: FloatArray) -> FloatArray:
-        """``(n, D · B + E)`` of signals ``(n, D)``, ``E`` of which training had missing."""
+        """``(n, D · B + E)`` features of signals ``(n, D)``, ``E`` of which were ever missing in
+        training."""
         values, there = self._values(signal)
         marks = np.isnan(signal[:, self.ever])
         return np.column_stack([np.where(there, values, self.mean), marks])
 
     def _values(self, signal: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
-        """The functions ``(n, D · B)``, and where their signals are there."""
+        """The functions ``(n, D · B)``, and a mask of those whose signal is not missing."""
         absent = np.isnan(signal)
         finite = np.where(absent, self.range.low, self.range.finite(signal))
         values: FloatArray = self.splines.transform(self.ranks.transform(finite))

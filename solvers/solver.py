@@ -1,4 +1,4 @@
-"""The two roles of this package: a `Solver` is data until `solve`, a `Policy` decides."""
+"""The interfaces of this package: a `Solver` finds a `Policy`, a `Policy` chooses actions."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from routing_pomdp.envs.settings.checks import check_settings
 Actions = NDArray[np.int64]
 
 Log = Callable[[Mapping[str, float]], None]
-"""Takes one row of a training curve, with its ``step``."""
+"""A function that records one row of a training curve, with its ``step``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """What a run offers a solver that trains, beside the training queries.
+    """The parts of a run that a training solver can use, beside the training queries.
 
     Attributes:
-        log: takes the training curve; None where nobody listens.
-        validation: queries to stop by and to choose by; None where there are none.
-        folder: where checkpoints are kept, and found again after an interruption; None for
-            nowhere.
-        source: what the queries are of, for checkpoints to name: models, verifier.
+        log: records the training curve; None for no record.
+        validation: queries for early stopping and model selection; None if there are none.
+        folder: where checkpoints are written, and read after an interruption; None for no
+            checkpoints.
+        source: models and verifier of the queries, which checkpoints record.
     """
 
     log: Log | None = None
@@ -42,61 +42,61 @@ class Policy(Protocol):
     """Maps histories to actions.
 
     Attributes:
-        problem: the problem whose rules it plays by. A policy may bring rules of its own: the
-            static baselines start where they like and never verify.
+        problem: the problem whose rules the policy follows. These may differ from those of the
+            problem solved: the static baselines start at any model and never verify.
     """
 
     @property
     def problem(self) -> RoutingPOMDP: ...
 
     def act(self, history: History) -> Actions:
-        """Legal actions ``(n,)`` for ``n`` histories; the same history and seed, the same action,
-        whatever else is in the batch."""
+        """Legal actions ``(n,)`` for ``n`` histories. The same history and seed give the same
+        action, whatever else is in the batch."""
 
 
 @runtime_checkable
 class HasBelief(Protocol):
-    """Says what it believes: a policy that does has its calibration reported by every run."""
+    """A policy with a belief, whose calibration every run reports."""
 
     def belief(self, history: History) -> NDArray[np.float64]:
-        """``(n, N)`` how likely each model's answer is right, called or not, after each of ``n``
-        histories; for graded scores, the score that is expected."""
+        """``(n, N)`` expected score of each model, called or not, after each of ``n`` histories;
+        for scores of 0 and 1, the probability that its answer is right."""
 
 
 class QueryPolicy(ABC):
-    """A policy that needs more of the queries than a history holds: their texts.
+    """A policy that needs the texts of the queries, beside the history.
 
     Attributes:
-        problem: as of `Policy`.
+        problem: see `Policy`.
     """
 
     problem: RoutingPOMDP
 
     @abstractmethod
     def for_queries(self, data: RoutingData) -> Policy:
-        """The policy for the queries of ``data``, which ``history.query`` numbers.
+        """The policy for the queries of ``data``; ``history.query`` holds their row numbers.
 
-        It may read prompts at any time, an answer once its model was called, and nothing else.
+        It may read every prompt, and an answer once its model was called.
         """
 
 
 class OraclePolicy(QueryPolicy):
-    """One that reads the hidden scores, and so is no policy at all. Only the oracle does."""
+    """A policy that reads the hidden scores. Only the oracle may."""
 
 
 class SolverError(ValueError):
-    """A solver or a policy that returned what none may; the message names it."""
+    """Raised where a solver or a policy returns something invalid."""
 
 
 class Solver(ABC):
-    """Finds a policy for a problem. Hyperparameters are dataclass fields of the subclass, with
-    the types and ranges that `envs.settings.checks` reads."""
+    """Finds a policy for a problem. Hyperparameters are dataclass fields of the subclass;
+    `envs.settings.checks` checks their types and ranges."""
 
     def __post_init__(self) -> None:
         check_settings(self, "solver")
 
     def with_training(self, training: Training) -> Solver:
-        """This solver, making use of what a run offers; most have no use for it."""
+        """This solver with the run's log, validation queries and folder; most do not use them."""
         return self
 
     @abstractmethod
@@ -105,23 +105,23 @@ class Solver(ABC):
 
         Args:
             problem: fitted on ``train``.
-            train: the training queries, for solvers that learn from them directly.
+            train: the training queries.
         """
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData
     ) -> Sequence[Policy | QueryPolicy]:
-        """One policy a price; overridden where many prices can share work."""
+        """One policy per price; overridden where prices can share work."""
         return [self.solve(problem.at(price), train) for price in prices]
 
 
 def solved(
     solver: Solver, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData
 ) -> Sequence[Policy | QueryPolicy]:
-    """A solver's policies, one a price.
+    """A solver's policies, one per price.
 
     Raises:
-        SolverError: it returned something else.
+        SolverError: the solver returned something else.
     """
     found = solver.solve_frontier(problem, prices, train)
     name = f"solver {type(solver).__name__}"
@@ -136,7 +136,7 @@ def solved(
 
 
 def for_queries(policy: Policy | QueryPolicy, data: RoutingData) -> Policy:
-    """A policy for the queries of routing data.
+    """The policy for the queries of ``data``.
 
     Raises:
         SolverError: ``for_queries`` returned something else.
@@ -151,10 +151,10 @@ def for_queries(policy: Policy | QueryPolicy, data: RoutingData) -> Policy:
 
 
 def decided(policy: Policy, history: History) -> Actions:
-    """A policy's actions ``(n,)``; whether they are legal is for the rules to say.
+    """A policy's actions ``(n,)``; whether they are legal is not checked.
 
     Raises:
-        SolverError: they are no integers, or not one a history.
+        SolverError: the actions are not integers, or not one per history.
     """
     found = policy.act(history)
     action = np.asarray(found)
@@ -164,7 +164,7 @@ def decided(policy: Policy, history: History) -> Actions:
             what = f"{found.dtype} of shape {found.shape}"
         raise SolverError(
             f"{type(policy).__name__}.act returned {what}: expected an array of "
-            f"{len(history)} integers, one action a history"
+            f"{len(history)} integers, one action per history"
         )
     return action
 
@@ -173,7 +173,7 @@ _POLICY = (
     "a policy, an object with problem and act(history), or a QueryPolicy (does solve end in a "
     "return?)"
 )
-_LIST = "a list of policies, one a price"
+_LIST = "a list of policies, one per price"
 
 
 def _is_policy(found: Any) -> bool:
@@ -185,7 +185,7 @@ def _kind(found: Any) -> str:
 
 
 class FrontierSolver(Solver):
-    """A solver that does most of its work once for all prices: it defines `solve_frontier`."""
+    """A solver that shares work between prices: it defines `solve_frontier` instead of `solve`."""
 
     def solve(self, problem: RoutingPOMDP, train: RoutingData) -> Policy | QueryPolicy:
         return self.solve_frontier(problem, [problem.price], train)[0]
@@ -203,7 +203,7 @@ class TablePolicy:
     Attributes:
         problem: the problem that it solves.
         actions: ``(n_histories,)`` the action at each history code.
-        value: its expected return inside the model, where known.
+        value: its expected return inside the model; NaN if unknown.
     """
 
     problem: RoutingPOMDP

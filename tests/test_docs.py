@@ -90,7 +90,7 @@ def test_the_example_of_a_verifier_routes(mine, tmp_path):
 
 def test_the_example_of_a_verifier_is_judged_beside_the_logs_own_and_a_broken_one(mine, tmp_path):
     (mine / "broken.py").write_text(
-        "from verifiers import Verifier\n\n\n"
+        "from routing_pomdp.verifiers import Verifier\n\n\n"
         "class Broken(Verifier):\n"
         "    def signal(self, rollouts):\n"
         "        return rollouts.tokens_out[:, :1]\n"

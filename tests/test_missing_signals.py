@@ -35,7 +35,6 @@ from routing_pomdp.solvers.exact.bounds import QMDP
 from routing_pomdp.solvers.exact.point_based import PointBased
 from routing_pomdp.solvers.learned.fitted_q import FittedQ
 from routing_pomdp.solvers.learned.simulated import simulated
-from routing_pomdp.solvers.search.continuous import ContinuousPOMDP
 from routing_pomdp.verifiers import (
     AffordableFirst,
     Beta,
@@ -337,14 +336,6 @@ def test_simulated_queries_keep_the_share_of_missing_and_infinite_signals():
         )
 
 
-def test_raw_signal_search_updates_its_belief_by_the_point_mass():
-    data = telling()
-    problem = ContinuousPOMDP.of(problem_of(data, observation=KernelDensity()))
-    called = np.array([[True, False]])
-    history = History(np.zeros(1, int), np.zeros(1, int), called, called, np.full((1, 2, 1), NAN))
-    assert problem.posterior(history)[0] @ problem.score[:, 0] < 0.02
-
-
 # -- environments ----------------------------------------------------------------------------------
 
 
@@ -364,8 +355,8 @@ def test_environments_show_finite_numbers_and_equal_the_batch(rules):
         done, info = False, {}
         while not done:
             assert env.observation_space.contains(observation)
-            history = env.setting.history(observation[None])
-            np.testing.assert_array_equal(env.setting.observed(history)[0], observation)
+            history = env.config.history(observation[None])
+            np.testing.assert_array_equal(env.config.observed(history)[0], observation)
             seen = history.verified[0]
             np.testing.assert_array_equal(history.signal[0, seen], data.signal[query, seen])
             action = policy.act(replace(history, query=np.array([query])))[0]

@@ -84,7 +84,7 @@ def test_a_learner_with_a_memory_comes_near_the_optimum(page):
 def test_the_page_runs_as_it_stands(page):
     assert page["regret"] >= -1e-12
     np.testing.assert_allclose(page["value"] + page["regret"], Exact().solve(page["problem"]).value)
-    assert page["tolls"].shape == (4096, 5)
+    assert page["action_costs"].shape == (4096, 5)
     assert page["stacked"].single_observation_space.shape == (3, 3)
     assert isinstance(page["reward"], torch.Tensor)
 
@@ -142,7 +142,7 @@ def test_a_learned_policy_sees_and_plays_as_in_the_environment():
         Rules(3, skip=True, free_start=True, verify=True), np.random.default_rng(0)
     )
     learner = _Same(STAY)
-    view = StackedView(RoutingEnv(problem, show_action_costs=True).setting)
+    view = StackedView(RoutingEnv(problem, show_action_costs=True).config)
     policy = LearnedPolicy(learner, problem, view=view, show_action_costs=True)
     env = StackedSignals(RoutingEnv(problem, show_action_costs=True))
     observation, _ = env.reset(seed=0)

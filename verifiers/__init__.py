@@ -1,4 +1,4 @@
-"""What the router sees: verifiers, and the observation models that learn their noise."""
+"""Verifiers, which emit signals about answers, and observation models of these signals."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""`check_verifier`: holds a verifier of one's own to what every verifier promises."""
+"""`check_verifier`: checks that a user's verifier keeps the contract of verifiers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs import Rollouts, RoutingData
-from routing_pomdp.envs.settings.plug_in_checks import (
+from routing_pomdp.envs.arrays import FloatArray
+from routing_pomdp.envs.plug_in_checks import (
     Claims,
     example_log,
     fault_of_settings,
@@ -42,36 +43,34 @@ from routing_pomdp.verifiers.verifier import (
     paid,
 )
 
-FloatArray = NDArray[np.float64]
-
 CLAIMS = {
     "settings": "settings are dataclass fields, and the verifier pickles",
-    "fit": "`fit` returns a verifier and leaves the one that it was asked of as it was",
+    "fit": "`fit` returns a verifier and does not change the one that it is called on",
     "signal": "signals are numbers of shape (n, N) or (n, N, D)",
     "cost": "costs are None, or finite numbers >= 0 of shape (n, N)",
-    "pure": "the log and the verifier stay as they were",
-    "seed": "asked again it says the same, and the global random states stay as they were",
+    "pure": "the log and the verifier are not changed",
+    "seed": "fitting and judging again gives the same signals, without the global random states",
     "rows": "a query gets the same signals alone and in any log, in any order",
-    "score": "the scores of the queries that it judges change nothing",
-    "answers": "other models' answers change nothing that `compared` does not tell",
-    "pickle": "a fitted verifier that was pickled and loaded says the same",
-    "missing": "calls that were never made, and signals that are missing",
-    "infinite": "logged signals of -∞",
-    "columns": "a log without a column that it needs is refused in words",
-    "live": "live it says what it says of the log",
+    "score": "signals do not depend on the scores of the queries that are judged",
+    "answers": "signals do not depend on other models' answers, except as `compared` declares",
+    "pickle": "a fitted verifier gives the same signals after pickling",
+    "missing": "logs with missing calls and missing signals are judged",
+    "infinite": "logs with signals of -∞ are judged",
+    "columns": "a log without a column that it needs raises an error that says so",
+    "live": "live signals equal those read back from the log",
 }
 
 
 def check_verifier(
     verifier: Verifier, *, log: Rollouts | None = None, skip: Collection[str] = ()
 ) -> None:
-    """Tries a verifier on a small log; returns if it keeps all claims (`CLAIMS`).
+    """Checks a verifier on a small log; returns if it keeps all claims (`CLAIMS`).
 
     Args:
-        verifier: to be tried, unfitted.
-        log: with training and test queries; None for an example with every column, and the logged
+        verifier: unfitted.
+        log: with training and test queries; None for an example with every column and the logged
             signals that the verifier names.
-        skip: names of claims that it need not keep.
+        skip: names of claims that are not checked.
 
     Raises:
         CheckError: a ValueError that names the first broken claim and the case.
@@ -85,18 +84,18 @@ def check_verifier(
     about = f"the test queries of {about}"
     claims.hold("settings", partial(_settings, verifier))
     found: list[Verifier] = []
-    with untouched(train=train, test=test, verifier=verifier) as said:
+    with untouched(train=train, test=test, verifier=verifier) as problems:
         claims.hold("fit", partial(_fit, verifier, train, found), "fit on the training queries")
         ready = found[0]
         claims.hold("signal", partial(_signal, ready, test), about)
         claims.hold("cost", partial(_cost, ready, test))
-    claims.hold("pure", lambda: said[0] if said else None)
-    told = _told(ready, test)
-    claims.hold("seed", partial(_seed, verifier, train, test, told))
-    claims.hold("rows", partial(_rows, ready, test, told))
+    claims.hold("pure", lambda: problems[0] if problems else None)
+    outputs = _outputs(ready, test)
+    claims.hold("seed", partial(_seed, verifier, train, test, outputs))
+    claims.hold("rows", partial(_rows, ready, test, outputs))
     claims.hold("score", partial(_score, ready, log))
-    claims.hold("answers", partial(_answers, ready, test, told))
-    claims.hold("pickle", partial(_pickle, ready, test, told))
+    claims.hold("answers", partial(_answers, ready, test, outputs))
+    claims.hold("pickle", partial(_pickle, ready, test, outputs))
     claims.hold("missing", partial(_stands, verifier, _with_gaps(log)), "where calls are missing")
     claims.hold("infinite", partial(_stands, verifier, _with_infinite(log)), "with signals of -∞")
     for column in ("tokens_out", "tokens_in", "latency", "prompt", "answer"):
@@ -107,12 +106,12 @@ def check_verifier(
         claims.hold("live", partial(_live, ready, test), "judged by an endpoint that says 'yes'")
 
 
-# -- claims: each says what is wrong, None if nothing is -------------------------------------------
+# -- claims: each returns an error message, or None if the claim holds -----------------------------
 
 
 def _settings(verifier: Verifier) -> str | None:
-    if said := fault_of_settings(verifier):
-        return said
+    if problem := fault_of_settings(verifier):
+        return problem
     again = pickle.loads(pickle.dumps(verifier))
     return None if type(again) is type(verifier) else "it is another class once pickled"
 
@@ -137,61 +136,63 @@ def _cost(ready: Verifier, log: Rollouts) -> str | None:
     return None
 
 
-def _seed(verifier: Verifier, train: Rollouts, log: Rollouts, told: FloatArray) -> str | None:
-    with own_random_numbers() as said:
-        again = _told(fitted(verifier, train), log)
-    return said[0] if said else _differs(told, again, log, "when fitted and asked again")
+def _seed(verifier: Verifier, train: Rollouts, log: Rollouts, outputs: FloatArray) -> str | None:
+    with own_random_numbers() as problems:
+        again = _outputs(fitted(verifier, train), log)
+    if problems:
+        return problems[0]
+    return _differs(outputs, again, log, "when fitted and asked again")
 
 
-def _rows(ready: Verifier, log: Rollouts, told: FloatArray) -> str | None:
+def _rows(ready: Verifier, log: Rollouts, outputs: FloatArray) -> str | None:
     order = np.random.default_rng(0).permutation(len(log))
     for rows in (order, order[: len(log) // 2], order[:1], order[1:2]):
         part = log.take(rows)
         how = f"in a log of {len(rows)} queries, in another order"
-        if said := _differs(told[rows], _told(ready, part), part, how):
-            return said
+        if problem := _differs(outputs[rows], _outputs(ready, part), part, how):
+            return problem
     return None
 
 
 def _score(ready: Verifier, log: Rollouts) -> str | None:
-    """Of training queries too: those that it learned from are known to it by their ids."""
+    """Includes training queries, which a verifier may recognise by their ids."""
     other = replace(log, score=1 - log.score)
-    return _differs(_told(ready, log), _told(ready, other), log, "where the scores are others")
+    return _differs(_outputs(ready, log), _outputs(ready, other), log, "with other scores")
 
 
-def _answers(ready: Verifier, log: Rollouts, told: FloatArray) -> str | None:
-    """A model's cells are exchanged between queries, right answers' with wrong ones'."""
+def _answers(ready: Verifier, log: Rollouts, outputs: FloatArray) -> str | None:
+    """Swaps one model's cells between queries with right and wrong answers."""
     compared = list(ready.compared(log))
-    # A signal of the query is logged with one answer or with all: it is no answer's own.
-    of_query = bool(_same(told[:, :1], told)[..., :-1].all())
+    # A signal of the query is logged with one answer or with all; it belongs to no answer.
+    of_query = bool(_same(outputs[:, :1], outputs)[..., :-1].all())
     for model in range(log.n_models):
         others = np.arange(log.n_models) != model
         exchanged = _exchanged(log, model)
         if of_query:
             exchanged = replace(exchanged, signals=log.signals, signal_costs=log.signal_costs)
-        changed = _told(ready, exchanged)
-        apart = ~_same(told, changed) & others[:, None]
-        # A number that compares answers may look at those of cheaper models.
+        changed = _outputs(ready, exchanged)
+        apart = ~_same(outputs, changed) & others[:, None]
+        # Components that compare answers may use those of cheaper models.
         apart[:, model + 1 :, compared] = False
         if apart.any():
-            row, seen, _ = np.argwhere(apart)[0]
+            row, affected, _ = np.argwhere(apart)[0]
             return (
-                f"its signal of {log.models[seen]!r} on query {str(log.query_id[row])!r} changes "
-                f"with what {log.models[model]!r} answered, which may not have been called: only "
-                "numbers that compared tells may look at cheaper models' answers"
+                f"its signal of {log.models[affected]!r} on query {str(log.query_id[row])!r} "
+                f"depends on the answer of {log.models[model]!r}, which may not have been called: "
+                "only components that `compared` declares may use cheaper models' answers"
             )
     return None
 
 
-def _pickle(ready: Verifier, log: Rollouts, told: FloatArray) -> str | None:
+def _pickle(ready: Verifier, log: Rollouts, outputs: FloatArray) -> str | None:
     loaded = pickle.loads(pickle.dumps(ready))
-    return _differs(told, _told(loaded, log), log, "once pickled and loaded")
+    return _differs(outputs, _outputs(loaded, log), log, "once pickled and loaded")
 
 
 def _stands(verifier: Verifier, log: Rollouts) -> str | None:
     train, test = log.where("train"), log.where("test")
     ready = fitted(verifier, train)
-    return _rows(ready, test, _told(ready, test))
+    return _rows(ready, test, _outputs(ready, test))
 
 
 def _without(verifier: Verifier, log: Rollouts) -> str | None:
@@ -206,7 +207,7 @@ def _without(verifier: Verifier, log: Rollouts) -> str | None:
 
 
 def _live(ready: LiveVerifier, log: Rollouts) -> str | None:
-    """Of the log it says what it said live: as its column or, if it computes it, from answers."""
+    """Compares live signals with those read from a logged column, or computed from answers."""
     computes = _stands_without_signals(ready, log)
     signal = emitted(ready, log)
     nothing = np.zeros_like(log.score)
@@ -214,9 +215,9 @@ def _live(ready: LiveVerifier, log: Rollouts) -> str | None:
     for row in range(min(8, len(log))):
         for count in range(1, log.n_models + 1):
             case, model = _case(log, row, count), count - 1
-            said = _run(ready, case)
-            alone = emitted(ready, row_of(case, [{ready.name: said}], log.models))[0, model, 0]
-            value = said.value
+            emission = _run(ready, case)
+            alone = emitted(ready, row_of(case, [{ready.name: emission}], log.models))[0, model, 0]
+            value = emission.value
             if ready.missing is not None and np.isnan(value):
                 value = ready.missing
             found = {"read back from its column": alone}
@@ -237,7 +238,7 @@ def _live(ready: LiveVerifier, log: Rollouts) -> str | None:
 
 
 def _stands_without_signals(ready: Verifier, log: Rollouts) -> bool:
-    """Whether it computes its signals from the rest of a log."""
+    """Whether the verifier computes its signals without logged ones."""
     try:
         emitted(ready, replace(log, signals={}, signal_costs={}))
     except VerifierError:
@@ -253,34 +254,34 @@ def _signals_of(verifier: Verifier) -> Iterator[str]:
         yield from _signals_of(part)
 
 
-def _told(ready: Verifier, log: Rollouts) -> FloatArray:
-    """Signals with their costs, ``(n, N, D + 1)``."""
+def _outputs(ready: Verifier, log: Rollouts) -> FloatArray:
+    """Signals and their cost, ``(n, N, D + 1)``."""
     cost = paid(ready, log)
     cost = np.zeros(log.score.shape) if cost is None else np.nan_to_num(cost)
     return np.concatenate([emitted(ready, log), cost[..., None]], axis=2)
 
 
 def _same(one: FloatArray, other: FloatArray) -> NDArray[np.bool_]:
-    """Equal but for rounding: sums of other lengths may differ in their last bits."""
+    """Whether numbers are equal up to rounding, which depends on the number of rows."""
     return np.isclose(one, other, rtol=1e-9, atol=1e-12, equal_nan=True)
 
 
-def _differs(told: FloatArray, again: FloatArray, log: Rollouts, how: str) -> str | None:
-    if told.shape != again.shape:
-        return f"its signals have shape {again.shape} {how}, expected {told.shape}"
-    apart = ~_same(told, again)
+def _differs(outputs: FloatArray, again: FloatArray, log: Rollouts, how: str) -> str | None:
+    if outputs.shape != again.shape:
+        return f"its signals have shape {again.shape} {how}, expected {outputs.shape}"
+    apart = ~_same(outputs, again)
     if not apart.any():
         return None
     row, model, number = np.argwhere(apart)[0]
-    what = "cost" if number == told.shape[2] - 1 else "signal"
+    what = "cost" if number == outputs.shape[2] - 1 else "signal"
     return (
         f"its {what} of {log.models[model]!r} on query {str(log.query_id[row])!r} is "
-        f"{told[row, model, number]:g}, and {again[row, model, number]:g} {how}"
+        f"{outputs[row, model, number]:g}, and {again[row, model, number]:g} {how}"
     )
 
 
 def _changed(log: Rollouts, change: Any) -> Rollouts:
-    """A log with every cell of a call, ``(n, N)``, changed: scores, costs, signals, texts."""
+    """A log with ``change`` applied to every ``(n, N)`` array: scores, costs, signals, texts."""
     names = ("score", "cost", "answer", "latency", "tokens_in", "tokens_out")
     cells: dict[str, Any] = {
         name: value for name in names if (value := getattr(log, name)) is not None
@@ -303,7 +304,7 @@ def _exchanged(log: Rollouts, model: int) -> Rollouts:
 
 
 def _with_gaps(log: Rollouts) -> Rollouts:
-    """A log in which some calls were never made, and some signals are missing besides."""
+    """A log in which some calls were not made and some other signals are missing."""
     odd = np.random.default_rng(5).random(log.score.shape)
     gaps = odd < 0.15
 
@@ -327,7 +328,7 @@ def _with_infinite(log: Rollouts) -> Rollouts:
 
 
 def _case(log: Rollouts, row: int, count: int) -> Case:
-    """The answers of the first ``count`` models to a query, as if they came from endpoints."""
+    """The answers of the first ``count`` models to a query as a live case."""
     texts = log.require("answer")[row, :count]
     answers = tuple(
         Answer(name, str(text), _completion(str(text)))
@@ -348,7 +349,7 @@ def _completion(text: str) -> Completion:
 
 @dataclass(frozen=True)
 class _Yes:
-    """A client that says "yes" to everything."""
+    """A client that answers everything with "yes"."""
 
     model: str
 
@@ -365,7 +366,7 @@ class _Yes:
 
 
 class _Anyone(Mapping[str, Client]):
-    """Judges of every name."""
+    """A mapping with a judge for every name."""
 
     def __getitem__(self, name: str) -> Client:
         return _Yes(name)
@@ -381,6 +382,6 @@ class _Anyone(Mapping[str, Client]):
 
 
 def _run(verifier: LiveVerifier, case: Case) -> Any:
-    """In a thread of its own: notebooks run an event loop in theirs."""
+    """The verifier's signal, computed in a thread: notebooks already run an event loop."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, judged(verifier, case)).result()

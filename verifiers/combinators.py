@@ -1,4 +1,4 @@
-"""Verifiers made of verifiers: side by side, merged to one confidence, an affordable one first."""
+"""Combinations of verifiers: side by side, merged to one confidence, an affordable one first."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs import Rollouts
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Seed, Share
 from routing_pomdp.verifiers.observation.calibration import Calibration, Calibrator, Kind
 from routing_pomdp.verifiers.verifier import Verifier, emitted, fitted, paid
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,12 @@ class SideBySide(Verifier):
         return _stacked(self.verifiers, rollouts)
 
     def compared(self, rollouts: Rollouts) -> Mapping[int, FloatArray]:
-        """Those of its parts."""
+        """Those of its parts, with their indices shifted."""
         found: dict[int, FloatArray] = {}
         first = 0
         for verifier in self.verifiers.values():
-            theirs = verifier.compared(rollouts)
-            found |= {first + number: agrees for number, agrees in theirs.items()}
+            of_part = verifier.compared(rollouts)
+            found |= {first + number: agrees for number, agrees in of_part.items()}
             first += emitted(verifier, rollouts).shape[2]
         return found
 
@@ -62,9 +61,9 @@ class CalibratedMerge(Verifier):
     """Several verifiers merged to one calibrated confidence, learned on training queries.
 
     Attributes:
-        verifiers: by name, at least one; one alone is calibrated.
+        verifiers: by name, at least one; a single one is calibrated.
         kind: "logistic" or "isotonic", see `Calibrator`.
-        seed: of the folds that training queries' own confidences are held out by.
+        seed: of the folds for the held-out confidences of training queries.
         merge_: fitted.
 
     Raises:
@@ -90,7 +89,7 @@ class CalibratedMerge(Verifier):
 
     def signal(self, rollouts: Rollouts) -> FloatArray:
         """Confidences ``(n, N)``; training queries' are predicted without their own fold."""
-        return _known(self.merge_)(_stacked(self.verifiers, rollouts), rollouts)
+        return _require_fitted(self.merge_)(_stacked(self.verifiers, rollouts), rollouts)
 
     def cost(self, rollouts: Rollouts) -> FloatArray | None:
         return _total([paid(verifier, rollouts) for verifier in self.verifiers.values()])
@@ -98,21 +97,21 @@ class CalibratedMerge(Verifier):
 
 @dataclass(frozen=True)
 class AffordableFirst(Verifier):
-    """A cheap verifier, and a dear one only where the cheap one leaves doubt.
+    """A cheap verifier, and an expensive one only where the cheap one is in doubt.
 
-    Both are calibrated on training queries. Where the cheap one's confidence lies outside
-    ``[low, high]`` it is the signal; within, the dear one is bought too and the signal is the
-    confidence in the light of both.
+    Both are calibrated on training queries. If the cheap one's confidence lies outside
+    ``[low, high]``, it is the signal. Otherwise the expensive one is bought too, and the signal is
+    the confidence given both.
 
     Attributes:
-        first: the cheap one.
-        then: the dear one.
-        low: least confidence that leaves doubt.
-        high: largest one.
+        first: the cheap verifier.
+        then: the expensive verifier.
+        low: lower bound of confidences in doubt.
+        high: upper bound of confidences in doubt.
         kind: of the calibrations.
         seed: of their folds.
-        alone_: fitted to the first.
-        both_: fitted to both.
+        alone_: fitted to the first verifier.
+        both_: fitted to both verifiers.
 
     Raises:
         ValueError: not ``0 <= low <= high <= 1``, or an unknown kind.
@@ -139,7 +138,7 @@ class AffordableFirst(Verifier):
         return [self.first, self.then]
 
     def doubts(self, rollouts: Rollouts) -> NDArray[np.bool_] | None:
-        """``(n, N)`` where the dear one is bought; None before it is known what doubt is."""
+        """``(n, N)`` where the expensive verifier is bought; None before the fit."""
         return None if self.alone_ is None else self._first_look(rollouts)[1]
 
     def fit(self, train: Rollouts) -> AffordableFirst:
@@ -155,32 +154,32 @@ class AffordableFirst(Verifier):
         """Confidences ``(n, N)``; training queries' are predicted without their own fold."""
         confidence, doubt = self._first_look(rollouts)
         if not doubt.any():
-            return confidence  # of a live answer the second signal may not be there at all
+            return confidence  # a live answer may not have the second signal
         both = _stacked({"first": self.first, "then": self.then}, rollouts)
-        return np.where(doubt, _known(self.both_)(both, rollouts), confidence)
+        return np.where(doubt, _require_fitted(self.both_)(both, rollouts), confidence)
 
     def cost(self, rollouts: Rollouts) -> FloatArray | None:
-        """What was bought: the second one's cost only where there was doubt."""
+        """Costs of the first verifier, plus those of the second where it is bought."""
         second = paid(self.then, rollouts)
         if second is not None:
             second = np.where(self._first_look(rollouts)[1], second, 0.0)
         return _total([paid(self.first, rollouts), second])
 
     def _first_look(self, rollouts: Rollouts) -> tuple[FloatArray, NDArray[np.bool_]]:
-        confidence = _known(self.alone_)(emitted(self.first, rollouts), rollouts)
-        # Where the cheap one says nothing, nothing allays the doubt.
+        confidence = _require_fitted(self.alone_)(emitted(self.first, rollouts), rollouts)
+        # A missing confidence counts as doubt.
         called = ~np.isnan(rollouts.score)
         return confidence, called & ~((confidence < self.low) | (confidence > self.high))
 
 
 @dataclass(frozen=True, eq=False)
 class _Merge:
-    """A calibration for each model, and the training queries' held-out confidences.
+    """A calibration for each model, and the held-out confidences of training queries.
 
     Attributes:
-        models: ``N``, None where there is nothing to learn from.
+        models: ``N`` calibrations, None for a model without training signals.
         query_id: ``(n,)`` training queries, sorted.
-        held_out: ``(n, N)``.
+        held_out: ``(n, N)`` confidences.
     """
 
     models: Sequence[Calibration | None]
@@ -189,8 +188,7 @@ class _Merge:
 
     @classmethod
     def fit(cls, signal: FloatArray, train: Rollouts, calibrator: Calibrator) -> _Merge:
-        """Learns from signals ``(n, N, D)``; queries without any or without a score are left
-        out."""
+        """Fits to signals ``(n, N, D)``; queries without signals or a score are left out."""
         models: list[Calibration | None] = []
         held_out = np.full(train.score.shape, np.nan)
         for model in range(train.n_models):
@@ -211,16 +209,16 @@ class _Merge:
             rows = ~np.isnan(signal[:, model]).all(axis=1)
             if calibration is not None and rows.any():
                 found[rows, model] = calibration(signal[rows, model])
-        place = np.minimum(np.searchsorted(self.query_id, rollouts.query_id), len(self) - 1)
-        known = self.held_out[place]
-        trained = (self.query_id[place] == rollouts.query_id)[:, None] & ~np.isnan(known)
-        return np.where(trained & ~np.isnan(found), known, found)
+        row = np.minimum(np.searchsorted(self.query_id, rollouts.query_id), len(self) - 1)
+        held_out = self.held_out[row]
+        trained = (self.query_id[row] == rollouts.query_id)[:, None] & ~np.isnan(held_out)
+        return np.where(trained & ~np.isnan(found), held_out, found)
 
     def __len__(self) -> int:
         return len(self.query_id)
 
 
-def _known(merge: _Merge | None) -> _Merge:
+def _require_fitted(merge: _Merge | None) -> _Merge:
     if merge is None:
         raise ValueError("this verifier learns: call fit(training rollouts) before it is used")
     return merge
@@ -240,6 +238,6 @@ def _stacked(verifiers: Mapping[str, Verifier], rollouts: Rollouts) -> FloatArra
 
 
 def _total(costs: Sequence[FloatArray | None]) -> FloatArray | None:
-    """Costs added up; None if all are free. What was not emitted was not charged."""
+    """Sums of costs; None if all are free. Missing costs count as 0."""
     charged = [np.nan_to_num(cost) for cost in costs if cost is not None]
     return np.sum(charged, axis=0) if charged else None

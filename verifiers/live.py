@@ -1,4 +1,4 @@
-"""`LiveVerifier`: judges an answer as an endpoint gives it, and is read back from the log later."""
+"""`LiveVerifier`: a verifier of live answers, whose signals are later read from the log."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import Rollouts
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.verifiers.verifier import LoggedSignal, Verifier
-
-FloatArray = NDArray[np.float64]
 
 
 class Message(TypedDict):
-    """One message of a chat, as OpenAI-compatible endpoints take it."""
+    """One message of a chat in the format of OpenAI-compatible endpoints."""
 
     role: str
     content: str
@@ -25,14 +23,14 @@ class Message(TypedDict):
 
 @dataclass(frozen=True)
 class Query:
-    """What a router may know of a query. Reference answers are kept from it.
+    """The part of a query that a router may see; it holds no reference answers.
 
     Attributes:
         query_id: unique.
         prompt: the question.
-        context: what it is asked about, such as a passage; may be empty.
+        context: such as a passage that the question is about; may be empty.
         choices: of a multiple-choice question, in order; may be empty.
-        dataset: a name.
+        dataset: name of the data set.
     """
 
     query_id: str
@@ -49,7 +47,7 @@ class Token:
     Attributes:
         text: as generated.
         logprob: its natural log-probability.
-        top: log-probabilities of the likeliest tokens in its place, where asked for.
+        top: log-probabilities of the likeliest tokens at its position, if requested.
     """
 
     text: str
@@ -59,7 +57,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Completion:
-    """What one paid call returned.
+    """The result of one paid call.
 
     Attributes:
         text: the message's content.
@@ -67,8 +65,8 @@ class Completion:
         tokens_out: generated.
         cost: by the price table, in USD.
         latency_ms: of the request that succeeded.
-        tokens: with log-probabilities; None where the endpoint gave none.
-        finish_reason: as the endpoint says.
+        tokens: with log-probabilities; None if the endpoint gave none.
+        finish_reason: of the endpoint.
     """
 
     text: str
@@ -96,7 +94,7 @@ class Answer:
 
 
 class Client(Protocol):
-    """One model behind an endpoint. A call is paid for, and recorded before it is returned."""
+    """One model behind an endpoint. A call is paid for, and recorded before it returns."""
 
     @property
     def model(self) -> str: ...
@@ -110,27 +108,27 @@ class Client(Protocol):
         max_tokens: int = 256,
         top_logprobs: int | None = None,
     ) -> list[Completion]:
-        """Independent completions of a chat, one a sample.
+        """Independent completions of a chat, one for each sample.
 
         Args:
             messages: the chat.
             samples: how many.
             temperature: of sampling.
             max_tokens: of each.
-            top_logprobs: how many alternatives a token comes with; None for no log-probabilities.
+            top_logprobs: how many alternatives of each token; None for no log-probabilities.
         """
 
 
 @dataclass(frozen=True)
 class Case:
-    """An answer to be judged, and all that may be used for it.
+    """An answer to verify, and everything that a verifier may use for it.
 
     Attributes:
-        query: what was asked.
-        answers: those paid for so far, in the order of the calls; the last one is to be judged.
-        messages: the chat that the last one completed.
-        client: the model that gave it.
-        judges: further models by name, for verifiers that ask another one.
+        query: the query.
+        answers: those paid for so far, in the order of the calls; the last one is to be verified.
+        messages: the chat that the last answer completed.
+        client: the model that gave the last answer.
+        judges: further models by name, for verifiers that ask another model.
     """
 
     query: Query
@@ -146,12 +144,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Signal:
-    """What a verifier says of an answer.
+    """A verifier's signal of an answer.
 
     Attributes:
-        value: the signal; NaN where it says nothing.
-        notes: what is worth keeping beside it, such as how many samples were unparsable; a
-            collection keeps each as a column.
+        value: the signal; NaN if it is missing.
+        notes: further numbers, such as how many samples were unparsable; a collection stores each
+            as a column.
     """
 
     value: float
@@ -173,16 +171,16 @@ def judge_of(case: Case, name: str) -> Client:
 
 
 class LiveVerifier(Verifier):
-    """A verifier that can judge answers as they come.
+    """A verifier that can judge live answers.
 
-    Offline its signals stand in the log that was collected with it, under its name.
+    Offline its signals are read from the log that was collected with it, under its name.
 
     Attributes:
-        name: of its signal, in the log.
-        top_logprobs: how many alternatives to each of the answer's tokens it reads; None where it
+        name: of its signal in the log.
+        top_logprobs: how many alternatives of each of the answer's tokens it reads; None if it
             needs no log-probabilities of the answer.
-        missing: what a router takes an answer's signal for where the verifier said nothing (NaN);
-            None for an observation of its own, whose meaning is learned. The log keeps the NaN.
+        missing: the value that replaces a missing signal (NaN) for a router; None to treat it as an
+            observation of its own, whose likelihood is learned. The log keeps the NaN.
     """
 
     name: str
@@ -191,14 +189,14 @@ class LiveVerifier(Verifier):
 
     @abstractmethod
     async def verify(self, case: Case) -> Signal | float:
-        """The signal of ``case.answer``. What it asks of clients is charged to it."""
+        """The signal of ``case.answer``. The calls that it makes are charged to it."""
 
     def prompt_texts(self) -> Mapping[str, str]:
-        """The texts that it sends to models, by a name: a record of a collection keeps them."""
+        """The texts that it sends to models, by name, for the manifest of a collection."""
         return {}
 
     def signal(self, rollouts: Rollouts) -> FloatArray:
-        """As logged, ``(n, N)``, with ``missing`` for answers of which nothing was said."""
+        """Logged signals ``(n, N)``, with missing ones replaced by ``missing``."""
         signal = LoggedSignal(self.name).signal(rollouts)
         if self.missing is None:
             return signal

@@ -1,7 +1,7 @@
-"""Verifiers at work: what has to be asked for an answer, alone or in combination.
+"""Live use of verifiers, single or combined.
 
-What an answer's signals are, is one code for logs and live answers: `row_of` makes a log of one
-query of what is known so far, from which any verifier reads its signal as from every other log.
+Logs and live answers share the code that computes signals: `row_of` makes a log of one query, from
+which any verifier reads its signal as from every other log.
 """
 
 from __future__ import annotations
@@ -11,24 +11,22 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import Rollouts
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.verifiers.combinators import AffordableFirst
 from routing_pomdp.verifiers.live import Case, LiveVerifier, Signal
 from routing_pomdp.verifiers.verifier import Verifier, VerifierError, naming
 
-FloatArray = NDArray[np.float64]
-
 
 def live_parts(verifier: Verifier) -> dict[str, LiveVerifier]:
-    """The live verifiers that a verifier is made of, by the names of their signals.
+    """The live verifiers that a verifier consists of, by the names of their signals.
 
-    A log that a router is to learn from holds all of them: what a merge makes of them, and where
-    an affordable one leaves doubt, is learned from the log. What reads a log only has none.
+    A training log has to hold the signals of all of them, because calibrated merges and the doubt
+    of `AffordableFirst` are learned from it. A verifier that only reads logs has none.
 
     Raises:
-        ValueError: two of them have one name, so that their signals would be one column.
+        ValueError: two of them share a name, so that their signals would be one column.
     """
     if isinstance(verifier, LiveVerifier):
         return {verifier.name: verifier}
@@ -47,19 +45,18 @@ async def judged(verifier: LiveVerifier, case: Case) -> Signal:
     """A live verifier's signal of an answer.
 
     Raises:
-        VerifierError: it failed, or returned no number, or a note that is infinite; the message
-            names it.
+        VerifierError: it failed, or returned no number or an infinite note; the message names it.
     """
     with naming(verifier):
         found = await verifier.verify(case)
     signal = found if isinstance(found, Signal) else Signal(found)
-    said = {"": signal.value} | {f" as note {key!r}": note for key, note in signal.notes.items()}
-    for where, value in said.items():
+    values = {"": signal.value} | {f" as note {key!r}": note for key, note in signal.notes.items()}
+    for where, value in values.items():
         if not isinstance(value, Real) or (where and np.isinf(value)):
             raise VerifierError(
                 f"verifier {type(verifier).__name__} returned {value!r}{where} for "
                 f"{case.answer.model!r} on query {case.query.query_id!r}: expected a number, "
-                "NaN where it says nothing"
+                "NaN for a missing signal"
             )
     return Signal(float(signal.value), {key: float(note) for key, note in signal.notes.items()})
 
@@ -70,16 +67,16 @@ async def live_signals(
     models: Sequence[str],
     earlier: Sequence[Mapping[str, Signal]] = (),
 ) -> dict[str, Signal]:
-    """Every signal that a verifier buys for an answer, by name, at the same time where it can.
+    """The signals that a verifier buys for an answer, by name, concurrently where possible.
 
-    Before it is fitted `AffordableFirst` buys both, as doubt is learned from a log that holds both;
-    once it is fitted it waits for the first and buys the second only in doubt.
+    An unfitted `AffordableFirst` buys both signals, because doubt is learned from a log with both.
+    A fitted one waits for the first and buys the second only in doubt.
 
     Args:
-        verifier: any; what only reads logs buys nothing.
+        verifier: any; one that only reads logs buys nothing.
         case: the answer.
-        models: ``N``, the cascade's, in the order of the log that the verifier was fitted to.
-        earlier: what was said of each answer before it, if anything.
+        models: ``N`` names, in the order of the log that the verifier was fitted to.
+        earlier: signals of each earlier answer, if any.
 
     Raises:
         VerifierError: one failed; the message names it.
@@ -99,25 +96,25 @@ async def live_signals(
 
 
 def row_of(case: Case, signals: Sequence[Mapping[str, Signal]], models: Sequence[str]) -> Rollouts:
-    """A log of the one query, to read a verifier's signals from.
+    """A log of one query, from which a verifier can read its signals.
 
-    Scores are not known: they are 0, and say nothing; an answer of which the signals are not given
-    counts as not called.
+    Scores are not known; they are 0 and must not be used. An answer without signals counts as not
+    called.
 
     Args:
         case: the answers.
-        signals: what was said of the last of them, by name, or of as many of the last ones.
-        models: ``N``, see `live_signals`.
+        signals: by name, of the last answers, in their order.
+        models: ``N`` names, see `live_signals`.
     """
-    place = [models.index(answer.model) for answer in case.answers]
+    column = [models.index(answer.model) for answer in case.answers]
 
     def spread(values: Sequence[float]) -> FloatArray:
         row = np.full((1, len(models)), np.nan)
-        row[0, place[len(place) - len(values) :]] = values
+        row[0, column[len(column) - len(values) :]] = values
         return row
 
-    names = dict.fromkeys(name for said in signals for name in said)
-    nothing = Signal(float("nan"))
+    names = dict.fromkeys(name for by_name in signals for name in by_name)
+    missing = Signal(float("nan"))
     completions = [answer.completion for answer in case.answers]
     return Rollouts(
         models=tuple(models),
@@ -127,7 +124,8 @@ def row_of(case: Case, signals: Sequence[Mapping[str, Signal]], models: Sequence
         score=spread([0.0] * len(signals)),
         cost=spread([c.cost for c in completions]),
         signals={
-            name: spread([said.get(name, nothing).value for said in signals]) for name in names
+            name: spread([by_name.get(name, missing).value for by_name in signals])
+            for name in names
         },
         tokens_in=spread([c.tokens_in for c in completions]),
         tokens_out=spread([c.tokens_out for c in completions]),

@@ -1,4 +1,4 @@
-"""`Verifier`: what the router sees of an answer."""
+"""`Verifier`: emits a signal for each answer, the observation of the router."""
 
 from __future__ import annotations
 
@@ -9,60 +9,58 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import CostModel, Costs, Rollouts, RoutingData
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.checks import check_settings
 from routing_pomdp.envs.settings.ranges import Text
 
-FloatArray = NDArray[np.float64]
-
 
 class VerifierError(ValueError):
-    """A verifier that failed, or emitted what none may; the message names it."""
+    """A verifier failed, or returned invalid signals or costs; the message names it."""
 
 
 class Verifier(ABC):
-    """Emits a signal for every answer of a log. Its settings are dataclass fields of the subclass,
-    with the types and ranges that `envs.settings.checks` reads."""
+    """Emits a signal for every answer of a log. Settings are dataclass fields of the subclass, with
+    types and ranges that `envs.settings.checks` checks."""
 
     def __post_init__(self) -> None:
         check_settings(self, "verifier")
 
     def fit(self, train: Rollouts) -> Self:
-        """This verifier, once it has learned from training queries; most have nothing to learn.
+        """This verifier, fitted to training queries; by default itself, with nothing to learn.
 
-        One that learns returns another, fitted object. Its signals of those same queries should
-        be as good as those of new ones: predicted without their own labels.
+        A verifier that learns returns another, fitted object. It should predict the signals of
+        training queries without their own labels, so that they are as good as those of new queries.
         """
         return self
 
     @abstractmethod
     def signal(self, rollouts: Rollouts) -> FloatArray:
-        """The signals, ``(n, N)``, or ``(n, N, D)`` if each is a short vector: any numbers, ±∞
-        for the lowest and the highest that there is, NaN where the verifier says nothing."""
+        """The signals, ``(n, N)``, or ``(n, N, D)`` if each is a short vector: any numbers, ±∞ for
+        the lowest and the highest possible one, NaN for a missing one."""
 
     def cost(self, rollouts: Rollouts) -> FloatArray | None:
-        """What emitting each signal cost, ``(n, N)`` in the unit of ``rollouts.cost``, which the
-        cost model chooses (`CostModel.priced`); None if it is free."""
+        """Cost of emitting each signal, ``(n, N)`` in the unit of ``rollouts.cost``, which the cost
+        model chooses (`CostModel.priced`); None if it is free."""
         return None
 
     def compared(self, rollouts: Rollouts) -> Mapping[int, FloatArray]:
-        """Which numbers of the signal compare an answer with those bought before it, and how:
-        see `RoutingData.compared`."""
+        """Agreement between answers for each signal component that compares an answer with earlier
+        ones: see `RoutingData.compared`."""
         return {}
 
     def parts(self) -> Sequence[Verifier]:
-        """The verifiers that it is made of."""
+        """The verifiers that it consists of."""
         return ()
 
 
 @dataclass(frozen=True)
 class LoggedSignal(Verifier):
-    """A signal that stands in the log.
+    """A logged signal.
 
     Attributes:
-        name: which one; None for the only one.
+        name: of the signal; None if the log has only one.
         transform: "exp" turns log-probabilities into confidences in [0, 1].
 
     Raises:
@@ -73,10 +71,10 @@ class LoggedSignal(Verifier):
     transform: Literal["exp"] | None = None
 
     def signal(self, rollouts: Rollouts) -> FloatArray:
-        """As logged or transformed, ``(n, N)``.
+        """The signal, logged or transformed, ``(n, N)``.
 
         Raises:
-            ValueError: a signal above 0 is no log-probability.
+            ValueError: with "exp", a signal is above 0 and so no log-probability.
         """
         signal = rollouts.signals[self._name(rollouts)]
         if self.transform is None:
@@ -109,7 +107,7 @@ class LoggedSignal(Verifier):
 
 @dataclass(frozen=True)
 class LoggedColumn(Verifier):
-    """What the log knows of an answer anyway, as a free signal: a long answer may be a lost one.
+    """A logged property of the call as a free signal: long answers may be wrong more often.
 
     Attributes:
         column: "tokens_in", "tokens_out" or "latency".
@@ -131,7 +129,7 @@ class LoggedColumn(Verifier):
 
 @dataclass(frozen=True)
 class NoSignal(Verifier):
-    """Says nothing, for free: for routers that read prompts, and logs without any signal."""
+    """A free constant signal, for routers that read prompts and for logs without signals."""
 
     def signal(self, rollouts: Rollouts) -> FloatArray:
         """Zeros ``(n, N)``."""
@@ -139,7 +137,7 @@ class NoSignal(Verifier):
 
 
 def fitted(verifier: Verifier, train: Rollouts) -> Verifier:
-    """The verifier once it has learned from training queries.
+    """The verifier, fitted to training queries.
 
     Raises:
         VerifierError: it failed.
@@ -149,7 +147,7 @@ def fitted(verifier: Verifier, train: Rollouts) -> Verifier:
 
 
 def emitted(verifier: Verifier, rollouts: Rollouts) -> FloatArray:
-    """A verifier's signals as ``(n, N, D)``, NaN where there is none: see `envs.signals`.
+    """A verifier's signals as ``(n, N, D)``, NaN for missing ones: see `envs.signals`.
 
     Raises:
         VerifierError: it failed, or returned no numbers or another shape.
@@ -169,7 +167,7 @@ def emitted(verifier: Verifier, rollouts: Rollouts) -> FloatArray:
 
 
 def paid(verifier: Verifier, rollouts: Rollouts) -> FloatArray | None:
-    """What each of a verifier's signals cost, ``(n, N)``; None if they are free.
+    """Costs of a verifier's signals, ``(n, N)``; None if they are free.
 
     Raises:
         VerifierError: it failed, or returned another shape or a negative cost.
@@ -195,12 +193,12 @@ def paid(verifier: Verifier, rollouts: Rollouts) -> FloatArray | None:
 
 
 def charged(verifier: Verifier, rollouts: Rollouts, cost_model: CostModel) -> FloatArray | None:
-    """What a verifier's signals cost in the unit of a cost model, ``(n, N)``; None if they are
-    free, or the cost model charges something else for them.
+    """Costs of a verifier's signals in the unit of a cost model, ``(n, N)``; None if they are free,
+    or the cost model sets them as a share of the answers' costs.
 
     Raises:
         VerifierError: as `paid`.
-        ValueError: a cost that the log does not tell.
+        ValueError: the log lacks a cost.
     """
     if cost_model.verifier != "logged":
         return None
@@ -209,7 +207,7 @@ def charged(verifier: Verifier, rollouts: Rollouts, cost_model: CostModel) -> Fl
 
 @contextmanager
 def naming(verifier: Verifier) -> Iterator[None]:
-    """Errors of a verifier's own code name it; those of one inside it keep that one's name."""
+    """Adds the verifier's name to errors of its own code; errors of its parts keep their names."""
     name = type(verifier).__name__
     try:
         yield
@@ -224,7 +222,14 @@ def naming(verifier: Verifier) -> Iterator[None]:
 def make_routing_data(
     rollouts: Rollouts, verifier: Verifier, cost_model: CostModel, costs: Costs
 ) -> RoutingData:
-    """A log seen through a verifier and a cost model; ``costs`` are fitted on training queries."""
+    """Routing data of a log, with a verifier's signals and a cost model's costs.
+
+    Args:
+        rollouts: the log.
+        verifier: fitted.
+        cost_model: of calls and verifications.
+        costs: fitted on training queries.
+    """
     call, verify = cost_model.apply(rollouts, charged(verifier, rollouts, cost_model), costs)
     signal = emitted(verifier, rollouts)
     with naming(verifier):

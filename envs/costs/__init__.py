@@ -1,4 +1,4 @@
-"""What calls and verifications cost: logged, a ratio, tokens at a price, or time."""
+"""Costs of calls and verifications: as logged, from a cost ratio, from token prices, or times."""
 
 from typing import TYPE_CHECKING
 

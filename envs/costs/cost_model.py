@@ -1,7 +1,6 @@
-"""What calls and verifications cost: logged costs, or a ladder of a given ratio (DESIGN §1).
+"""Costs of calls and verifications: logged costs, or a ladder of a given ratio (DESIGN §1).
 
-`envs.costs.cost_model.objectives` has cost models that count something else: tokens, milliseconds,
-both.
+`envs.costs.objectives` has cost models that count tokens, milliseconds, or both.
 """
 
 from __future__ import annotations
@@ -10,14 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.logs.rollouts import Rollouts
 from routing_pomdp.envs.settings.checks import check_settings
 from routing_pomdp.envs.settings.ranges import Range
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +22,9 @@ class Costs:
 
     Attributes:
         call: ``(N,)`` mean cost of an answer of each model.
-        verify: ``(N,)`` mean cost of verifying it.
+        verify: ``(N,)`` mean cost of verifying an answer of each model.
         call_in: ``(S, N)`` expected cost of an answer in each hidden state of the problem; None
-            where it is ``call`` in all of them.
+            if it is ``call`` in all states.
         verify_in: ``(S, N)`` the same for ``verify``.
     """
 
@@ -39,7 +35,7 @@ class Costs:
 
     @property
     def vary(self) -> bool:
-        """Whether they depend on the hidden state."""
+        """Whether costs depend on the hidden state."""
         return self.call_in is not None or self.verify_in is not None
 
     def in_states(self, state: IntArray) -> tuple[FloatArray, FloatArray]:
@@ -50,7 +46,7 @@ class Costs:
         return np.broadcast_to(call, shape), np.broadcast_to(verify, shape)
 
     def with_verify(self, factor: FloatArray | float) -> Self:
-        """The same costs with those of each model's verification multiplied: by 0 it is free."""
+        """The same costs with verification costs multiplied by ``factor``; 0 makes it free."""
         verify_in = None if self.verify_in is None else self.verify_in * factor
         return replace(self, verify=self.verify * factor, verify_in=verify_in)
 
@@ -60,13 +56,13 @@ class Costs:
 
     @property
     def unit(self) -> float:
-        """What one most expensive-model call costs: the unit of the price."""
+        """Mean cost of a call of the most expensive model: the unit of the price."""
         return float(self.call[-1])
 
     @property
     def share(self) -> FloatArray:
-        """``(N,)`` cost of a verification as a share of the same model's call. A model whose calls
-        are free has no share to keep: its verification counts as free."""
+        """``(N,)`` cost of a verification as a share of the same model's call; 0 for a model whose
+        calls are free."""
         return np.divide(self.verify, self.call, out=np.zeros(len(self.call)), where=self.call > 0)
 
 
@@ -98,17 +94,17 @@ class CostModel:
 
     @property
     def label(self) -> str:
-        """What runs and reports call it; another one for every objective."""
+        """The name of the objective in runs and reports."""
         return "logged" if self.ratio is None else f"{self.ratio:g}"
 
     @property
     def unit_name(self) -> str:
-        """The unit of all costs that it makes, for axes and tables."""
+        """The unit of the costs, for axes and tables."""
         return "cost unit of the log" if self.ratio is None else "calls of the cheapest model"
 
     def priced(self, rollouts: Rollouts) -> Rollouts:
-        """The log with what this model counts as its costs of answers and of signals: what
-        verifiers are asked for their costs on."""
+        """The log with its answer and signal costs replaced by what this model counts. Verifiers
+        read their costs from it."""
         return rollouts
 
     def fit(self, rollouts: Rollouts, verification: FloatArray | None = None) -> Costs:
@@ -120,8 +116,8 @@ class CostModel:
                 none was emitted (`verifiers.charged`); None for a free verifier.
 
         Raises:
-            ValueError: logged costs asked of a log without any, or a most expensive model that
-                costs nothing (the price counts its calls).
+            ValueError: the log has no costs, or its most expensive model costs nothing (the price
+                counts its calls).
         """
         if self.ratio is not None:
             call = ladder(self.ratio, len(rollouts.models))
@@ -137,8 +133,8 @@ class CostModel:
     def apply(
         self, rollouts: Rollouts, verification: FloatArray | None, fitted: Costs
     ) -> tuple[FloatArray, FloatArray]:
-        """Costs of every single call and verification, two ``(n, N)`` arrays: what replaying
-        each query would have been charged. A ladder charges ``fitted``'s means throughout."""
+        """Costs of each call and of each verification, two ``(n, N)`` arrays. Under a ladder they
+        are ``fitted``'s means for every query."""
         if self.ratio is None:
             return self._logged(rollouts, verification)
         shape = rollouts.score.shape

@@ -1,10 +1,9 @@
-"""Cost models that count something else than the logged costs: tokens, milliseconds, or both.
+"""Cost models that count tokens, milliseconds, or both instead of the logged costs.
 
-Each says what answers and signals cost by what the log knows of them (`Used`), and charges that
-call by call as logged costs are charged. A signal that took nothing that was logged and that the
-log charges nothing for, such as the answer's own probability, is free in every unit. One that was
-charged needs what this model counts of it; where that was not logged, `CostModel.verifier` says its
-cost as a share of the answer's.
+Each computes the cost of every answer and signal from its logged resource use (`Used`). A signal
+with no logged use, such as the answer's own log-probability, is free in every unit. A signal that
+was paid for needs the columns that the cost model counts; where the log lacks them,
+`CostModel.verifier` gives its cost as a share of the answer's.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from routing_pomdp.envs.costs.cost_model import CostModel, Costs, FloatArray
+from routing_pomdp.envs.arrays import FloatArray
+from routing_pomdp.envs.costs.cost_model import CostModel, Costs
 from routing_pomdp.envs.costs.price_table import Price, PriceTable, price_of, read_prices
 from routing_pomdp.envs.logs.rollouts import Rollouts
 from routing_pomdp.envs.settings.ranges import Range, Text
@@ -38,13 +38,14 @@ _OF_SIGNALS = {
 
 @dataclass(frozen=True, eq=False)
 class Used:
-    """What the log knows of what its answers, or the signals of one verifier, took.
+    """Logged resource use of the answers, or of one verifier's signals.
 
     Attributes:
         rollouts: the log.
         signal: the signal's name; None for the answers.
-        amounts: what there is of "cost", "latency", "tokens_in" and "tokens_out", each ``(n, N)``.
-        due: ``(n, N)`` where there was something to pay for.
+        amounts: those of "cost", "latency", "tokens_in" and "tokens_out" that are logged, each
+            ``(n, N)``.
+        due: ``(n, N)`` where an answer was given, or a signal emitted.
     """
 
     rollouts: Rollouts
@@ -55,14 +56,14 @@ class Used:
     @classmethod
     def by_answers(cls, rollouts: Rollouts) -> Used:
         found = {name: getattr(rollouts, name) for name in _COLUMNS}
-        there = {name: array for name, array in found.items() if array is not None}
-        return cls(rollouts, None, there, ~np.isnan(rollouts.score))
+        logged = {name: array for name, array in found.items() if array is not None}
+        return cls(rollouts, None, logged, ~np.isnan(rollouts.score))
 
     @classmethod
     def by_signal(cls, rollouts: Rollouts, signal: str) -> Used:
         found = {name: getattr(rollouts, held).get(signal) for name, held in _OF_SIGNALS.items()}
-        there = {name: array for name, array in found.items() if array is not None}
-        return cls(rollouts, signal, there, ~np.isnan(rollouts.signals[signal]))
+        logged = {name: array for name, array in found.items() if array is not None}
+        return cls(rollouts, signal, logged, ~np.isnan(rollouts.signals[signal]))
 
     @property
     def anything(self) -> bool:
@@ -70,10 +71,10 @@ class Used:
         return any(np.nansum(amount) > 0 for amount in self.amounts.values())
 
     def amount(self, name: str) -> FloatArray:
-        """``(n, N)`` of one column, NaN where nothing was due and nothing is logged.
+        """One column, ``(n, N)``, NaN where nothing was due and nothing is logged.
 
         Raises:
-            ValueError: the log does not have it, or not of every call.
+            ValueError: the log lacks the column, or has a gap in it.
         """
         column = _COLUMNS[name]
         if self.signal is not None:
@@ -94,7 +95,7 @@ class Used:
 
 
 class _SignalCosts(Mapping[str, FloatArray]):
-    """What signals cost; one whose cost cannot be said is refused once it is asked for."""
+    """Costs of signals; looking up one whose cost is not known raises an error."""
 
     def __init__(self, costs: Mapping[str, FloatArray], refused: Mapping[str, str]) -> None:
         self._costs, self._refused = costs, refused
@@ -113,21 +114,21 @@ class _SignalCosts(Mapping[str, FloatArray]):
 
 @dataclass(frozen=True)
 class Objective(CostModel, ABC):
-    """A cost model that counts what a log knows of calls; a subclass says what, and its unit."""
+    """A cost model computed from logged resource use; subclasses define the formula and unit."""
 
     ratio: None = field(default=None, init=False, repr=False)
 
     @abstractmethod
     def charge(self, used: Used) -> FloatArray:
-        """What answers or signals cost, ``(n, N)``.
+        """Costs of answers or signals, ``(n, N)``.
 
         Raises:
-            ValueError: the log does not say.
+            ValueError: the log lacks a column that the formula needs.
         """
 
     def priced(self, rollouts: Rollouts) -> Rollouts:
-        """See `CostModel`; a signal that was charged for and whose cost this model cannot tell is
-        refused only when it is asked for."""
+        """See `CostModel`. A signal that was paid for but lacks the columns raises an error only
+        when its cost is looked up."""
         costs, refused = {}, {}
         for name in rollouts.signals:
             used = Used.by_signal(rollouts, name)
@@ -150,9 +151,8 @@ class Objective(CostModel, ABC):
         """See `CostModel`.
 
         Raises:
-            ValueError: a cost that the log does not tell, or a last model that is not more
-                expensive than the first: what models cost in this unit may put them into another
-                order.
+            ValueError: the log lacks a column, or the last model is not more expensive than the
+                first: in this unit the models may have another order.
         """
         costs = self._means(rollouts, verification)
         names, (first, last) = rollouts.models, costs.call[[0, -1]]
@@ -171,7 +171,7 @@ class Objective(CostModel, ABC):
 
 @dataclass(frozen=True)
 class LatencyCosts(Objective):
-    """The milliseconds that answers and verifications take, one after the other.
+    """Latency in milliseconds; calls and verifications run one after the other.
 
     Attributes:
         verifier: "logged", or the time of a verification as a share of the same model's answer.
@@ -191,12 +191,12 @@ class LatencyCosts(Objective):
 
 @dataclass(frozen=True)
 class _Money(Objective):
-    """What both money models share: token counts × a price table.
+    """Base of the cost models in USD: token counts × a price table.
 
     Attributes:
-        judges: signal -> the model, named in the table, whose tokens it takes; without it they are
+        judges: signal -> the model in the price table that emits it; a signal that is not listed is
             charged at the price of the model that answered.
-        table_: the prices, read.
+        table_: the prices.
     """
 
     judges: Mapping[Text, Text] = field(default_factory=dict, kw_only=True)
@@ -247,14 +247,14 @@ class _Money(Objective):
             where = self._source if isinstance(self._source, str) else "costs.prices"
             raise ValueError(
                 f"no price for model {model!r} in {where}, which has one for "
-                f"{[name for name, known in self.table_.items() if known is not None]}"
+                f"{[name for name, price in self.table_.items() if price is not None]}"
             )
         return price
 
 
 @dataclass(frozen=True)
 class TokenCosts(_Money):
-    """Token counts of the log × a price table: a changed price needs no new log.
+    """Logged token counts × a price table.
 
     Attributes:
         prices: `PriceTable`, or the path of a YAML file with one.
@@ -281,11 +281,11 @@ class TokenCosts(_Money):
 
 @dataclass(frozen=True)
 class MixedCosts(_Money):
-    """Money, and what a second of waiting is worth.
+    """Money plus the price of waiting.
 
     Attributes:
-        per_second: USD.
-        prices: as `TokenCosts`; None for the log's own costs, which are in USD then.
+        per_second: USD a second.
+        prices: as `TokenCosts`; None for the log's own costs, which have to be in USD.
         verifier: "logged", or the cost of a verification as a share of the same model's answer.
         judges: as `_Money`.
 

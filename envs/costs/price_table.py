@@ -1,4 +1,4 @@
-"""Price tables: what a million tokens of each model cost."""
+"""Price tables: USD per million tokens of each model."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from routing_pomdp.envs.files.yaml_files import read_yaml
 from routing_pomdp.envs.settings.ranges import Range, Text
 
 PriceTable = Mapping[Text, Mapping[Literal["in", "out"], Annotated[float, Range(0, 1e9)]] | None]
-"""``MODEL: {in: USD, out: USD}``, USD per million tokens; null where a price is not known."""
+"""``MODEL: {in: USD, out: USD}``, USD per million tokens; null for an unknown price."""
 
 
 @dataclass(frozen=True)
 class Price:
-    """USD per million tokens, of the prompt and generated."""
+    """USD per million tokens, read (the prompt) and generated."""
 
     tokens_in: float
     tokens_out: float
 
     def of(self, tokens_in: Any, tokens_out: Any) -> Any:
-        """USD of so many tokens, numbers or arrays."""
+        """Cost in USD of token counts, numbers or arrays."""
         return (tokens_in * self.tokens_in + tokens_out * self.tokens_out) / 1e6
 
 
 def read_prices(path: str | Path) -> dict[str, Price | None]:
-    """The `PriceTable` of a YAML file.
+    """The `PriceTable` in a YAML file.
 
     Raises:
-        ValueError: a file that cannot be read, or a price that is no number >= 0.
+        ValueError: the file cannot be read, or a price is not a number >= 0.
     """
     try:
         read = read_yaml(Path(path))
@@ -48,8 +48,8 @@ def price_of(value: Any, where: str) -> Price | None:
     """A price from ``{in: USD, out: USD}`` or None.
 
     Args:
-        value: plain.
-        where: what messages call it.
+        value: a plain value.
+        where: its name in error messages.
 
     Raises:
         ValueError: it is something else.

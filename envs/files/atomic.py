@@ -1,8 +1,8 @@
-"""Files replaced at one stroke: a reader finds the old content or the new, never a part of one.
+"""Atomic replacement of files: a reader finds the old content or the new, never a part of one.
 
 The new content is written under a temporary name in the same folder, forced to disk, and renamed.
-A kill, a full disk or a power cut leaves the old content. The folder itself is not forced to disk:
-a power cut may undo the latest renames, which leaves old content again.
+A kill, a full disk or a power cut leaves the old content. The folder itself is not forced to disk,
+so a power cut may undo the latest renames, which leaves the old content again.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 PART = ".part-"
-"""How the temporary names begin; a kill may leave such a file, which nothing reads."""
+"""Prefix of the temporary names. A kill may leave such a file; nothing reads it."""
 
 
 def check_output(path: Path, *inputs: Path) -> None:
-    """Raise ValueError unless a file can be written at ``path``: its folder is there, and it is
-    none of the files that are read, under whatever name."""
+    """Raise ValueError unless a file can be written at ``path``: its folder exists, and the path is
+    none of the input files, also through a link."""
     if not path.parent.is_dir():
         raise ValueError(f"{path} cannot be written: there is no folder {path.parent}")
     if path.is_dir():
@@ -34,10 +34,10 @@ def check_output(path: Path, *inputs: Path) -> None:
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file to write in binary; it replaces ``path`` when the block ends, unless that raises.
+    """A binary file to write; it replaces ``path`` when the block ends without an error.
 
-    A link is followed, and a file keeps its permissions. What is no file, such as
-    ``/dev/stdout``, is written as it is.
+    Links are followed, and a replaced file's permissions are kept. A path that is not a regular
+    file, such as ``/dev/stdout``, is written directly.
 
     Raises:
         OSError: it cannot be written; the error names ``path``.
@@ -66,11 +66,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Replaces a file by these bytes, see `replacing`."""
+    """Replaces a file's content by bytes, see `replacing`."""
     with replacing(path) as file:
         file.write(content)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Replaces a file by a text in UTF-8, see `replacing`."""
+    """Replaces a file's content by a text in UTF-8, see `replacing`."""
     write_bytes(path, text.encode())

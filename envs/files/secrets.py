@@ -1,4 +1,4 @@
-"""`Secrets`: the one gate that text passes on its way into files, logs, messages and W&B."""
+"""`Secrets`: removes keys and passwords from text before it is written, printed or logged."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _SECRET = re.compile(
     r"pass(word|wd|phrase)|secret|credential|(api|access|private|subscription)_?key|authorization"
     r"|bearer|cookie"
 )
-# Ambiguous alone: a token may be a secret or a unit of text, whose counts and prices are numbers.
+# Ambiguous: a "token" may be a secret, or a unit of text, whose counts and prices are numbers.
 _SECRET_IF_TEXT = re.compile(r"(^|_)(?<!max_)(key|token|auth|pwd|sig|signature)s?$")
-# Words of letters, and perhaps a number.
+# Words of letters, each followed by at most two digits.
 _PLAIN_NAME = re.compile(
     r"(?!(sk|pk|hf|gsk|xai)[_-])[A-Za-z]{1,15}\d{0,2}([_-]([A-Za-z]{1,15}\d{0,2}|\d{1,2}))*"
 )
 _CREDENTIAL = re.compile(r"[\w.+/=~:-]{8,}", re.ASCII)
-# Shorter ones are placeholders such as "EMPTY": text that holds them would be changed by accident.
+# Shorter values are placeholders such as "EMPTY"; masking them would change ordinary text.
 _SHORTEST = 6
 
 
 def masked(config: Any) -> Any:
-    """A copy of a config in which whatever stands under a name like ``api_key`` is ``"***"``.
+    """A copy of a config in which every value under a name like ``api_key`` is ``"***"``.
 
     Args:
         config: nested mappings, lists and plain values.
@@ -35,7 +35,7 @@ def masked(config: Any) -> Any:
 
 
 def without_secrets(config: Any) -> Any:
-    """The same, but for names that only may be one of a secret, such as ``stop_token``."""
+    """As `masked`, but values under ambiguous names such as ``stop_token`` are kept."""
     return _walked(config, lambda name, _: names_secret(name))
 
 
@@ -50,7 +50,7 @@ def names_secret(name: str) -> bool:
 
 
 def secret_values(config: Any) -> Iterator[str]:
-    """The texts in nested mappings and lists that stand under names of secrets."""
+    """The texts under names of secrets in nested mappings and lists."""
     if isinstance(config, Mapping):
         for name, value in config.items():
             if names_secret(str(name)):
@@ -65,14 +65,14 @@ def secret_values(config: Any) -> Iterator[str]:
 
 
 def shown_name(name: Any) -> str:
-    """A name in a user's file for an error message, unless it may be a pasted key."""
+    """A name from a user's file for an error message; hidden if it may be a pasted key."""
     return str(name) if _PLAIN_NAME.fullmatch(str(name)) else "(a name that is not shown)"
 
 
 def shown(value: Any) -> str:
-    """A value of a user's file for an error message, without anything that may be a pasted key.
+    """A value from a user's file for an error message, without anything that may be a pasted key.
 
-    Numbers and single short words are shown; of mappings and lists, what they hold is.
+    Numbers and single short words are shown; mappings and lists are summarised.
     """
     if isinstance(value, str):
         if re.fullmatch(r"[A-Za-z]{0,15}", value):
@@ -86,10 +86,10 @@ def shown(value: Any) -> str:
 
 
 class Secrets:
-    """The keys and passwords of one program, and text without them.
+    """The keys and passwords of one program; masks them in text.
 
     Args:
-        values: of secrets; those of less than 6 characters are taken for placeholders.
+        values: the secrets; those of less than 6 characters count as placeholders.
     """
 
     def __init__(self, values: Iterable[str] = ()) -> None:
@@ -106,7 +106,7 @@ class Secrets:
         return text
 
     def plain(self, value: Any) -> Any:
-        """A copy of nested mappings and lists without secrets, in names and in texts."""
+        """A copy of nested mappings and lists with secrets masked, in names and in texts."""
         if not self._values:
             return value
         if isinstance(value, str):
@@ -118,21 +118,22 @@ class Secrets:
         return value
 
     def pieces(self, texts: list[str]) -> list[bool]:
-        """Which of these texts, read as one, are part of a secret: tokens are shorter than keys."""
+        """Which of these texts are part of a secret in their concatenation: the tokens of an answer
+        are shorter than keys."""
         whole, within = "".join(texts), [False] * len(texts)
         starts = [0]
         for text in texts:
             starts.append(starts[-1] + len(text))
         for value in self._values:
-            place = whole.find(value)
-            while place >= 0:
+            begin = whole.find(value)
+            while begin >= 0:
                 for i in range(len(texts)):
-                    within[i] |= starts[i] < place + len(value) and starts[i + 1] > place
-                place = whole.find(value, place + 1)
+                    within[i] |= starts[i] < begin + len(value) and starts[i + 1] > begin
+                begin = whole.find(value, begin + 1)
         return within
 
     def guard_output(self) -> None:
-        """Whatever this process prints or logs from now on passes this gate."""
+        """Masks the secrets in everything that this process prints or logs from now on."""
         wrapped: dict[TextIO, TextIO] = {}
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
@@ -144,7 +145,7 @@ class Secrets:
 
 
 class _Guarded:
-    """A stream that text passes without its secrets."""
+    """A stream that masks secrets in the text written to it."""
 
     def __init__(self, stream: TextIO, secrets: Secrets) -> None:
         self._stream, self._secrets = stream, secrets
@@ -182,7 +183,7 @@ def _words(name: str) -> str:
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-        # The scheme before a credential is no secret: "Bearer …".
+        # The scheme before a credential, such as "Bearer", is no secret.
         yield from value.split()[1:]
     elif isinstance(value, Mapping):
         for each in value.values():

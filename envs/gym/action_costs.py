@@ -1,4 +1,4 @@
-"""`ActionCosts`: what calls and verifications take from the return, fixed or drawn per episode."""
+"""`ActionCosts`: costs of calls and verifications in score, fixed or drawn for each episode."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.costs.cost_model import Costs, ladder
 
-FloatArray = NDArray[np.float64]
-
 Choice = float | tuple[float, float] | FloatArray
-"""One number for every episode, a pair ``(low, high)`` between which each episode draws one evenly
-over the logarithm, or ``(num_envs,)`` numbers, one an environment."""
+"""One number for all episodes; a pair ``(low, high)``, from which each episode draws log-uniformly;
+or ``(num_envs,)`` numbers, one for each environment."""
 
 
 @dataclass(frozen=True, eq=False)
 class EpisodeCosts:
-    """The terms of ``n`` episodes.
+    """Prices and costs of ``n`` episodes.
 
     Attributes:
         price: ``(n,)`` the score that one call of the most expensive model is worth.
         rate: ``(n,)`` the score that one unit of cost is worth.
-        call: ``(n, N)`` cost of a call, where a ratio replaces the logged ones; else None.
+        call: ``(n, N)`` cost of a call if a ratio replaces the logged costs, else None.
         verify: ``(n, N)`` cost of a verification, likewise.
     """
 
@@ -35,18 +34,18 @@ class EpisodeCosts:
 
 
 class ActionCosts:
-    """Draws the terms of episodes.
+    """Draws the prices and costs of episodes.
 
     Args:
         price: ``λ >= 0``; the ends of a pair are positive.
         ratio: ``r >= 1``, which replaces the costs by the ladder from 1 to ``r``, verification
-            at its usual share of each call (`CostModel`); None leaves the costs as they are.
+            at its mean share of each call (`CostModel`); None keeps the costs.
         costs: mean costs without a ratio.
         n_envs: how many environments there are.
 
     Attributes:
-        drawn: whether each episode draws its terms anew.
-        vary: whether episodes differ in their terms.
+        drawn: whether each episode draws its own price or ratio.
+        vary: whether price or ratio differ between episodes.
         ladder: whether a ratio replaces the costs.
 
     Raises:
@@ -62,30 +61,30 @@ class ActionCosts:
         self.ladder = ratio is not None
 
     def draw(self, rows: NDArray[np.int64], rng: np.random.Generator) -> EpisodeCosts:
-        """The terms of the next episodes of the environments ``rows``."""
+        """Prices and costs of the next episodes in the environments ``rows``."""
         price = _drawn(self._price, rows, rng)
         ratio = None if self._ratio is None else _drawn(self._ratio, rows, rng)
-        return self._terms(price, ratio)
+        return self._episode_costs(price, ratio)
 
-    def shown(self, terms: EpisodeCosts) -> FloatArray:
-        """What an observation shows of costs, ``(n, 2N - 1)``: the mean cost ``λ c_i / c_{N-1}``
-        of calling each model, then ``λ v_i / c_{N-1}`` of verifying each but the last."""
-        n = len(terms.price)
-        call, verify = terms.call, terms.verify
+    def shown(self, costs: EpisodeCosts) -> FloatArray:
+        """The action costs in an observation, ``(n, 2N - 1)``: the mean cost ``λ c_i / c_{N-1}`` of
+        calling each model, then ``λ v_i / c_{N-1}`` of verifying each model but the last."""
+        n = len(costs.price)
+        call, verify = costs.call, costs.verify
         if call is None or verify is None:
             call = np.broadcast_to(self._costs.call, (n, len(self._costs.call)))
             verify = np.broadcast_to(self._costs.verify, call.shape)
-        return terms.rate[:, None] * np.concatenate([call, verify[:, :-1]], axis=1)
+        return costs.rate[:, None] * np.concatenate([call, verify[:, :-1]], axis=1)
 
     def largest(self) -> FloatArray:
-        """``(2N - 1,)`` bounds that `shown` stays within."""
+        """``(2N - 1,)`` upper bounds of `shown`."""
         # Relative to the most expensive model, the ladder's calls cost most at the smallest ratio.
         ratio = None if self._ratio is None else np.array([np.min(self._ratio)])
-        terms = self._terms(np.array([np.max(self._price)]), ratio)
-        # Room for rounding, which is not the same at every ratio.
-        return (1 + 1e-12) * self.shown(terms)[0]
+        costs = self._episode_costs(np.array([np.max(self._price)]), ratio)
+        # The factor allows for rounding, which differs between ratios.
+        return (1 + 1e-12) * self.shown(costs)[0]
 
-    def _terms(self, price: FloatArray, ratio: FloatArray | None) -> EpisodeCosts:
+    def _episode_costs(self, price: FloatArray, ratio: FloatArray | None) -> EpisodeCosts:
         if ratio is None:
             return EpisodeCosts(price, price / self._costs.unit)
         call = ladder(ratio, len(self._costs.call))
@@ -93,8 +92,8 @@ class ActionCosts:
 
 
 def log_uniform(low: float, high: float, n: int, rng: np.random.Generator) -> FloatArray:
-    """``(n,)`` numbers drawn evenly over the logarithm from ``low`` to ``high``."""
-    # The ends are met exactly, whatever rounding makes of the exponential.
+    """``(n,)`` numbers drawn log-uniformly from ``[low, high]``."""
+    # Rounding of the exponential could leave the interval.
     return np.clip(np.exp(rng.uniform(math.log(low), math.log(high), size=n)), low, high)
 
 

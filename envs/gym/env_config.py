@@ -1,4 +1,4 @@
-"""`EnvConfig`: what `RoutingEnv` and `RoutingVectorEnv` are made from, checked once for both."""
+"""`EnvConfig`: the checked configuration of `RoutingEnv` and `RoutingVectorEnv`."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from routing_pomdp.envs.routing_data import RoutingData
 from routing_pomdp.envs.rules import Rules
 from routing_pomdp.envs.signals import ShownSignals
 
-# Queries drawn at once: one call of the generator a query would cost microseconds.
+# Queries drawn at once; one call of the generator for each query would take microseconds.
 _BLOCK = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class EnvConfig:
-    """Where queries come from, by which rules they are played, and what things cost.
+    """The source of queries, the rules, the costs and the spaces of an environment.
 
     Attributes:
-        source: queries to replay, or a problem to draw them from.
-        problem: the problem whose filter finds the "best" answer, if there is one.
+        source: queries to play, or a problem to sample them from.
+        problem: the problem whose Bayes filter finds the "best" answer, if there is one.
         rules: the decisions on offer.
-        action costs: prices and costs.
-        show_action_costs: whether observations end in the action costs (`Action costs.shown`).
-        shown: how signals are shown.
-        shown_pre: how pre-query signals are; of none, if there are none.
+        action_costs: prices and costs.
+        show_action_costs: whether observations end in the action costs (`ActionCosts.shown`).
+        shown: how signals are encoded in observations.
+        shown_pre: the same for pre-query signals; of width 0 if there are none.
         observation_space: of one environment.
         action_space: of one environment.
     """
@@ -66,7 +66,7 @@ class EnvConfig:
             if problem is not None:
                 raise ValueError("source is a RoutingPOMDP already: give no other problem")
             problem = source
-        # A price for every episode would contradict the problem's; prices of each replace it.
+        # A single price would contradict the problem's; prices that vary replace it.
         one_price = price is not None and not isinstance(price, tuple | np.ndarray)
         if problem is not None and (rules is not None or one_price):
             raise ValueError("rules and price come from the problem: give only one of them")
@@ -97,14 +97,14 @@ class EnvConfig:
         action_costs = ActionCosts(price, ratio, costs, n_envs)
         show_action_costs = show_action_costs or action_costs.vary
 
-        # Only a verified answer has a signal, so the last model's never shows.
-        seen = (
+        # Only a verified answer has a signal, so the last model's is never observed.
+        observed = (
             source.representative.swapaxes(0, 1)
             if isinstance(source, RoutingPOMDP)
             else source.signal[:, :-1]
         )
-        shown, shown_pre = ShownSignals.fit(seen), ShownSignals.fit(before)
-        low, high = shown.bounds(seen)
+        shown, shown_pre = ShownSignals.fit(observed), ShownSignals.fit(before)
+        low, high = shown.bounds(observed)
         if isinstance(source, RoutingData):
             high[list(source.compared)] = np.maximum(high[list(source.compared)], 1.0)
         first_low, first_high = shown_pre.bounds(before)
@@ -135,7 +135,7 @@ class EnvConfig:
             show_action_costs=show_action_costs,
             shown=shown,
             shown_pre=shown_pre,
-            # Gymnasium warns of an empty range, which a constant signal of 0 would have.
+            # Gymnasium warns of empty ranges; a constant signal of 0 would have one.
             observation_space=gym.spaces.Box(
                 bottom, np.where(top > bottom, top, bottom + 1), dtype=np.float64
             ),
@@ -148,23 +148,23 @@ class EnvConfig:
 
     @property
     def n_signals(self) -> int:
-        """How many numbers a verification shows."""
+        """How many numbers of an observation encode one answer's signals."""
         return self.shown.width
 
     @property
     def n_pre(self) -> int:
-        """How many numbers are seen before the first call."""
+        """How many numbers of an observation encode the pre-query signal."""
         return self.shown_pre.width
 
     def history(self, observation: NDArray[np.float64]) -> History:
-        """The histories, with raw signals, that observations ``(n, width)`` show."""
+        """Histories, with raw signals, decoded from observations ``(n, width)``."""
         history = History.from_array(observation, self.n_models, self.n_pre)
         pre = None if history.pre is None else self.shown_pre.raw(history.pre)
         return replace(history, signal=self.shown.raw(history.signal), pre=pre)
 
     def observed(self, history: History) -> NDArray[np.float64]:
-        """Histories as observations show them, ``(n, history_width)``: `History.to_array`, but for
-        signals that are missing or infinite."""
+        """Histories encoded as in observations, ``(n, history_width)``: `History.to_array`, except
+        for missing and infinite signals."""
         pre = None if history.pre is None else self.shown_pre.show(history.pre)
         return replace(history, signal=self.shown.show(history.signal), pre=pre).to_array()
 
@@ -181,7 +181,7 @@ class EnvConfig:
     def queries(
         self, rng: np.random.Generator, at_least: int = 1
     ) -> tuple[RoutingData, NDArray[np.int64]]:
-        """The next queries to play: rows of routing data, in the order of play."""
+        """The next queries to play: routing data, and its rows in the order of play."""
         n = max(_BLOCK, at_least)
         if isinstance(self.source, RoutingData):
             return self.source, rng.integers(len(self.source), size=n)
@@ -189,7 +189,7 @@ class EnvConfig:
 
 
 def _pre_signals(source: RoutingData | RoutingPOMDP) -> NDArray[np.float64]:
-    """Signals ``(m, P)`` as they are seen before the first call."""
+    """Pre-query signals ``(m, P)`` that can occur."""
     if isinstance(source, RoutingData):
         return source.require_pre_signal()
     assert source.pre is not None

@@ -1,7 +1,7 @@
-"""`Episodes`: a batch of routing episodes stepped together, the semantics of `RoutingEnv`.
+"""`Episodes`: a batch of routing episodes stepped together, with the semantics of `RoutingEnv`.
 
-Evaluation and training step thousands of queries at once through this; the single-step
-environment is written apart, and a test holds the two equal to the last bit.
+Evaluation and training step thousands of queries at once through it. The single-step environment is
+a separate implementation; a test requires both to agree to the last bit.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from routing_pomdp.envs.rules import STAY, Rules
 
 
 class Episodes:
-    """Episodes under way: finished ones drop out of the batch.
+    """A batch of episodes; finished ones leave the batch.
 
     Attributes:
-        history: what the ``m`` unfinished episodes have seen.
+        history: histories of the ``m`` unfinished episodes.
         paid: ``(m,)`` costs paid so far, in the unit of the data.
     """
 
     def __init__(self, data: RoutingData, rules: Rules, rows: slice = slice(None)) -> None:
-        """Starts one episode a query of ``replay[rows]``; where the start is not free, model 0
-        is called (and verified, unless ``VERIFY`` is an action). A pre-query signal comes first.
+        """Starts one episode for each query of ``data[rows]``: buys the pre-query signal if the
+        rules do, then calls model 0 unless the start is free (and verifies its answer, unless
+        ``VERIFY`` is an action).
 
         Raises:
             ValueError: the rules buy a pre-query signal that the data does not have.
         """
-        self._replay, self._rules = data, rules
+        self._data, self._rules = data, rules
         query = np.arange(len(data))[rows]
         self.history = History.start(query, data.n_models, data.n_signals)
         self.paid = np.zeros(len(query))
@@ -52,15 +53,15 @@ class Episodes:
             action: ``(m,)`` legal actions.
 
         Returns:
-            The histories of the episodes that ended with this step and what each paid in all.
+            Histories of the episodes that ended with this step, and the total cost of each.
 
         Raises:
-            ValueError: an illegal action, or not one an episode; a policy that plays so is wrong.
+            ValueError: an illegal action, or not one action for each episode.
         """
         before = self.history
         if action.shape != (len(self),):
             raise ValueError(f"actions have shape {action.shape}, expected ({len(self)},)")
-        legal = self._rules.masks[before.stage + 1, before.last_verified.astype(np.int64)]
+        legal = self._rules.legal(before)
         known = (action >= 0) & (action < self._rules.n_actions)
         allowed = known & legal[np.arange(len(self)), np.where(known, action, STAY)]
         if not allowed.all():
@@ -69,7 +70,7 @@ class Episodes:
                 f"illegal action {self._rules.label(int(action[bad]))} on query "
                 f"{before.query[bad]} at stage {before.stage[bad]}"
             )
-        # A history handed out is never changed afterwards.
+        # Policies may keep the history that they were given, so it is copied, not changed.
         self.history = before.copy()
         verify = action == self._rules.verify_action
         climbs = (action != STAY) & ~verify
@@ -88,13 +89,14 @@ class Episodes:
         history = self.history
         history.stage[rows] = model
         history.called[rows, model] = True
-        self.paid[rows] += self._replay.call_cost[history.query[rows], model]
-        if not self._rules.verify:
-            self._verify(rows[model < self._rules.n_models - 1])
+        self.paid[rows] += self._data.call_cost[history.query[rows], model]
+        at_once = rows[self._rules.verified_at_once[model]]
+        if len(at_once):
+            self._verify(at_once)
 
     def _verify(self, rows: NDArray[np.int64]) -> None:
         history = self.history
         model, query = history.stage[rows], history.query[rows]
         history.verified[rows, model] = True
-        history.signal[rows, model] = self._replay.seen(query, model, history.called[rows])
-        self.paid[rows] += self._replay.verify_cost[query, model]
+        history.signal[rows, model] = self._data.seen(query, model, history.called[rows])
+        self.paid[rows] += self._data.verify_cost[query, model]

@@ -1,4 +1,4 @@
-"""Logged episodes of a behaviour policy, and their export as a Minari data set for offline RL."""
+"""Episodes of a behaviour policy, and their export as a Minari data set for offline RL."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from routing_pomdp.envs.routing_data import RoutingData
 from routing_pomdp.envs.rules import Rules
 
 Act = Callable[[History], NDArray[np.int64]]
-"""A policy: histories of ``n`` episodes to legal actions ``(n,)``."""
+"""A policy: maps histories of ``n`` episodes to legal actions ``(n,)``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Episode:
-    """One episode of ``T`` steps, as `RoutingEnv` would have shown it.
+    """One episode of ``T`` steps, with the observations of `RoutingEnv`.
 
     Attributes:
         query: the row of its query in the data.
-        observation: ``(T + 1, width)``, the last one included.
+        observation: ``(T + 1, width)``, including the final one.
         action: ``(T,)``.
         reward: ``(T,)``.
-        mask: ``(T + 1, n_actions)`` the legal actions; none in the end.
+        mask: ``(T + 1, n_actions)`` legal actions; none after the last step.
     """
 
     query: int
@@ -42,18 +42,18 @@ class Episode:
 
 
 def random_legal(rules: Rules, rng: np.random.Generator) -> Act:
-    """A policy that draws any legal action."""
+    """A policy that draws legal actions uniformly."""
 
     def act(history: History) -> NDArray[np.int64]:
-        legal = rules.masks[history.stage + 1, history.last_verified.astype(np.int64)]
+        legal = rules.legal(history)
         return np.where(legal, rng.random(legal.shape), -1.0).argmax(axis=1)
 
     return act
 
 
 def play(data: RoutingData, problem: RoutingPOMDP, act: Act, repeats: int = 1) -> list[Episode]:
-    """Plays a policy on every query of some data, ``repeats`` times, under the rules, the price and
-    the unit of cost of ``problem``."""
+    """Episodes of a policy on every query of ``data``, ``repeats`` times, under the rules, the
+    price and the unit of cost of ``problem``."""
     query = np.tile(np.arange(len(data)), repeats)
     env = RoutingVectorEnv(len(query), data, problem=problem)
     observation, infos = env.reset(seed=0, options={"query": query})
@@ -62,8 +62,8 @@ def play(data: RoutingData, problem: RoutingPOMDP, act: Act, repeats: int = 1) -
     length, alive = np.zeros(len(query), dtype=np.int64), np.arange(len(query))
     while len(alive):
         action = np.zeros(len(query), dtype=np.int64)
-        seen = env.config.history(observation[alive])
-        action[alive] = act(replace(seen, query=query[alive]))
+        history = env.config.history(observation[alive])
+        action[alive] = act(replace(history, query=query[alive]))
         observation, reward, ended, _, infos = env.step(action)
         if "illegal_action" in infos and infos["illegal_action"][alive].any():
             raise ValueError("the policy took an illegal action")
@@ -93,16 +93,16 @@ def write_minari(
 ) -> Path:
     """Writes episodes as a Minari data set (arrow format), which ``minari.load_dataset`` reads.
 
-    Its infos hold the action mask of every step; the scores of answers that were not returned
-    are not in it, as they would not be in a log.
+    Its infos hold the action mask of every step. It does not hold the scores of answers that were
+    not returned.
 
     Args:
         dataset_id: ``(namespace/)name-vN``.
-        episodes: as `play` gives them.
-        problem: that they were played under.
-        data: that they were played on.
-        path: the folder of all data sets; None for what MINARI_DATASETS_PATH says, or else
-            Minari's own. Nothing is written outside of it.
+        episodes: as `play` returns them.
+        problem: the problem that they were played under.
+        data: the data that they were played on.
+        path: the folder of all data sets; None for MINARI_DATASETS_PATH, or else Minari's default.
+            Nothing is written outside it.
         algorithm: the name of the behaviour policy.
         description: of the data set.
 
@@ -110,8 +110,7 @@ def write_minari(
         The folder of the data set.
 
     Raises:
-        ValueError: no episodes, an id that Minari does not allow, or a data set that is there
-            already.
+        ValueError: there are no episodes, Minari does not allow the id, or the data set exists.
     """
     import minari
     from minari.data_collector.episode_buffer import EpisodeBuffer
@@ -134,7 +133,7 @@ def write_minari(
         for number, episode in enumerate(episodes)
     ]
     with _datasets_in(path), warnings.catch_warnings():
-        # It would like an e-mail address, a link to code, and an environment to make anew.
+        # Minari warns that there is no e-mail address, no link to code and no environment id.
         warnings.simplefilter("ignore", UserWarning)
         storage = minari.create_dataset_from_buffers(
             dataset_id,
@@ -146,7 +145,7 @@ def write_minari(
             data_format="arrow",
             requirements=[],
         ).storage
-        # Minari measures the whole folder after every episode: a square of their number.
+        # Minari measures the whole folder after every episode: quadratic in their number.
         storage.get_size = lambda: 0.0
         storage.update_episodes(buffers)
         del storage.get_size

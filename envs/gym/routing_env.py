@@ -1,4 +1,4 @@
-"""`RoutingEnv`: routing one query at a time, as a Gymnasium environment."""
+"""`RoutingEnv`: routing of one query an episode, as a Gymnasium environment."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
 
     Observation: `History.to_array`, shape ``(1 + 2N + N·D,)``: the stage, which models were
     called, which answers were verified, and the verifier's signals (0 where there is none). If the
-    source has missing signals, each answer's ``D`` numbers are followed by ``D`` marks, 1 for
-    missing; infinite ones are shown as the bounds of the space (`ShownSignals`). Where the rules
-    buy a pre-query signal, its ``P`` numbers follow, likewise. With ``show_action_costs``, ``2N -
-    1`` numbers more: the action cost ``λ c_i / c_{N-1}`` of calling each model and ``λ v_i /
-    c_{N-1}`` of verifying each but the last, in score (the action cost of calling the last model is
+    source has missing signals, ``D`` marks follow each answer's ``D`` numbers, 1 for missing.
+    Infinite signals are shown as the bounds of the space (`ShownSignals`). If the rules buy a
+    pre-query signal, its ``P`` numbers follow, encoded in the same way. With ``show_action_costs``
+    there are ``2N - 1`` numbers more: the action cost ``λ c_i / c_{N-1}`` of calling each model and
+    ``λ v_i / c_{N-1}`` of verifying each but the last, in score (that of calling the last model is
     the price itself).
 
-    Actions: `Rules`. ``info["action_mask"]`` marks the legal ones (int8, as
-    ``action_space.sample`` wants it); an illegal one is played as the lowest legal one and
+    Actions: see `Rules`. ``info["action_mask"]`` marks the legal ones (int8, as
+    ``action_space.sample`` takes it). An illegal action is replaced by the lowest legal one and
     reported by ``info["illegal_action"]``.
 
-    Reward: minus ``λ / c_{N-1}`` times what was paid since the last reward; the last one adds the
-    score of the returned answer. The call forced at reset is paid with the first reward, so that
+    Reward: minus ``λ / c_{N-1}`` times the cost paid since the last reward. The last reward adds
+    the score of the returned answer. The call forced at reset is paid with the first reward, so
     the rewards of an episode sum to its return (DESIGN §1).
 
     The episode terminates when an answer is returned, and is never truncated. Its last ``info``
-    holds ``score`` (of the returned answer), ``answer`` (which model's), ``cost`` (paid in all)
-    and ``scores`` (every model's). No score is shown before.
+    holds ``score`` (of the returned answer), ``answer`` (its model), ``cost`` (the total) and
+    ``scores`` (of every model). No score is shown before.
 
     Args:
-        source: a `RoutingData` whose queries are played in random order; a `RoutingPOMDP` to draw
+        source: a `RoutingData` whose queries are played in random order; a `RoutingPOMDP` to sample
             queries from; None for a simulation of the shipped profile "mmlu".
-        problem: where ``source`` is a `RoutingData`, the fitted problem whose rules, price and unit
-            of cost are used (the answer rule "best" needs its filter).
+        problem: if ``source`` is a `RoutingData`, the fitted problem whose rules, price and unit of
+            cost are used (the answer rule "best" needs its Bayes filter).
         rules: the rules without a ``problem``; the core pair by default.
         price: ``λ`` without a ``problem``, 0.3 by default; the unit is then the mean cost of the
-            data's most expensive model. A pair ``(low, high)``, with or without a problem: each
-            episode draws its own, evenly over the logarithm.
+            data's most expensive model. With a pair ``(low, high)``, also with a problem, each
+            episode draws its own log-uniformly.
         ratio: replaces all costs by the ladder from 1 to ``ratio`` (`CostModel`), verification at
-            its mean share of each call; a pair is drawn from as ``price`` is. None for the
+            its mean share of each call; a pair is drawn from as for ``price``. None for the
             source's own costs.
-        show_action_costs: observations end in the action costs; they always do where a pair is
-            drawn from.
+        show_action_costs: whether observations end in the action costs; they always do if price or
+            ratio is a pair.
         render_mode: None or "ansi".
 
     Raises:
@@ -89,7 +89,7 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         self._n_models, self._n_signals = self.config.n_models, self.config.n_signals
         self._drawn = self.config.action_costs.drawn
         if not self._drawn:
-            self._set_terms(self.config.action_costs.draw(_ONLY, np.random.default_rng(0)))
+            self._set_costs(self.config.action_costs.draw(_ONLY, np.random.default_rng(0)))
         self._queries: RoutingData | None = None
         self._order = np.empty(0, dtype=np.int64)
         self._next = 0
@@ -100,8 +100,8 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float64], dict[str, Any]]:
-        """Starts an episode on the next query; ``options={"query": row}`` chooses one of a
-        data's rows."""
+        """Starts an episode on the next query; ``options={"query": row}`` chooses a row of the
+        routing data."""
         super().reset(seed=seed)
         if seed is not None:
             self._next = len(self._order)
@@ -127,7 +127,7 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         self._signal = self._queries.signal[self._query].copy()
         self._shown = self.config.shown.show(self._signal)
         if self._drawn:
-            self._set_terms(self.config.action_costs.draw(_ONLY, self.np_random))
+            self._set_costs(self.config.action_costs.draw(_ONLY, self.np_random))
         if self._ladder is None:
             self._call_cost = self._queries.call_cost[self._query]
             self._verify_cost = self._queries.verify_cost[self._query]
@@ -183,7 +183,7 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         return self._mask.astype(bool)
 
     def render(self) -> str | None:
-        """The episode so far, one line a model (``render_mode="ansi"``)."""
+        """The episode so far, one line for each model (``render_mode="ansi"``)."""
         if self.render_mode is None:
             return None
         n = self._n_models
@@ -199,27 +199,27 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
 
     # -- inside an episode --------------------------------------------------------------------
 
-    def _set_terms(self, terms: EpisodeCosts) -> None:
-        self.price, self._rate = float(terms.price[0]), float(terms.rate[0])
+    def _set_costs(self, costs: EpisodeCosts) -> None:
+        self.price, self._rate = float(costs.price[0]), float(costs.rate[0])
         self._ladder: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
-        if terms.call is not None and terms.verify is not None:
-            self._ladder = terms.call[0], terms.verify[0]
-        # An observation before the first call.
+        if costs.call is not None and costs.verify is not None:
+            self._ladder = costs.call[0], costs.verify[0]
+        # The observation before the first call.
         self._blank = np.zeros(self.config.width)
         self._blank[0] = -1
         if self.config.show_action_costs:
-            self._blank[self.config.history_width :] = self.config.action_costs.shown(terms)[0]
+            self._blank[self.config.history_width :] = self.config.action_costs.shown(costs)[0]
 
     @property
     def _mask(self) -> NDArray[np.int8]:
-        # The row of the last model has no legal action: nor has a finished episode.
+        # The last model's row has no legal action; it also serves for a finished episode.
         return self._masks[self._n_models if self._done else self._stage + 1][self._verified]
 
     def _look(self, queries: RoutingData) -> None:
-        """Buys the pre-query signal, which stands at the end of the history."""
+        """Buys the pre-query signal, the last part of the history."""
         end = self.config.history_width
-        seen = self.config.shown_pre.show(queries.require_pre_signal()[self._query])
-        self._observation[end - self.config.n_pre : end] = seen
+        shown = self.config.shown_pre.show(queries.require_pre_signal()[self._query])
+        self._observation[end - self.config.n_pre : end] = shown
         if queries.pre_cost is not None:
             self._paid = float(queries.pre_cost[self._query])
 
@@ -228,7 +228,7 @@ class RoutingEnv(gym.Env[NDArray[np.float64], np.int64]):
         self._paid += float(self._call_cost[model])
         self._observation[0] = model
         self._observation[1 + model] = 1
-        if not self.rules.verify and model < self._n_models - 1:
+        if self.rules.verified_at_once[model]:
             self._verify()
 
     def _verify(self) -> None:

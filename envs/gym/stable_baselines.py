@@ -1,7 +1,8 @@
-"""Bridges to stable-baselines3 and sb3-contrib, whose learners train on `RoutingEnv` as it is.
+"""Adapters for stable-baselines3 and sb3-contrib, whose learners train on `RoutingEnv` unchanged.
 
-Through `StableBaselinesVecEnv` they step thousands of episodes at once, and as a `LearnedPolicy`
-they are judged like any solver. No other module needs stable-baselines3.
+`StableBaselinesVecEnv` lets them step thousands of episodes at once. `LearnedPolicy` makes a
+trained learner a policy that is evaluated like any solver's. No other module needs
+stable-baselines3.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from routing_pomdp.envs.model.routing_pomdp import RoutingPOMDP
 
 
 class StableBaselinesVecEnv(VecEnv):
-    """A `RoutingVectorEnv` as stable-baselines3 takes it: the info of an ended episode holds its
-    results and its last observation.
+    """A `RoutingVectorEnv` as a stable-baselines3 ``VecEnv``: the info of a finished episode holds
+    its results and its last observation.
 
     Args:
-        env: a `RoutingVectorEnv`, wrapped or not, with SAME_STEP autoreset: that is
-            stable-baselines3's own.
+        env: a `RoutingVectorEnv`, wrapped or not, with SAME_STEP autoreset, which is the one of
+            stable-baselines3.
 
     Raises:
         ValueError: another autoreset mode.
@@ -42,7 +43,7 @@ class StableBaselinesVecEnv(VecEnv):
         self._actions: Any = None
 
     def reset(self) -> Any:
-        # One generator draws for all environments: the first seed is the seed.
+        # One generator draws for all environments, so only the first seed is used.
         observation, _ = self.env.reset(seed=self._seeds[0])
         self._reset_seeds()
         self._reset_options()
@@ -54,14 +55,14 @@ class StableBaselinesVecEnv(VecEnv):
     def step_wait(self) -> tuple[Any, Any, Any, list[dict[str, Any]]]:
         observation, reward, terminated, _, infos = self.env.step(self._actions)
         done = np.asarray(terminated)
-        told: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        listed: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if done.any():
             last, final = np.asarray(infos["final_obs"]), infos["final_info"]
             results = {key: np.asarray(final[key]) for key in ("score", "answer", "cost")}
             for i in np.flatnonzero(done):
-                told[i] = {key: value[i] for key, value in results.items()}
-                told[i] |= {"terminal_observation": last[i], "TimeLimit.truncated": False}
-        return np.asarray(observation), np.asarray(reward, dtype=np.float32), done, told
+                listed[i] = {key: value[i] for key, value in results.items()}
+                listed[i] |= {"terminal_observation": last[i], "TimeLimit.truncated": False}
+        return np.asarray(observation), np.asarray(reward, dtype=np.float32), done, listed
 
     def action_masks(self) -> Any:
         """As `RoutingVectorEnv.action_masks`."""
@@ -90,17 +91,17 @@ class StableBaselinesVecEnv(VecEnv):
 
 
 class LearnedPolicy:
-    """What a learner without a memory decides, as a policy that `evaluation` takes.
+    """A trained learner without recurrent state, as a policy that `evaluation` takes.
 
-    An illegal choice counts as the lowest legal one, as in the environment.
+    An illegal choice is replaced by the lowest legal one, as in the environment.
 
     Args:
         learner: trained on `RoutingEnv` or `RoutingVectorEnv`.
         problem: the rules, the price and the costs to decide under.
-        view: how it was shown observations, if a wrapper did.
-        show_action_costs: whether those ended in the action costs.
-        setting: of the environment that it was trained in, which says how missing and infinite
-            signals were shown; None where there were none.
+        view: the view of observations that it was trained on, if any.
+        show_action_costs: whether its observations ended in the action costs.
+        config: of the environment that it was trained in, which says how missing and infinite
+            signals were shown; None if there were none.
     """
 
     def __init__(
@@ -120,13 +121,13 @@ class LearnedPolicy:
 
     def act(self, history: History) -> NDArray[np.int64]:
         """Legal actions ``(n,)``."""
-        legal = self.problem.rules.masks[history.stage + 1, history.last_verified.astype(np.int64)]
+        legal = self.problem.rules.legal(history)
         action_costs = np.broadcast_to(self._action_costs, (len(history), len(self._action_costs)))
         shown = history.to_array() if self._config is None else self._config.observed(history)
-        seen = np.concatenate([shown, action_costs], axis=1)
+        observation = np.concatenate([shown, action_costs], axis=1)
         if self._view is not None:
-            seen = self._view(seen)
+            observation = self._view(observation)
         masks = {"action_masks": legal} if self._masked else {}
-        action, _ = self._learner.predict(seen, deterministic=True, **masks)
+        action, _ = self._learner.predict(observation, deterministic=True, **masks)
         action = np.asarray(action, dtype=np.int64)
         return np.where(legal[np.arange(len(action)), action], action, legal.argmax(axis=1))

@@ -1,4 +1,4 @@
-"""`TransitionTables`: what each action does in each state of an episode, as tables to look up."""
+"""`TransitionTables`: the effect of each action in each state of an episode, as lookup tables."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import IntArray
 from routing_pomdp.envs.rules import STAY, Rules
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things stand in a row of the tape, which holds all that can happen on a query:
-    ``N`` scores, ``D`` zeros, ``N·D`` signals, ``N`` costs of calls, ``N`` of verifications."""
+    """Columns of a row of `EpisodeTable`, which holds everything about one query: ``N`` scores,
+    ``D`` zeros, ``N·D`` signals, ``N`` costs of calls, ``N`` costs of verifications."""
 
     n_models: int
     n_signals: int
 
     @property
     def nothing(self) -> int:
-        """The zeros: the cost or the signal of what did not happen."""
+        """The zeros, which stand for a cost or a signal of nothing."""
         return self.n_models
 
     @property
@@ -45,27 +44,27 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class TransitionTables:
-    """Tables over moves: ``state * n_actions + action``.
+    """Tables indexed by moves, ``state * n_actions + action``.
 
-    State ``2 * (stage + 1) + verified``; a finished episode is in state ``over``, where a move
-    does nothing, and what it would show is void: the environment starts anew in the same step.
-    An illegal action moves as the lowest legal one.
+    The state is ``2 * (stage + 1) + verified``. A finished episode is in state ``over``, where
+    moves do nothing; their observations are never read, because the environment starts a new
+    episode in the same step. An illegal action has the effect of the lowest legal one.
 
-    An observation is written in the same way by every move: its stage, then one cell of each of
-    its parts; a move that changes nothing there writes what is there already.
+    Every move writes the same parts of an observation: the stage, and one cell of each other part.
+    A move that leaves a part unchanged writes the value that is already there.
 
     Attributes:
-        after: the state that follows.
-        ends: whether the episode is over then.
-        illegal: whether the action was illegal.
-        stage: the last called model then.
+        after: the next state.
+        ends: whether the episode ends.
+        illegal: whether the action is illegal.
+        stage: the next stage.
         called: the cell of the observation to set to 1.
         verified: the cell of the observation to set to ``is_verified``.
         is_verified: 1 or 0.
         signal: the first of the ``D`` cells of the observation to write the signal to.
-        shows: the column of the tape that the signal stands in.
-        pays: the column with the cost of the action.
-        pays_forced: the column with the cost of the verification that comes with it.
+        shows: the column of `EpisodeTable` that holds the signal.
+        pays: the column that holds the cost of the action.
+        pays_forced: the column that holds the cost of the verification that comes with it.
     """
 
     after: IntArray
@@ -109,7 +108,7 @@ class TransitionTables:
                     row["pays"] = columns.verify + stage
                 elif played != STAY:
                     stage += played
-                    verified = int(not rules.verify and stage < n - 1)
+                    verified = int(rules.verified_at_once[stage])
                     row["pays"] = columns.call + stage
                     if verified:
                         row["pays_forced"] = columns.verify + stage

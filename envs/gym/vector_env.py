@@ -1,9 +1,9 @@
-"""`RoutingVectorEnv`: thousands of routing episodes at once, the semantics of `RoutingEnv`.
+"""`RoutingVectorEnv`: thousands of routing episodes at once, with the semantics of `RoutingEnv`.
 
 Every environment is in one of a few **states**: (stage, whether its answer was verified), or over.
-What an action does in each is looked up in tables (`_Moves`), and what it reveals and costs is
-gathered from the environment's **tape**, one flat row of all that can happen on its query. A step
-is then some thirty array operations over all environments, with no branch between them.
+The effect of an action is looked up in `TransitionTables`; the signal it reveals and its cost are
+gathered from the environment's row of `EpisodeTable`. A step is then some thirty array operations
+over all environments, without branches between environments.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.gym.action_costs import Choice
 from routing_pomdp.envs.gym.env_config import EnvConfig
 from routing_pomdp.envs.gym.episode_table import EpisodeTable
@@ -26,9 +27,6 @@ from routing_pomdp.envs.model.routing_pomdp import RoutingPOMDP
 from routing_pomdp.envs.routing_data import RoutingData
 from routing_pomdp.envs.rules import STAY, Rules
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
 _TABLE = 2**16  # the most histories whose best answers are worth a table
 
 
@@ -36,23 +34,23 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
     """Route ``num_envs`` queries at once; each environment does what `RoutingEnv` would.
 
     Observations, actions, rewards, and the arguments not listed here are those of `RoutingEnv`;
-    observations are ``(num_envs, width)``. ``info`` is what `gymnasium.vector.SyncVectorEnv` makes
-    of the single environments': each key comes with ``_key``, which marks whom it concerns, and
-    those of illegal actions and finished episodes are there only when there are any. With
-    SAME_STEP autoreset ``info["final_obs"]`` is one array, whose other rows mean nothing.
+    observations are ``(num_envs, width)``. ``info`` has the form of
+    `gymnasium.vector.SyncVectorEnv`: each key comes with a mask ``_key`` of the environments that
+    it is valid for, and the keys of illegal actions and finished episodes are present only if there
+    are any. With SAME_STEP autoreset ``info["final_obs"]`` is one array, valid only in the rows of
+    finished episodes.
 
     Args:
         num_envs: how many environments.
         price: also an array ``(num_envs,)``, the price of each environment.
         ratio: also an array ``(num_envs,)``.
         autoreset_mode: what follows the end of an episode. NEXT_STEP: the next step ignores the
-            action and starts the next one; SAME_STEP: the same step does, and shows the end in
-            ``info``; DISABLED: nothing, until ``reset(options={"reset_mask": ...})``.
-        copy: whether an observation is a fresh array; if not, it is the environment's own, which
-            the next step overwrites.
+            action and starts a new episode. SAME_STEP: the same step starts it, and ``info`` holds
+            the end of the finished one. DISABLED: ``reset(options={"reset_mask": ...})`` does.
+        copy: whether each observation is a new array; if not, the next step overwrites it.
         backend: "torch" for tensors on the CPU that share the arrays' memory; actions may be
             tensors with either.
-        max_episode_steps: None: episodes are short, and never truncated.
+        max_episode_steps: None; episodes are short and never truncated.
 
     Attributes:
         price: ``(num_envs,)`` the price of each environment's episode.
@@ -97,8 +95,8 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         compares = isinstance(config.source, RoutingData) and config.source.compared
         if compares and (config.rules.skip or config.rules.free_start):
             raise ValueError(
-                "a signal that compares answers depends on which were bought, where models may be "
-                "passed over: use RoutingEnv, which says it for every order of calls"
+                "a signal that compares answers depends on which models were called, and these "
+                "rules can pass over models: use RoutingEnv"
             )
         self.config, self.problem, self.rules = config, config.problem, config.rules
         self.single_observation_space = config.observation_space
@@ -120,7 +118,7 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
             assert self.problem is not None
             self._best = _best_answers(self.problem)
         if not config.action_costs.drawn:
-            self._set_terms(self._every, np.random.default_rng(0))
+            self._set_costs(self._every, np.random.default_rng(0))
         self._started = False
 
     # -- the Gymnasium interface --------------------------------------------------------------
@@ -128,9 +126,8 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Starts an episode in every environment, or in those that ``options["reset_mask"]``
-        marks. ``options["query"]``, a row of routing data or ``(num_envs,)`` of them, chooses the
-        queries."""
+        """Starts an episode in every environment, or in those that ``options["reset_mask"]`` marks.
+        ``options["query"]`` chooses the queries: a row of routing data, or ``(num_envs,)`` rows."""
         super().reset(seed=seed)
         if seed is not None:
             self._table.forget()
@@ -149,7 +146,7 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         self._begin(rows, query)
         self._over[rows] = False
         self._started = True
-        return self._seen(), self.as_asked(self._masks())
+        return self._observed(), self.as_asked(self._masks())
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         over = np.flatnonzero(self._over)
@@ -177,17 +174,17 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         if len(over):
             self._begin(over, None)
         infos |= self._masks()
-        told = self.as_asked({"ends": ends.copy(), "truncated": np.zeros_like(ends)})
-        return self._seen(), self.as_asked(reward), *told.values(), self.as_asked(infos)
+        flags = self.as_asked({"ends": ends.copy(), "truncated": np.zeros_like(ends)})
+        return self._observed(), self.as_asked(reward), *flags.values(), self.as_asked(infos)
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """``(num_envs, n_actions)`` the legal actions now; none where an episode is over."""
+        """``(num_envs, n_actions)`` legal actions; none where an episode is over."""
         return self._transitions.masks.take(self._state, axis=0).astype(bool)
 
     # -- inside a step ------------------------------------------------------------------------
 
     def _checked(self, actions: Any) -> IntArray:
-        """The actions of all environments; those whose episode is over may say anything."""
+        """The checked actions of all environments; those of finished episodes are ignored."""
         action = np.asarray(actions)
         if action.shape != (self.num_envs,) or action.dtype.kind not in "iu":
             raise ValueError(
@@ -195,7 +192,7 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
                 f"expected ({self.num_envs},) whole numbers"
             )
         action = action.astype(np.int64, copy=False)
-        # Negative numbers are large ones to an unsigned eye: one comparison finds both kinds.
+        # Read as unsigned, negative numbers are large: one comparison finds both errors.
         if action.view(np.uint64).max() >= self._transitions.n_actions:
             unknown = ((action < 0) | (action >= self._transitions.n_actions)) & ~self._over
             if unknown.any():
@@ -207,12 +204,12 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         return action
 
     def _pay(self, move: IntArray) -> FloatArray:
-        """Charges for the moves; the rewards without the scores of answers."""
+        """Charges the costs of the moves; returns the rewards without the scores of answers."""
         transitions, cells, first = self._transitions, self._table.cells, self._table.first
         paid = self._paid
         paid += cells.take(first + transitions.pays.take(move))
         if not self.rules.verify:
-            # Two sums, as `RoutingEnv` rounds them.
+            # Added one after the other, so that rounding is as in `RoutingEnv`.
             paid += cells.take(first + transitions.pays_forced.take(move))
         reward = paid - self._rewarded
         reward *= self._minus_rate
@@ -220,31 +217,31 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         return reward
 
     def _show(self, move: IntArray) -> None:
-        """Writes what the moves reveal into the observation."""
+        """Writes the results of the moves into the observation."""
         transitions, first = self._transitions, self._first
-        # A view made anew: a copy of the environment would keep a stored one apart.
-        seen = self._observation.reshape(-1)
+        # The view is not stored: a deep copy of the environment would detach it from the array.
+        flat = self._observation.reshape(-1)
         self._observation[:, 0] = transitions.stage.take(move)
-        seen[first + transitions.called.take(move)] = 1.0
-        seen[first + transitions.verified.take(move)] = transitions.is_verified.take(move)
+        flat[first + transitions.called.take(move)] = 1.0
+        flat[first + transitions.verified.take(move)] = transitions.is_verified.take(move)
         to, of = (
             first + transitions.signal.take(move),
             self._table.first + transitions.shows.take(move),
         )
         for d in range(self.config.n_signals):
-            seen[to + d] = self._table.cells.take(of + d)
+            flat[to + d] = self._table.cells.take(of + d)
 
     def _begin(self, rows: IntArray, query: IntArray | None) -> None:
         """Starts new episodes in the environments ``rows``."""
         table, columns, n = self._table, self._table.columns, self.rules.n_models
         table.deal(rows, self.np_random, query)
         if self.config.action_costs.drawn:
-            self._set_terms(rows, self.np_random)
+            self._set_costs(rows, self.np_random)
         start = np.zeros(self.config.history_width)
         start[0], state = -1, 0
         self._paid[rows] = self._rewarded[rows] = 0.0
         if not self.rules.free_start:
-            forced = not self.rules.verify
+            forced = bool(self.rules.verified_at_once[0])
             start[0], start[1], start[1 + n], state = 0, 1, forced, 2 + forced
             first = table.first[rows]
             paid = table.cells.take(first + columns.call)
@@ -258,18 +255,17 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
                 self._observation.reshape(-1)[self._first[rows] + 1 + 2 * n + d] = signal
         self._state[rows] = state
 
-    def _set_terms(self, rows: IntArray, rng: np.random.Generator) -> None:
-        terms = self.config.action_costs.draw(rows, rng)
-        self.price[rows], self._minus_rate[rows] = terms.price, -terms.rate
-        self._table.charge(rows, terms)
+    def _set_costs(self, rows: IntArray, rng: np.random.Generator) -> None:
+        costs = self.config.action_costs.draw(rows, rng)
+        self.price[rows], self._minus_rate[rows] = costs.price, -costs.rate
+        self._table.charge(rows, costs)
         if self.config.show_action_costs:
-            self._observation[rows, self.config.history_width :] = self.config.action_costs.shown(
-                terms
-            )
+            shown = self.config.action_costs.shown(costs)
+            self._observation[rows, self.config.history_width :] = shown
 
-    # -- what a step says ---------------------------------------------------------------------
+    # -- the results of a step ----------------------------------------------------------------
 
-    def _seen(self) -> Any:
+    def _observed(self) -> Any:
         return self.as_asked(self._observation.copy() if self.copy else self._observation)
 
     def _masks(self) -> dict[str, Any]:
@@ -279,28 +275,28 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
     def _results(
         self, ended: IntArray, ends: NDArray[np.bool_], reward: FloatArray
     ) -> dict[str, Any]:
-        """What is told of episodes that ended, whose scores it adds to the rewards."""
+        """Infos of the episodes that ended; adds their scores to ``reward`` in place."""
         if not len(ended):
             return {}
         scores = self._table.scores(ended)
         answer = self._answer(ended)
         score = scores[np.arange(len(ended)), answer]
         reward[ended] += score
-        told = {"score": score, "answer": answer, "cost": self._paid[ended], "scores": scores}
+        results = {"score": score, "answer": answer, "cost": self._paid[ended], "scores": scores}
         infos: dict[str, Any] = {}
-        for key, value in told.items():
+        for key, value in results.items():
             infos[key] = np.zeros((self.num_envs, *value.shape[1:]), dtype=value.dtype)
             infos[key][ended] = value
             infos[f"_{key}"] = ends.copy()
         return infos
 
     def _answer(self, ended: IntArray) -> IntArray:
-        """Which model's answer is returned in the environments ``ended``."""
-        seen = self._observation.take(ended, axis=0)
+        """The models whose answers are returned in the environments ``ended``."""
+        observation = self._observation.take(ended, axis=0)
         if self.rules.answer == "last":
-            return seen[:, 0].astype(np.int64)
+            return observation[:, 0].astype(np.int64)
         assert self.problem is not None
-        history = self.config.history(seen)
+        history = self.config.history(observation)
         if self._best is None:
             return self.problem.best_answer(history)
         return self._best[self.problem.encode(history), history.called[:, -1].astype(np.int64)]
@@ -312,7 +308,7 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         ends: NDArray[np.bool_],
         illegal: NDArray[np.bool_],
     ) -> dict[str, Any]:
-        """The ends of episodes, as a step tells them that starts the next ones at once."""
+        """Infos of the episodes that ended, as SAME_STEP autoreset returns them."""
         if not len(ended):
             return {}
         mask = np.zeros((self.num_envs, self._transitions.n_actions), dtype=np.int8)
@@ -327,8 +323,8 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
         }
 
     def as_asked(self, arrays: Any) -> Any:
-        """An array, or each of a dict's, as a tensor of the same memory, if tensors are asked
-        for."""
+        """An array, or every array of a dict, as a tensor on the same memory if the backend is
+        torch."""
         if self._from_numpy is None:
             return arrays
         if isinstance(arrays, dict):
@@ -348,8 +344,8 @@ class RoutingVectorEnv(VectorEnv[Any, Any, Any]):
 
 
 def _best_answers(problem: RoutingPOMDP) -> IntArray | None:
-    """`RoutingPOMDP.best_answer` by history code and by whether the last model, which has no
-    digit there, was called: ``(n_histories, 2)``; None where that would be too large a table."""
+    """`RoutingPOMDP.best_answer` by history code and by whether the last model was called, which
+    the code does not say: ``(n_histories, 2)``; None if the table would be too large."""
     if problem.n_histories > _TABLE:
         return None
     code = np.arange(problem.n_histories)
@@ -357,5 +353,5 @@ def _best_answers(problem: RoutingPOMDP) -> IntArray | None:
     answers = []
     for last in (False, True):
         called[:, -1] = last
-        answers.append(problem.dearest_best(code, called))
+        answers.append(problem.best_called(code, called))
     return np.stack(answers, axis=1)

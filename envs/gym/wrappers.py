@@ -1,6 +1,6 @@
 """Other views of the history: the exact belief, or one row a model; for one or many environments.
 
-The history itself is what the environments show without a wrapper.
+Without a wrapper the environments show the history itself.
 """
 
 from __future__ import annotations
@@ -13,29 +13,28 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.gym.env_config import EnvConfig
 from routing_pomdp.envs.gym.routing_env import RoutingEnv
 from routing_pomdp.envs.gym.vector_env import RoutingVectorEnv
 from routing_pomdp.envs.model.routing_pomdp import RoutingPOMDP
 
-FloatArray = NDArray[np.float64]
-
 _TABLE = 2**21  # the most beliefs, in numbers, that are tabulated rather than computed
 
 
 class BeliefView:
-    """The exact belief: what a policy needs to know of a history, and no more.
+    """The exact belief, a sufficient statistic of the history.
 
-    Shape ``(S + 2N + 1,)``, and the action costs where they are shown: the posterior ``b(y)`` of
-    the ``S`` score vectors, the posterior mean of each model's score, which models were called, and
-    whether the last answer was verified.
+    Shape ``(S + 2N + 1,)``: the posterior ``b(y)`` of the ``S`` score vectors, the posterior mean
+    of each model's score, which models were called, and whether the last answer was verified. The
+    action costs follow if the environment shows them.
 
     Args:
-        setting: of the environment.
-        problem: the model whose filter is used; None for the environment's own.
+        config: of the environment.
+        problem: the model whose Bayes filter is used; None for the environment's own.
 
     Raises:
-        ValueError: there is no problem, or one of another number of models or signals.
+        ValueError: there is no problem, or its number of models or signals differs.
     """
 
     def __init__(self, config: EnvConfig, problem: RoutingPOMDP | None = None) -> None:
@@ -52,7 +51,7 @@ class BeliefView:
         self._problem, self._config = problem, config
         self._table: FloatArray | None = None
         if problem.n_histories * (len(problem.prior) + n) <= _TABLE:
-            self._table = self._believed(np.arange(problem.n_histories))
+            self._table = self._beliefs(np.arange(problem.n_histories))
         width = len(problem.prior) + 2 * n + 1
         low, high = _action_costs(config)
         self.space = gym.spaces.Box(
@@ -65,24 +64,25 @@ class BeliefView:
         """The view of observations ``(n, width)``."""
         history = self._config.history(observation)
         code = self._problem.encode(history)
-        believed = self._believed(code) if self._table is None else self._table.take(code, axis=0)
+        beliefs = self._beliefs(code) if self._table is None else self._table.take(code, axis=0)
         action_costs = observation[:, self._config.history_width :]
         return np.concatenate(
-            [believed, history.called, history.last_verified[:, None], action_costs], axis=1
+            [beliefs, history.called, history.last_verified[:, None], action_costs], axis=1
         )
 
-    def _believed(self, code: NDArray[np.int64]) -> FloatArray:
+    def _beliefs(self, code: NDArray[np.int64]) -> FloatArray:
+        """``(n, S + N)`` posteriors, and posterior means of scores."""
         belief = self._problem.belief(code)
-        # Probabilities may sum to a little more than one.
+        # By rounding, probabilities may sum to slightly more than one.
         return np.concatenate([belief, belief @ self._problem.score], axis=1).clip(0, 1)
 
 
 class StackedView:
-    """One row a model, for networks that treat models alike.
+    """One row for each model, for networks that treat models alike.
 
-    Shape ``(N, 2 + D)``: whether it was called, whether its answer was verified, its signals (with
-    their marks, where some are missing: `ShownSignals`); and where action costs are shown, those of
-    calling and of verifying it: ``(N, 4 + D)``.
+    Shape ``(N, 2 + D)``: whether the model was called, whether its answer was verified, and its
+    signals (with marks for missing ones: `ShownSignals`). If action costs are shown, those of
+    calling the model and of verifying its answer follow: ``(N, 4 + D)``.
     """
 
     def __init__(self, config: EnvConfig) -> None:
@@ -90,7 +90,7 @@ class StackedView:
         space = config.observation_space
         assert isinstance(space, gym.spaces.Box)
         low, high = (self(bound[None])[0] for bound in (space.low, space.high))
-        # The last answer's verification has no action cost, and no empty range may be left.
+        # The last model's verification cost is always 0, but a range must not be empty.
         self.space = gym.spaces.Box(low, np.where(high > low, high, low + 1), dtype=np.float64)
 
     def __call__(self, observation: FloatArray) -> FloatArray:
@@ -199,7 +199,7 @@ def _vector(env: VectorEnv[Any, Any, Any]) -> RoutingVectorEnv:
 
 
 def _action_costs(config: EnvConfig) -> tuple[FloatArray, FloatArray]:
-    """The bounds of the action costs that observations end in."""
+    """Lower and upper bounds of the action costs in observations."""
     space = config.observation_space
     assert isinstance(space, gym.spaces.Box)
     return space.low[config.history_width :], space.high[config.history_width :]

@@ -1,6 +1,6 @@
-"""Short answers as they are compared: one form for texts, and the numbers that texts give.
+"""Canonical forms of short answers: normalised texts, and the numbers in texts.
 
-Logs, scores, votes and agreement all compare by these functions, so that they agree.
+Log readers, scores, votes and agreement all compare answers by these functions.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import unicodedata
 from dataclasses import dataclass
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-# Kept: what makes a number another one (a sign, a point, whatever stands between digits and is no
-# separator of thousands). Everything else that is neither a word nor a space may be punctuation.
+# Group 1 is kept because it changes a number's value: a sign, a point, or a mark between digits
+# that separates no thousands. Everything else that is no word or space may be punctuation.
 _MARKS = re.compile(
     r"((?<=\d)(?![,'’]\d{3}(?!\d))[^\w\s]+(?=\d)|(?<![^\W\d_])\.(?=\d)|(?<!\w)[-−](?=\.?\d))"
     r"|[^\w\s]|_"
@@ -20,11 +20,12 @@ _MARKS = re.compile(
 
 
 def normalise_text(text: str) -> str:
-    """Lower case without punctuation, English articles and repeated spaces: SQuAD's definition.
+    """A text in lower case without punctuation, English articles and repeated spaces, as in SQuAD.
 
-    It differs where SQuAD's would call different answers equal: a number's sign and marks between
-    digits stay (3.5, 1/2, 3:1), and where nothing would be left, articles do ("A"), or else the
-    text as it is ("+"). Punctuation of every script is left out. "" only for a blank text.
+    It differs from SQuAD's definition where that makes different answers equal. A number's sign and
+    marks between digits are kept (3.5, 1/2, 3:1). If nothing would be left, articles are kept
+    ("A"), or else the whole text ("+"). Punctuation of every script is removed. The result is ""
+    only for a blank text.
     """
     lower = unicodedata.normalize("NFKC", text).lower()
     bare = _MARKS.sub(_without_punctuation, lower)
@@ -38,16 +39,16 @@ def _without_punctuation(found: re.Match[str]) -> str:
     mark = found[0]
     if found[1]:
         return mark.replace("−", "-").replace("–", "-")
-    # Vowel signs of many scripts are no letters, and no punctuation either.
+    # Vowel signs of many scripts are neither letters nor punctuation.
     punctuation = mark in string.punctuation or unicodedata.category(mark).startswith("P")
     return "" if punctuation else mark
 
 
 def answer_form(text: str) -> str:
-    """The form in which equal short answers are equal; "" for a blank text.
+    """The canonical form of a short answer; "" for a blank text.
 
-    A text that is nothing but a number has the number's form, so that 10.0 and "10" are one answer;
-    others are normalised texts.
+    A text that is only a number has the number's form, so that 10.0 and "10" are one answer. Other
+    texts are normalised.
     """
     cleaned = _cleaned(text).strip(" \t\r\n.,;:!?\"'()[]{}*%")
     found = _NUMBER.fullmatch(cleaned)
@@ -56,22 +57,22 @@ def answer_form(text: str) -> str:
 
 
 def number_form(number: float) -> str:
-    """A number's digits, the same for 10 and 10.0."""
+    """The canonical digits of a number, the same for 10 and 10.0."""
     return str(int(number)) if is_whole(number) else f"{number:.12g}"
 
 
 def is_whole(number: float) -> bool:
-    """Whether a number is whole and known to its last digit."""
+    """Whether a number is whole and exactly represented."""
     return isinstance(number, int) or (number.is_integer() and abs(number) < 2**53)
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number that a text gives.
+    """A number in a text.
 
     Attributes:
         value: of its digits, without currency and unit.
-        scale: of a word or sign behind it: 0.01 for a percent sign, 1e6 for "million"; else 1.
+        scale: of the word or sign that follows: 0.01 for a percent sign, 1e6 for "million"; else 1.
     """
 
     value: float
@@ -82,14 +83,14 @@ class Quantity:
         return self.value if self.scale == 1 else self.value * self.scale
 
 
-# "The final answer is", "Answer:", '"answer":', "#### " of GSM8K, \boxed{: what follows is meant.
+# What announces an answer: "The final answer is", "Answer:", '"answer":', GSM8K's "#### ", \boxed{.
 ANNOUNCED = re.compile(
     r"\b(?:answer|choice|option)\b[\"'*_`]*\s*"
     r"(?:(?:is|are|would\s+be|must\s+be|should\s+be|[:=])\s*[\"'*_`]*\s*)+"
     r"|<(?:final[ _-]?)?answer>\s*|####\s*|\\f?boxed\s*\{\s*",
     re.IGNORECASE,
 )
-# Behind a number that is announced, what belongs to it no more.
+# The end of the clause that holds an announced number.
 _ENDED = re.compile(r"\n|[.!?;](?=\s|$)|,(?=\s*[^\W\d])|[(}]|</|\b(?:because|since)\b")
 _ASIDE = re.compile(r"\([^()\n]*(?:[^\W\d_]{2}|\d\s*[-+*/×÷=])[^()\n]*\)")
 _SCALES = {
@@ -116,19 +117,19 @@ _THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:([,.'’])\d{3})(?:\1\d{3})*|[1-9]\d?(?
 
 
 def extract_number(text: str) -> float | None:
-    """The number that a text gives as its answer, see `extract_quantity`; a currency, percent sign
-    or unit is left out, not computed with."""
+    """The number that a text gives as its answer, see `extract_quantity`; currency, percent sign
+    and unit are ignored."""
     quantity = extract_quantity(text)
     return None if quantity is None else quantity.value
 
 
 def extract_quantity(text: str) -> Quantity | None:
-    """The number that a text gives as its answer; None where it has none.
+    """The number that a text gives as its answer; None if it has none.
 
-    The number after the last announcement counts ("the answer is 1,234", "#### 1234", a box), or
-    the right-hand side of an equation there; else the last one that is in no aside "(I checked it
-    2 times)". "3/4" and "1 1/2" are fractions, "6.02 × 10^23" is a power of ten; a comma that
-    separates no thousands is a decimal one.
+    It is the number after the last announcement ("the answer is 1,234", "#### 1234", a box), or the
+    right-hand side of an equation there. Without an announcement it is the last number outside
+    asides such as "(I checked it 2 times)". "3/4" and "1 1/2" are fractions, "6.02 × 10^23" is a
+    power of ten; a comma that separates no thousands is a decimal comma.
     """
     text = _cleaned(text)
     every = _quantities(text)
@@ -154,7 +155,7 @@ def _quantities(text: str) -> list[tuple[re.Match[str], Quantity]]:
 
 
 def _quantity(found: re.Match[str]) -> Quantity | None:
-    """A number's value; None for what only looks like one, such as "1.2.3", or is out of range."""
+    """The value of a match; None if it is no number, such as "1.2.3", or out of range."""
     digits = _decimal(found["digits"])
     exponent = int(_ascii(found["exponent"] or found["ten"] or "0")[:6])
     power = int((found["power"] or "1")[:6])
@@ -180,7 +181,7 @@ def _quantity(found: re.Match[str]) -> Quantity | None:
 
 
 def _decimal(digits: str) -> str | None:
-    """Digits as Python reads them; None where separators make no one number of them."""
+    """Digits in Python's notation; None if the separators do not form one number."""
     separators = [mark for mark in digits if not mark.isdecimal()]
     if not separators:
         return digits
@@ -207,7 +208,7 @@ _SUPERSCRIPT = re.compile("[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _SPACED = re.compile(r"(?<![\d.,])(?<![\d.,] )[1-9]\d{0,2}(?: \d{3})+(?! ?\d)(?! ?/ ?\d)")
 _VULGAR = re.compile("[¼-¾⅐-⅞↉]")
 _CURRENCY = "$€£¥₹₩₽₺¢"
-# In order: LaTeX first, then what surrounds numbers in any text.
+# Applied in order: LaTeX first, then currencies.
 _CLEANED = [
     (re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))"), ""),
     (re.compile(r"\\(?:text|math|operatorname)[a-z]*\s*\{([^{}]*)\}"), r"\1"),
@@ -226,7 +227,7 @@ _CLEANED = [
 
 
 def _cleaned(text: str) -> str:
-    """A text whose numbers are written plainly: without LaTeX, currencies, superscripts."""
+    """A text with numbers in plain notation: without LaTeX, currencies and superscripts."""
     text = _SUPERSCRIPT.sub(lambda found: "^" + _plain(found[0]), text)
     text = _VULGAR.sub(lambda found: " " + _plain(found[0]), text)
     text = _CLEANED[0][0].sub(_CLEANED[0][1], text)

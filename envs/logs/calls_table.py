@@ -1,4 +1,4 @@
-"""The calls table: a log on disk, one row a (query, model).
+"""The calls table: a log on disk, one row for each (query, model).
 
 Formats, by suffix: ``.parquet``, ``.csv``, ``.jsonl`` or ``.ndjson``; the last three also with
 ``.gz``. Columns:
@@ -8,15 +8,15 @@ Formats, by suffix: ``.parquet``, ``.csv``, ``.jsonl`` or ``.ndjson``; the last 
 ``score``                 in [0, 1], empty where a call failed; or a boolean ``correct``
 ``cost``                  of the answer, >= 0, in any one unit (optional)
 ``signal_NAME``           a verifier's signal of the answer: any number, -inf for the log of
-                          probability 0; empty where it gave none
-``signal_NAME_cost``      what that signal cost, in the unit of ``cost`` (optional)
-``verify_NAME_tokens_in`` what emitting it took; ``verify_NAME_tokens_out`` and
-                          ``verify_NAME_latency_ms`` alike (optional)
+                          probability 0; empty for a missing signal
+``signal_NAME_cost``      cost of that signal, in the unit of ``cost`` (optional)
+``verify_NAME_tokens_in`` tokens read to emit the signal (optional); likewise
+                          ``verify_NAME_tokens_out`` and ``verify_NAME_latency_ms``
 ``split``                 "train", "validation" (or "val", "valid", "dev"), "test"; "train" without
                           the column
-``dataset``               text; without the column, the file's name (of several, their folder's)
-``model_rank``            order of the models, cheapest first. Without it they are ordered by mean
-                          cost, and without costs by first appearance
+``dataset``               text; by default the file's name (of several files, their folder's)
+``model_rank``            order of the models, cheapest first; by default by mean cost, and without
+                          costs by first appearance
 ``answer``, ``prompt``    text (optional)
 ``latency_ms``            (optional)
 ``tokens_in``             (optional)
@@ -24,8 +24,8 @@ Formats, by suffix: ``.parquet``, ``.csv``, ``.jsonl`` or ``.ndjson``; the last 
 ========================  ==========================================================================
 
 A (query, model) without a row, or with an empty score, was never called. ``split`` and ``dataset``
-are one value a query. Further columns are ignored. In errors, rows count from 1, without the header
-of a CSV file.
+have one value for each query. Further columns are ignored. In errors, rows count from 1, without
+the header of a CSV file.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.logs.rollouts import (
     SPLIT_NAMES,
     SPLITS_EXPECTED,
-    FloatArray,
     Rollouts,
     RolloutsError,
 )
@@ -53,9 +53,9 @@ from routing_pomdp.envs.logs.table import Table
 from routing_pomdp.envs.logs.table_files import file_format, listed, shown
 
 _NUMBERS = {"latency_ms": "latency", "tokens_in": "tokens_in", "tokens_out": "tokens_out"}
-# Of a verification, behind verify_NAME_.
+# The part of a verification's column after verify_NAME_.
 _OF_SIGNALS = {name: f"signal_{field}" for name, field in _NUMBERS.items()}
-# Cells of a query and a model, 8 bytes in each of several arrays.
+# The most (query, model) cells; each takes 8 bytes in each of several arrays.
 _MOST_CELLS = 2**28
 _KNOWN = {
     *("query_id", "model", "score", "correct", "cost", "split", "dataset", "model_rank"),
@@ -65,7 +65,7 @@ _KNOWN = {
 
 
 def is_column(name: str) -> bool:
-    """Whether a calls table knows a column of this name."""
+    """Whether the name is one of a calls table's columns."""
     return name in _KNOWN or name.startswith(("signal_", "verify_"))
 
 
@@ -78,9 +78,9 @@ def read_calls(
 
     Args:
         path: of the file, or of several (`envs.logs.table.Table.of`).
-        signals: columns that hold signals -> the column of each one's cost, or None where it is
-            free; None for the ``signal_NAME`` columns.
-        columns: names of the columns above -> what they are called in the file.
+        signals: columns of signals -> the column of each one's cost, or None for a free one; None
+            for the ``signal_NAME`` columns.
+        columns: names of the columns above -> their names in the file.
 
     Raises:
         RolloutsError: the file is missing, damaged or empty, a column is missing or of the wrong
@@ -115,10 +115,10 @@ def align(
     """A table of calls as aligned arrays; queries in the order of first appearance.
 
     Args:
-        table: one row a call, with the columns above.
+        table: one row for each call, with the columns above.
         signals: columns of signals -> the column of each one's cost, or None.
         cost: the column of answer costs.
-        per_query: values of "split" or "dataset" for all rows where there is no such column.
+        per_query: values of "split" or "dataset" for all rows if there is no such column.
 
     Raises:
         RolloutsError: as `read_calls`.
@@ -138,10 +138,10 @@ def align(
     if cost in table:
         paid = table.numbers(cost, partial(chargeable, due=answered), ">= 0")
     order = _order(table, called, models, paid, answered)
-    # Each call's place in the flat (n, N) arrays.
-    place = np.empty(n_models, dtype=np.int64)
-    place[order] = np.arange(n_models)
-    cell = query * n_models + place[called]
+    # The index of each call in the flattened (n, N) arrays.
+    rank = np.empty(n_models, dtype=np.int64)
+    rank[order] = np.arange(n_models)
+    cell = query * n_models + rank[called]
     _refuse_duplicates(table, cell, query_id[query], models[called])
 
     def spread(column: NDArray[Any], empty: Any = np.nan) -> NDArray[Any]:
@@ -198,9 +198,9 @@ def align(
 
 
 def write_calls(rollouts: Rollouts, path: str | Path) -> None:
-    """Writes a calls table that `read_calls` reads back as it was.
+    """Writes a calls table, from which `read_calls` restores the rollouts.
 
-    A query or a model that has no call has no row, and is not read back.
+    A query or a model without any call has no row and is not restored.
 
     Raises:
         RolloutsError: an unknown format, or signals whose columns would clash.
@@ -231,7 +231,7 @@ def write_calls(rollouts: Rollouts, path: str | Path) -> None:
             arrays[f"verify_{name}_{column}"] = getattr(rollouts, field).get(name)
     for name, array in arrays.items():
         if array is not None:
-            # A missing number is empty in the file, not "nan".
+            # Missing numbers are empty cells, not "nan".
             columns[name] = pa.array(array[row, model], from_pandas=True)
     if rollouts.answer is not None:
         columns["answer"] = pa.array(rollouts.answer[row, model], pa.string())
@@ -260,10 +260,10 @@ def write_table(table: pa.Table, path: Path) -> None:
 
 
 def scores(table: Table, name: str) -> FloatArray:
-    """A column of scores; NaN where it is empty: the model was not called, or did not answer.
+    """A column of scores, NaN for empty cells: the model was not called, or did not answer.
 
     Raises:
-        RolloutsError: a score that is not allowed, or none at all.
+        RolloutsError: a score is not allowed, or the column is empty.
     """
     found = table.numbers(name, _in_unit_interval, "in [0, 1]", empty=True)
     if np.isnan(found).all():
@@ -278,12 +278,16 @@ def _in_unit_interval(scores: FloatArray) -> NDArray[np.bool_]:
 def chargeable(
     costs: FloatArray, due: NDArray[np.bool_] | np.bool_ = np.True_
 ) -> NDArray[np.bool_]:
-    """Which costs are allowed; a missing one only where none was due."""
+    """Which costs are valid; a missing cost is valid only where none is ``due``."""
     return (costs >= 0) & (costs < np.inf) | np.isnan(costs) & ~due
 
 
 def by_cost(paid: Sequence[FloatArray]) -> list[int]:
-    """The models' places, cheapest first: by the mean of each one's costs, NaN where not called."""
+    """Indices of the models by mean cost, cheapest first; a model without costs comes last.
+
+    Args:
+        paid: each model's costs, NaN where it was not called.
+    """
     mean = [float(np.nanmean(cost)) if (~np.isnan(cost)).any() else np.inf for cost in paid]
     return sorted(range(len(mean)), key=mean.__getitem__)
 
@@ -313,7 +317,7 @@ def _constant(
     query: NDArray[np.int64],
     query_id: NDArray[np.str_],
 ) -> NDArray[np.int64]:
-    """The code of each query, all of whose rows must agree."""
+    """The code of each query; all rows of a query must have the same."""
     of_query = codes[_first(query, len(query_id))]
     differs = np.flatnonzero(of_query[query] != codes)
     if len(differs):
@@ -357,10 +361,10 @@ def _refuse_duplicates(
     query_id: NDArray[np.str_],
     model: NDArray[np.str_],
 ) -> None:
-    places, count = np.unique(cell, return_counts=True)
+    cells, count = np.unique(cell, return_counts=True)
     if count.max() == 1:
         return
-    one, other = np.flatnonzero(cell == places[np.argmax(count > 1)])[:2]
+    one, other = np.flatnonzero(cell == cells[np.argmax(count > 1)])[:2]
     rows = f"{table.row(one)} and {table.row(other)}"
     if len(table.files) == 1:
         rows = f"rows {one + 1} and {other + 1}"

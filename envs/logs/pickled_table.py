@@ -1,9 +1,8 @@
-"""Reads a pickled `pandas.DataFrame` as data: nothing that the pickle names is imported or called.
+"""Reads a pickled `pandas.DataFrame` without importing or calling anything that the pickle names.
 
-A pickle is a program that names functions to be called. Here every name stands for a record of
-what it would have been called with. Names that no table needs are refused as they are read. From
-the records of the rest, columns are rebuilt by the code below, which checks every size against the
-bytes that are there.
+A pickle is a program that names functions and calls them. This reader replaces each call by a
+record of its arguments, and refuses names that no table needs. It then rebuilds the columns from
+the records, and checks every size against the bytes in the file.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 
 _MOST_BYTES = 1 << 32  # of a decompressed pickle: the largest published table has 0.5 GB
 
-# What a table's pickle may name, and how it is rebuilt here: by pandas since 1.3, by numpy 1 and 2.
+# The names that a table's pickle may use -> the kind of record: pandas since 1.3, numpy 1 and 2.
 _NAMES: dict[tuple[str, str], str] = {
     (module, name): kind
     for kind, modules, names in (
@@ -69,16 +68,16 @@ _NUMBERS = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f[248])")
 
 
 class PickledTableError(ValueError):
-    """A file that is no pickled table, or asks for more than one needs."""
+    """The file is no pickled table, or names something that no table needs."""
 
 
 def read_pickled_table(path: Path) -> pa.Table:
-    """The columns of a pickled `pandas.DataFrame`, gzipped or not; its row labels are left out.
+    """The columns of a pickled `pandas.DataFrame`, gzipped or not, without its row labels.
 
     Numbers, booleans and texts are read. A column of other objects is refused.
 
     Raises:
-        PickledTableError: it holds no such table, names anything that no table needs, or is
+        PickledTableError: the file holds no such table, names something that no table needs, or is
             damaged.
         OSError: the file cannot be read.
     """
@@ -88,7 +87,7 @@ def read_pickled_table(path: Path) -> pa.Table:
         content = _Records(stream).load()
     except PickledTableError:
         raise
-    except Exception as error:  # the stream is anybody's: every error of its reader means damage
+    except Exception as error:  # the stream is not trusted: any error of its reader means damage
         raise PickledTableError(
             f"it is no complete pickle: what stands before byte {stream.tell():,} of {len(data):,} "
             f"cannot be read ({type(error).__name__})"
@@ -106,7 +105,6 @@ def read_pickled_table(path: Path) -> pa.Table:
         RecursionError,
         pa.ArrowException,
     ) as error:
-        # A structure that no pandas writes.
         raise PickledTableError(f"it is no table as pandas writes one: {error}") from None
 
 
@@ -125,7 +123,7 @@ def _bytes_of(path: Path) -> bytes:
 
 
 class _Record:
-    """What a name of the pickle was to be called with, and the state it was to be given."""
+    """The arguments of one call in the pickle, and the state that the result would be given."""
 
     kind: ClassVar[str]
     arguments: tuple[Any, ...]
@@ -137,16 +135,16 @@ class _Record:
         return record
 
     def __init__(self, *arguments: Any) -> None:
-        """Takes what `__new__` has kept."""
+        """Does nothing: `__new__` has kept the arguments."""
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
 
-# The accelerated reader allocates for the largest number that a stream gives an object, at no cost
-# to the stream; the one in Python keeps a dictionary.
+# The C unpickler allocates an array as long as the largest memo index in the stream, which a few
+# bytes can make huge; the one in Python keeps a dictionary.
 class _Records(pickle._Unpickler):
-    """Reads records instead of objects."""
+    """An unpickler that makes records instead of objects."""
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
     _classes: ClassVar[dict[str, type[_Record]]] = {}
@@ -154,7 +152,7 @@ class _Records(pickle._Unpickler):
     append: Callable[[Any], None]
 
     def load_bytearray8(self) -> None:
-        """As in the library, which allocates what is promised before it reads what is there."""
+        """As in the library, except that the promised size is bounded before it is allocated."""
         (size,) = struct.unpack("<Q", self.read(8))
         self.append(bytearray(self.read(min(size, _MOST_BYTES))))
 
@@ -192,18 +190,18 @@ def _table(content: Any) -> pa.Table:
         raise PickledTableError("it has two columns of one name")
     found: dict[int, pa.Array] = {}
     for block in blocks:
-        values, places, _ = block.arguments
-        for place, column in zip(_places(places, len(names)), _columns(values), strict=True):
+        values, indices, _ = block.arguments
+        for index, column in zip(_indices(indices, len(names)), _columns(values), strict=True):
             try:
-                found[place] = pa.array(column, from_pandas=True)
+                found[index] = pa.array(column, from_pandas=True)
             except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-                name = names[place]
+                name = names[index]
                 raise PickledTableError(
                     f"column {name!r} is neither text nor numbers: {error}"
                 ) from None
     if sorted(found) != list(range(len(names))):
         raise PickledTableError("its blocks do not fill its columns")
-    return pa.table([found[place] for place in range(len(names))], names=names)
+    return pa.table([found[index] for index in range(len(names))], names=names)
 
 
 def _index(record: Any) -> Sequence[Any]:
@@ -218,11 +216,11 @@ def _index(record: Any) -> Sequence[Any]:
     return list(next(_columns(content["data"])))
 
 
-def _places(record: Any, count: int) -> list[int]:
-    """The columns that a block holds."""
+def _indices(record: Any, count: int) -> list[int]:
+    """The indices of the columns that a block holds."""
     if _is(record, "slice"):
         return list(range(count)[slice(*record.arguments)])
-    return [int(place) for place in _array(record)]
+    return [int(index) for index in _array(record)]
 
 
 def _columns(values: Any) -> Iterator[Sequence[Any] | pa.Array]:
@@ -250,7 +248,7 @@ def _array(record: Any) -> NDArray[Any]:
             raise PickledTableError(f"an array of shape {shape} has {len(raw):,} values")
         flat = np.empty(len(raw), dtype=object)
         flat[:] = [_plain(value) for value in raw]
-        # One text may stand in many rows, as the columns will not share it.
+        # Many rows may refer to one text, but the columns copy it.
         if sum(len(value) for value in flat if isinstance(value, str)) > _MOST_BYTES:
             raise PickledTableError(f"its texts are more than {_MOST_BYTES:,} characters")
     else:
@@ -299,7 +297,7 @@ def _arrow(record: Any) -> pa.Array | pa.ChunkedArray:
 
 
 def _raw(record: Any) -> bytes:
-    """Bytes, however they were pickled: protocol 2 has none and encodes a text."""
+    """Bytes in any pickle protocol; protocol 2 stores them as an encoded text."""
     if isinstance(record, bytes | bytearray):
         return bytes(record)
     if _is(record, "encode"):

@@ -1,6 +1,6 @@
-"""`Rollouts`: a logged data set as aligned arrays, the one record that everything reads.
+"""`Rollouts`: a logged data set as aligned arrays.
 
-Shapes use the same letters everywhere: ``n`` queries, ``N`` models, cheapest first.
+In all shapes ``n`` is the number of queries and ``N`` the number of models, cheapest first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from routing_pomdp.envs.arrays import FloatArray
 
 SPLIT_NAMES: Mapping[str, str] = {
     "train": "train",
@@ -25,15 +25,15 @@ SPLIT_NAMES: Mapping[str, str] = {
     "dev": "validation",
     "test": "test",
 }
-"""What a log may call a split -> the split's name here."""
+"""Names of splits in logs -> the canonical name."""
 
 
 class RolloutsError(ValueError):
-    """A log that cannot be used as it is; the message says what is wrong where."""
+    """A log cannot be used as it is; the message says what is wrong and where."""
 
 
 def canonical_split(name: str) -> str:
-    """The split's name here: "train", "validation" or "test".
+    """The canonical name of a split: "train", "validation" or "test".
 
     Raises:
         RolloutsError: an unknown name.
@@ -48,21 +48,21 @@ SPLITS_EXPECTED = "train, validation (also val, valid or dev) or test"
 
 @dataclass(frozen=True, eq=False)
 class Rollouts:
-    """What every model answered, scored, cost and signalled on every query.
+    """Answers, scores, costs and signals of every model on every query.
 
-    A cell ``(q, i)`` that was never called is NaN in ``score``. Text is kept in numpy's
-    fixed-width strings, answers and prompts as Python strings.
+    A cell ``(q, i)`` that was never called is NaN in ``score``. Ids and names are numpy's
+    fixed-width strings; answers and prompts are Python strings.
 
     Raises:
-        RolloutsError: no queries, fewer than two models, a model or query id that is there twice,
-            arrays of other shapes, an empty or unknown split, or, where a model was called, a score
-            outside [0, 1] or a cost that is missing, negative or infinite.
+        RolloutsError: no queries, fewer than two models, a repeated model or query id, arrays of
+            other shapes, an empty or unknown split, or, where a model was called, a score outside
+            [0, 1] or a cost that is missing, negative or infinite.
 
     Attributes:
         models: ``N`` model names, cheapest first.
         query_id: ``(n,)`` strings, unique.
         score: ``(n, N)`` in [0, 1]; NaN where the model was never called on the query.
-        cost: ``(n, N)`` cost of the answers in the log's own unit, or None where none was logged.
+        cost: ``(n, N)`` cost of the answers in the log's own unit, or None if none was logged.
         signals: name -> ``(n, N)`` verifier signal, see `envs.signals`: -∞ is the log of
             probability 0, NaN a signal that was not emitted.
         signal_costs: name -> ``(n, N)`` cost of emitting that signal, in the unit of ``cost``.
@@ -156,7 +156,7 @@ class Rollouts:
 
     @property
     def title(self) -> str:
-        """The data sets' names; "a→b" where training queries are of other ones than the test's."""
+        """The data sets' names; "a→b" if training and test queries come from different ones."""
         titles = []
         for rows in (self.split != "test", self.split == "test"):
             names = list(dict.fromkeys(self.dataset[rows].tolist()))
@@ -214,10 +214,10 @@ class Rollouts:
         )
 
     def require(self, name: str) -> NDArray[Any]:
-        """A column that a log need not have, such as "tokens_out" or "prompt".
+        """An optional column, such as "tokens_out" or "prompt".
 
         Raises:
-            RolloutsError: the log does not have it, with what it has.
+            RolloutsError: the log does not have it; the message lists the columns that it has.
         """
         columns = [item.name for item in fields(self) if item.name in _OPTIONAL]
         if name not in columns:
@@ -257,10 +257,11 @@ class Rollouts:
         raise RolloutsError(f"not every query called {missing}: {remedy}")
 
     def chosen(self, models: Sequence[str] | None, complete_only: bool = False) -> Self:
-        """Some models, as `select`; and of the queries only those that called all of them.
+        """Some models, as `select`; with ``complete_only`` only the queries that called all of
+        them.
 
         Raises:
-            RolloutsError: a name that the log does not have, or no query is complete.
+            RolloutsError: the log lacks a model, or no query is complete.
         """
         log = self.select(models)
         complete = np.flatnonzero(~np.isnan(log.score).any(axis=1))
@@ -279,16 +280,16 @@ class Rollouts:
         return log.take(complete)
 
     def with_split(self, name: str, fraction: float, seed: int) -> Self:
-        """Moves a share of the "train" queries into another split, unless that is there already.
+        """The log with a share of its "train" queries moved into another split, unless it has that
+        split already.
 
-        Which queries go depends on their prompt (their id where that is empty) and the seed
-        alone: rows may be reordered or added, and a prompt that occurs twice is never on both
-        sides.
+        The choice depends only on each query's prompt (its id if that is empty) and the seed, not
+        on the order or number of rows. A prompt that occurs twice is never on both sides.
 
         Args:
             name: of the new split.
             fraction: expected share, in (0, 1).
-            seed: another seed, another split.
+            seed: of the choice.
 
         Raises:
             RolloutsError: a fraction outside (0, 1), no training queries, or too few to split.
@@ -311,25 +312,25 @@ class Rollouts:
                 "queries with 3 different prompts can be split, or name the splits in a column "
                 "'split'"
             )
-        # However few there are, one query at least is on each side.
+        # At least one query is on each side.
         chosen = (drawn < fraction) & (drawn < drawn.max()) | (drawn == drawn.min())
         split = self.split.astype(np.result_type(self.split, np.array(name)))
         split[train[chosen]] = name
         return replace(self, split=split)
 
     def thinned(self, split: str, queries: int | None, seed: int) -> Self:
-        """Keeps so many queries of one split, and all of the others.
+        """The log with only some queries of one split; the other splits stay whole.
 
-        Which ones depends on their ids and the seed alone, and a smaller choice lies within a
-        larger one: the points of a learning curve differ in what was added.
+        The choice depends only on the query ids and the seed. A smaller choice is a subset of a
+        larger one, so the points of a learning curve are nested.
 
         Args:
             split: its name.
             queries: how many to keep; None for all.
-            seed: another seed, another choice.
+            seed: of the choice.
 
         Raises:
-            RolloutsError: there are fewer, or none is to be kept.
+            RolloutsError: ``queries`` is below 1, or more than there are.
         """
         if queries is None:
             return self
@@ -359,7 +360,8 @@ class Rollouts:
         change: Callable[[NDArray[Any], bool], NDArray[Any]],
         models: tuple[str, ...] | None = None,
     ) -> Self:
-        """Every array changed in the same way; ``change`` is told which are one a query."""
+        """The log with ``change(array, per_query)`` applied to every array; ``per_query`` is true
+        for arrays of shape ``(n,)``."""
         changed: dict[str, Any] = {"models": self.models if models is None else models}
         for item in fields(self):
             value = getattr(self, item.name)
@@ -377,7 +379,7 @@ _OPTIONAL = ("cost", "answer", "latency", "tokens_in", "tokens_out", "prompt")
 
 
 def _uniform(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone, on every machine."""
+    """A number in [0, 1) that depends only on the text, the same on every machine."""
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2.0**64
 
@@ -390,7 +392,7 @@ def _quoted(name: str) -> str:
 
 
 def concatenate(parts: Sequence[Rollouts]) -> Rollouts:
-    """Logs of the same models and columns, one after the other.
+    """The concatenation of logs with the same models and columns.
 
     Raises:
         RolloutsError: they differ in models or columns, or share a query id.

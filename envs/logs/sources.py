@@ -1,6 +1,7 @@
 """Readers of known logs, named by the configs in ``conf/rollouts/``.
 
-Those that read files import what that takes: a simulation from a profile does without pyarrow.
+Each reader imports what it needs to read files, so that importing this module does not load
+pyarrow.
 """
 
 from __future__ import annotations
@@ -8,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs.logs.rollouts import SPLIT_NAMES, Rollouts, RolloutsError, concatenate
-from routing_pomdp.envs.profiles import load_profile, simulate
-from routing_pomdp.envs.settings.ranges import Names, Range, Seed, Text
+from routing_pomdp.envs.settings.ranges import Names, Text
 
 Split = Literal["train", "validation", "test"]
 _SPLITS = get_args(Split)
@@ -33,55 +33,21 @@ def calls_table(
     Args:
         path: of a parquet, CSV or JSON-lines file, or of several (`envs.logs.table.Table.of`).
         models: names of those to keep, cheapest first; None for all.
-        signals: columns that hold signals -> the column of each one's cost, or None; None for the
+        signals: columns of signals -> the column of each one's cost, or None; None for the
             ``signal_NAME`` columns.
-        columns: names of the calls table's columns -> what they are called in the file.
+        columns: names of the calls table's columns -> their names in the file.
         complete_only: keep only the queries that all of these models answered.
 
     Raises:
-        RolloutsError: a log that cannot be used.
+        RolloutsError: the log cannot be used.
     """
     from routing_pomdp.envs.logs.calls_table import read_calls
 
     return read_calls(path, signals, columns).chosen(models, complete_only)
 
 
-def profile(
-    profile: Text,
-    queries: Mapping[Split, Annotated[int, Range(1, 10_000_000)]],
-    seed: Seed,
-    models: Names | None = None,
-    train_on: Text | None = None,
-) -> Rollouts:
-    """Queries simulated from a profile.
-
-    Args:
-        profile: the name of a shipped one, or the path of a YAML file.
-        queries: how many for each split.
-        seed: of the simulation.
-        models: as `calls_table`.
-        train_on: another profile that every split but "test" is simulated from: out of domain.
-
-    Raises:
-        ValueError: no such profile, or one that cannot be simulated from, by its name.
-    """
-    log = _simulated(profile, queries, seed).select(models)
-    if train_on in (None, profile):
-        return log
-    assert train_on is not None
-    elsewhere = _simulated(train_on, queries, seed).select(models)
-    return _out_of_domain(elsewhere.take(elsewhere.split != "test"), log.where("test"))
-
-
-def _simulated(profile: str, queries: Mapping[Split, int], seed: int) -> Rollouts:
-    try:
-        return simulate(load_profile(profile), queries, seed)
-    except RolloutsError as error:
-        raise RolloutsError(f"profile {profile}: {error}") from error
-
-
-def _out_of_domain(elsewhere: Rollouts, tested: Rollouts) -> Rollouts:
-    """Both logs as one; their query ids may coincide."""
+def out_of_domain(elsewhere: Rollouts, tested: Rollouts) -> Rollouts:
+    """Both logs as one; ids are prefixed by the data set, because they may coincide."""
     parts = [
         replace(log, query_id=np.char.add(np.char.add(log.dataset, "/"), log.query_id))
         for log in (elsewhere, tested)
@@ -99,21 +65,21 @@ def rational_cascades(
 ) -> Rollouts:
     """The logs published with "Rational Tuning of LLM Cascades" (arXiv 2501.09345).
 
-    Reads ``DATASET.CHAIN.SPLIT.calls.parquet`` and, for the prompts, ``….queries.parquet`` where it
-    is there; splits are train, validation and test, as many as there are. The signal is
+    Reads ``DATASET.CHAIN.SPLIT.calls.parquet`` for the splits train, validation and test that
+    exist, and the prompts from ``….queries.parquet`` if that exists. The signal is
     ``confidence_logprob``, with the cost ``verifier_cost_usd``.
 
     Args:
         path: the folder.
         dataset: its name in the files' names.
-        chain: the family of models, of any number of models.
+        chain: the family of models in the files' names.
         models: as `calls_table`.
-        train_on: another data set, whose training queries replace this one's: out of domain. Where
-            this one has no test split, all its queries are test queries then.
+        train_on: another data set, for out-of-domain training: its training queries replace this
+            one's. If this one has no test split, all its queries then are test queries.
         complete_only: as `calls_table`.
 
     Raises:
-        RolloutsError: no such log, or one that cannot be used.
+        RolloutsError: there is no such log, or it cannot be used.
     """
 
     def read(name: str) -> Rollouts:
@@ -125,11 +91,11 @@ def rational_cascades(
     assert train_on is not None
     elsewhere = read(train_on).where("train")
     tested = log.where("test") if (log.split == "test").any() else log
-    return _out_of_domain(elsewhere, replace(tested, split=np.full(len(tested), "test")))
+    return out_of_domain(elsewhere, replace(tested, split=np.full(len(tested), "test")))
 
 
 def rational_cascade_names(path: str, chain: str = "llama") -> list[str]:
-    """The data sets of a chain that a folder of `rational_cascades` has, sorted.
+    """The data sets of a chain in a folder of `rational_cascades`, sorted.
 
     Raises:
         RolloutsError: there is none.
@@ -206,13 +172,13 @@ def automix(
     models: Names | None = None,
     complete_only: bool = False,
 ) -> Rollouts:
-    """AutoMix's released JSON lines (github.com/automix-llm/automix), one line a query.
+    """AutoMix's released JSON lines (github.com/automix-llm/automix), one line for each query.
 
-    Columns: both models' scores, the small model's self-verification confidence (the signal
-    "confidence") and, where they are there, ``dataset``, ``split``, ``base_ctx`` and ``question``
-    (or ``q``), ``{model}_pred_ans``, and ``id`` or ``pid``, whichever is unique. The prompt is the
-    context and the question: one question is asked of many contexts. AutoMix reports on its split
-    "val" and has no "test": without one, "val" becomes "test". There are no logged costs: use
+    Columns: both models' scores and the small model's self-verification confidence (the signal
+    "confidence"). Optional: ``dataset``, ``split``, ``base_ctx`` and ``question`` (or ``q``),
+    ``{model}_pred_ans``, and ``id`` or ``pid``, whichever is unique. The prompt is the context and
+    the question, because one question is asked of many contexts. AutoMix reports on its split "val"
+    and has no "test"; without a "test" split, "val" becomes "test". There are no logged costs: use
     ``costs.ratio``.
 
     Args:
@@ -227,7 +193,7 @@ def automix(
         complete_only: as `calls_table`.
 
     Raises:
-        RolloutsError: a log that cannot be used.
+        RolloutsError: the log cannot be used.
     """
     from routing_pomdp.envs.logs.calls_table import scores
     from routing_pomdp.envs.logs.table import Table
@@ -258,7 +224,7 @@ def automix(
             score=np.column_stack(score),
             cost=None,
             signals={"confidence": np.column_stack([signal, np.full(n, np.nan)])},
-            # What is no known name is refused with its query.
+            # An unknown name is left for `Rollouts` to refuse, which names the query.
             split=np.array([SPLIT_NAMES.get(name, name) for name in split.tolist()]),
             dataset=label("dataset", table.title),
             answer=np.column_stack([table.texts(name) for name in answers])

@@ -1,4 +1,4 @@
-"""`Table`: rows of one or several files, and their columns as checked numpy arrays."""
+"""`Table`: the rows of one or several files, with columns as checked numpy arrays."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from routing_pomdp.envs.logs.rollouts import FloatArray, RolloutsError
+from routing_pomdp.envs.arrays import FloatArray
+from routing_pomdp.envs.logs.rollouts import RolloutsError
 from routing_pomdp.envs.logs.table_files import FAULT, listed, read_table, shown
 
-# Names are kept in arrays of a fixed width: one very long name makes all as wide.
+# Names are stored in arrays of fixed width, so one very long name makes all entries as wide.
 _LONGEST_NAME = 10_000
 _MOST_BYTES_OF_NAMES = 2**31
-# How files spell a number that is not there, in lower case.
+# Spellings of a missing number, in lower case.
 _EMPTY = ("", "na", "n/a", "#n/a", "null", "none")
 
 
@@ -29,9 +30,9 @@ class Table:
 
     Attributes:
         data: the rows.
-        files: where they come from.
+        files: the files that they come from.
         starts: the index of each file's first row.
-        known: which columns may be called otherwise by ``rollouts.columns``.
+        known: whether ``rollouts.columns`` may rename a column of this name.
     """
 
     data: pa.Table
@@ -45,8 +46,8 @@ class Table:
 
         Args:
             path: of a file; a pattern such as ``logs/*.csv``; a list of both; or model -> file.
-                Of several files that have no column ``model``, each holds the calls of the model
-                that it is named after.
+                If there are several files without a column ``model``, each file's name is the
+                model's.
 
         Raises:
             RolloutsError: a file is missing, damaged or empty, or files do not fit together.
@@ -89,26 +90,26 @@ class Table:
 
     @property
     def title(self) -> str:
-        """The file's name, or of several files their folder's, without suffixes."""
+        """The file's name without suffixes; for several files, the name of their folder."""
         if len(self.files) == 1:
             return self.files[0].name.split(".")[0]
         return self.files[0].absolute().parent.name or "log"
 
     def row(self, index: int) -> str:
-        """A row, as an error message names it."""
+        """The name of a row in error messages."""
         file = int(np.searchsorted(self.starts, index, side="right")) - 1
-        place = f" of {self.files[file]}" if len(self.files) > 1 else ""
-        return f"row {index - self.starts[file] + 1}{place}"
+        of_file = f" of {self.files[file]}" if len(self.files) > 1 else ""
+        return f"row {index - self.starts[file] + 1}{of_file}"
 
     def renamed(self, columns: Mapping[str, str] | None, known: Callable[[str], bool]) -> Self:
-        """The table with columns under other names, beside their own.
+        """The table with columns added under other names.
 
         Args:
-            columns: name -> the column that it stands for here.
-            known: which names mean anything.
+            columns: new name -> the column in this table.
+            known: whether a reader uses a new name.
 
         Raises:
-            RolloutsError: a name without a meaning, or a column that is not there.
+            RolloutsError: no reader uses a new name, or a column does not exist.
         """
         data = self.data
         if not isinstance(columns, Mapping | None):
@@ -135,10 +136,10 @@ class Table:
         return replace(self, data=self.data.append_column(name, pa.array(values, from_pandas=True)))
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """A column that has to be there.
+        """A required column.
 
         Raises:
-            RolloutsError: it is not, or it holds values of several kinds.
+            RolloutsError: it does not exist, or it holds values of several kinds.
         """
         if name not in self:
             raise RolloutsError(
@@ -169,8 +170,8 @@ class Table:
         Args:
             name: of the column.
             valid: which numbers are allowed.
-            wanted: the same in words.
-            empty: whether a row may be empty whatever ``valid`` says.
+            wanted: the allowed numbers in words, for errors.
+            empty: whether empty rows are allowed in any case.
 
         Raises:
             RolloutsError: there is no such column, it holds something else, or a number is not
@@ -206,7 +207,7 @@ class Table:
         return floats
 
     def _parsed(self, name: str) -> pa.ChunkedArray:
-        """The numbers that a column of texts spells."""
+        """The numbers in a column of texts."""
         bare = pc.utf8_trim_whitespace(self._text(name))
         low = pc.utf8_lower(bare)
         bare = pc.if_else(pc.is_in(low, pa.array(_EMPTY, low.type)), None, bare)
@@ -230,7 +231,7 @@ class Table:
             raise
 
     def texts(self, name: str, rows: NDArray[np.int64] | None = None) -> NDArray[np.object_]:
-        """A text column, or some rows of it, as Python strings, "" where empty.
+        """A text column, or some of its rows, as Python strings, "" where empty.
 
         Raises:
             RolloutsError: there is no such column, or it holds something else.
@@ -249,12 +250,12 @@ class Table:
         return self._fixed(name, self.texts(name).tolist())
 
     def codes(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
-        """A column of names as codes in the order of first appearance, and the names.
+        """A column of names as codes ``(n,)`` in the order of first appearance, and the names.
 
         Raises:
             RolloutsError: as `labels`, or a row is empty, or names differ in outer spaces only.
         """
-        # Encoded afresh even if the file did: its dictionary may be in another order, or too long.
+        # A file's own dictionary is not used: it may have another order, or unused entries.
         values = self._text(name)
         encoded = values.combine_chunks().dictionary_encode()
         found = encoded.dictionary.to_pylist()
@@ -275,8 +276,8 @@ class Table:
         return numbered, self._fixed(name, found)
 
     def row_names(self, columns: Sequence[str]) -> NDArray[np.str_]:
-        """A name ``(n,)`` for each row: those of the first of these columns that is there and tells
-        all rows apart, else by the rows' numbers."""
+        """Unique names ``(n,)`` of the rows: the first of these columns that exists and is unique,
+        else names made from row numbers."""
         for name in columns:
             if name in self:
                 names = self.labels(name)
@@ -372,10 +373,10 @@ def _with_model(table: pa.Table, file: Path, model: str | None) -> pa.Table:
 
 
 def _joined(tables: Sequence[pa.Table], files: Sequence[Path]) -> pa.Table:
-    """The rows of all; columns that some lack are empty there."""
+    """The rows of all tables; columns that a table lacks are empty in its rows."""
     if len(tables) == 1:
         return tables[0]
-    # A column that is text in one file and numbers in another is read by what it spells.
+    # A column that is text in one file and numbers in another becomes text, parsed when it is read.
     for name in dict.fromkeys(name for table in tables for name in table.column_names):
         kinds = {
             table.schema.field(name).type for table in tables if name in table.column_names
@@ -391,21 +392,21 @@ def _joined(tables: Sequence[pa.Table], files: Sequence[Path]) -> pa.Table:
     for table, file in zip(tables, files, strict=True):
         for one in table.schema:
             if fault := (one.metadata or {}).get(FAULT):
-                place = joined.column_names.index(one.name)
-                marked = joined.schema.field(place).with_metadata(
+                index = joined.column_names.index(one.name)
+                marked = joined.schema.field(index).with_metadata(
                     {FAULT: fault + f" ({file})".encode()}
                 )
-                joined = joined.set_column(place, marked, joined[one.name])
+                joined = joined.set_column(index, marked, joined[one.name])
     return joined
 
 
 def _as_text(table: pa.Table, name: str) -> pa.Table:
     if name not in table.column_names:
         return table
-    place = table.column_names.index(name)
+    index = table.column_names.index(name)
     field = table.schema.field(name)
     try:
         text = pc.cast(table[name], pa.large_string())
     except pa.ArrowException:
         return table
-    return table.set_column(place, field.with_type(text.type), text)
+    return table.set_column(index, field.with_type(text.type), text)

@@ -1,4 +1,4 @@
-"""Files of rows in any format as Arrow tables; a file that cannot be read is refused by its row."""
+"""Reading of table files in several formats as Arrow tables; errors name the row at fault."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ import pyarrow.parquet
 
 from routing_pomdp.envs.logs.rollouts import RolloutsError
 
-# Columns that are text whatever they look like.
+# Columns that are always text.
 _TEXT = (
     *("query_id", "model", "split", "dataset", "answer", "prompt"),
     *("reference", "context", "choices"),  # of questions
 )
-# Bytes of a file parsed at a time: more than any one row, which may hold a whole document.
+# Bytes of a file parsed at a time, and the most bytes of one row, which may hold a document.
 _BLOCK = 2**26
 _MOST_COLUMNS = 10_000
-# Arrow recurses into nested JSON, and so does Python: both end at a stack's end.
+# Arrow and Python parse nested JSON recursively and would exhaust the stack.
 _DEEPEST = 200
-# What a file begins with that is not what its name says.
+# First bytes of files whose content does not match their name -> what they are.
 _SIGNATURES = {
     b"\x1f\x8b": "compressed by gzip: end its name in .gz",
     b"BZh": "compressed by bzip2: decompress it",
@@ -54,14 +54,14 @@ _INSTEAD = {
     ".ods": "export the sheet as CSV",
 }
 FAULT = b"fault"
-"""Key of a field's metadata: why the column cannot be used."""
+"""Key of a field's metadata for the reason why the column cannot be used."""
 
 
 def read_table(path: Path) -> pa.Table:
-    """A file as an Arrow table, in the format of its suffix.
+    """A file as an Arrow table; the suffix names the format.
 
-    Columns of a CSV file are bytes, but for those that are known to be text. A column of JSON
-    lines that holds values of several kinds is empty, and its field says why under `FAULT`.
+    Columns of a CSV file are bytes, except for those that are always text. A column of JSON lines
+    that holds values of several kinds is empty, and its field has the reason under `FAULT`.
 
     Raises:
         RolloutsError: the file is missing, empty, damaged or of an unknown format.
@@ -104,15 +104,15 @@ def file_format(path: Path) -> str:
 
 
 def shown(value: object, length: int = 80) -> str:
-    """A value as an error message shows it: a long one is cut."""
-    # Text is cut first: to write out a text of gigabytes takes as many.
+    """A value for an error message; long ones are cut."""
+    # Cut before `repr`, which would copy a text of gigabytes.
     text = repr(value[: length + 1]) if isinstance(value, str | bytes) else repr(value)
     whole = len(value) if isinstance(value, str | bytes) else len(text)
     return text if len(text) <= length + 2 else f"{text[:length]}… ({whole:,} characters)"
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names as an error message shows them: of many, the first ones."""
+    """Names for an error message; at most the first 40."""
     first = ", ".join(shown(name) for name in names[:40])
     return f"[{first}{f', … ({len(names):,} in all)' if len(names) > 40 else ''}]"
 
@@ -165,7 +165,7 @@ def _read_parquet(path: Path) -> pa.Table:
             f"{path} has a footer of {footer:,} bytes, expected at most {_BLOCK:,}: it describes "
             "too many columns or row groups"
         )
-    # Not by `read_table`, which takes folders named a=b on the way to the file for columns.
+    # Not `pyarrow.parquet.read_table`, which makes columns of parent folders named a=b.
     with pyarrow.parquet.ParquetFile(path) as file:
         _check_names(file.schema_arrow.names or [""], path)
         return file.read()
@@ -188,10 +188,10 @@ def _read_csv(path: Path) -> pa.Table:
     try:
         table = pyarrow.csv.read_csv(
             path,
-            # Only one thread knows the number of a bad row; more were no faster.
+            # Row numbers of errors are known with one thread only; more were no faster.
             read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=_BLOCK),
-            # Values stay as they are written until it is known what they stand for: "007" is an
-            # id, "NA" an answer, and a column that is not used may hold anything.
+            # Values stay bytes until their meaning is known: "007" may be an id, "NA" an answer,
+            # and an unused column may hold anything.
             convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, _BYTES)),
             parse_options=pyarrow.csv.ParseOptions(
                 newlines_in_values=True, invalid_row_handler=note
@@ -207,9 +207,9 @@ def _read_csv(path: Path) -> pa.Table:
         if fault := _csv_fault(path, names):
             raise RolloutsError(f"{path}: {fault}") from error
         raise
-    for place, name in enumerate(table.column_names):
+    for index, name in enumerate(table.column_names):
         if name in _TEXT:
-            table = table.set_column(place, name, pc.cast(table[name], pa.string()))
+            table = table.set_column(index, name, pc.cast(table[name], pa.string()))
     return table
 
 
@@ -226,7 +226,7 @@ def _header(path: Path) -> list[str]:
 
 
 def _is_sound(path: Path) -> bool:
-    """Whether a file is UTF-8 and no quote is left open, as far as counting them can tell."""
+    """Whether a file is UTF-8 and leaves no quote open; an even count of quotes is accepted."""
     decoder, quotes = codecs.getincrementaldecoder("utf-8")(), 0
     try:
         with _open(path) as file:
@@ -240,7 +240,7 @@ def _is_sound(path: Path) -> bool:
 
 
 def _csv_fault(path: Path, names: Sequence[str]) -> str | None:
-    """The first row that is no CSV in UTF-8, and how."""
+    """What is wrong with the first row that is not CSV in UTF-8; None if all rows are."""
     row = 0
     with _open(path) as file:
         text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
@@ -248,10 +248,10 @@ def _csv_fault(path: Path, names: Sequence[str]) -> str | None:
         try:
             # The header is row 0; empty lines do not count.
             for row, fields in enumerate(filter(None, rows)):
-                for place, field in enumerate(fields):
+                for index, field in enumerate(fields):
                     if not field.isascii() and re.search("[\udc80-\udcff]", field):
                         where = f"row {row}" if row else "the header"
-                        named = f", column {shown(names[place])}" if place < len(names) else ""
+                        named = f", column {shown(names[index])}" if index < len(names) else ""
                         raw = shown(field.encode("utf-8", "surrogateescape"))
                         return f"{where}{named} is not UTF-8 text: {raw}; convert it by iconv"
                 if sum(map(len, fields)) > _BLOCK:
@@ -270,7 +270,7 @@ def _open_quote(path: Path) -> str | None:
                 row += 1
         except csv.Error as error:
             if "unexpected end" in str(error):
-                # The header was counted as a row, and this row was not.
+                # ``row`` counts the header, but not the row with the open quote.
                 return f"{f'row {row}' if row else 'the header'} opens a quote that is never closed"
     return None
 
@@ -283,7 +283,7 @@ def _read_json(path: Path) -> pa.Table:
     options = pyarrow.json.ReadOptions(block_size=_BLOCK)
     try:
         table = pyarrow.json.read_json(path, read_options=options)
-        # Text that looks like a date is taken for one, and would not stay as it was written.
+        # Arrow turns text that looks like a date into timestamps; it has to stay text.
         dates = [
             (field.name, pa.string()) for field in table.schema if pa.types.is_timestamp(field.type)
         ]
@@ -298,7 +298,7 @@ def _read_json(path: Path) -> pa.Table:
 
 
 def _has_long_integers(values: pa.ChunkedArray) -> bool:
-    """Whether a column of floats may have been whole numbers that no float holds."""
+    """Whether a column of floats may have been integers too large for a float."""
     if not pa.types.is_floating(values.type):
         return False
     floats = values.to_numpy()
@@ -306,7 +306,7 @@ def _has_long_integers(values: pa.ChunkedArray) -> bool:
 
 
 def _check_lines(path: Path) -> None:
-    """Raise RolloutsError for the first line that no parser should see."""
+    """Raise RolloutsError for the first line that is not safe to parse."""
     with _open(path) as file:
         for row, line in enumerate(_lines(file), start=1):
             reason = None
@@ -327,7 +327,7 @@ def _check_lines(path: Path) -> None:
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:
-    """The lines that are not empty; the longest are cut beyond what is allowed."""
+    """The lines that are not empty; too long ones are cut just above the limit."""
     first = True
     while line := file.readline(_BLOCK + 1):
         line = line.removeprefix(codecs.BOM_UTF8) if first else line
@@ -337,7 +337,7 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def is_deep(line: bytes) -> bool:
-    """Whether JSON is nested so deep that no parser should see it."""
+    """Whether JSON is nested too deep to be parsed safely."""
     if line.count(b"[") + line.count(b"{") <= _DEEPEST:
         return False
     bare = re.sub(rb'"(?:[^"\\]|\\.)*"?', b"", line)
@@ -357,7 +357,7 @@ def json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a file of JSON lines.
 
     Raises:
-        RolloutsError: a line that is none; the message names the row.
+        RolloutsError: a line is no JSON object; the message names the row.
     """
     _check_lines(path)
     with _open(path) as file:
@@ -382,7 +382,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _from_records(records: Sequence[dict[str, Any]]) -> pa.Table:
-    """A table of what Arrow does not read by itself: long integers, columns of several kinds."""
+    """A table of records that Arrow cannot read: long integers, columns of several kinds."""
     names = dict.fromkeys(name for record in records for name in record)
     fields, columns = [], []
     for name in names:
@@ -398,7 +398,7 @@ def _as_array(values: list[Any]) -> pa.Array:
     try:
         return pa.array(values)
     except UnicodeEncodeError:
-        # Half of a surrogate pair, as a server leaves where it cuts an answer within a sign.
+        # Half of a surrogate pair, which a server leaves where it cuts an answer.
         whole = [v if v is None else _replaced(v) for v in values]
         return pa.array(whole)
     except (pa.ArrowException, OverflowError):
@@ -411,7 +411,7 @@ def _replaced(value: Any) -> Any:
 
 
 def _mixture(name: str, values: Sequence[Any]) -> str | None:
-    """Why a column is of no one kind."""
+    """The error message for a column that holds several kinds of values; None for one kind."""
     first: type | None = None
     for row, value in enumerate(values, start=1):
         kind = float if type(value) is int else type(value)

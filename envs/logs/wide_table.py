@@ -1,4 +1,4 @@
-"""Readers of logs in other shapes: RouterBench's wide table, and tables of sampled votes."""
+"""Readers of other tables: RouterBench's wide table, and calls tables with sampled answers."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ def routerbench(
     columns: Mapping[Text, Text] | None = None,
     complete_only: bool = False,
 ) -> Rollouts:
-    """RouterBench's wide table (arXiv 2403.12031), one row a query.
+    """RouterBench's wide table (arXiv 2403.12031), one row for each query.
 
-    Columns: ``prompt``, ``eval_name`` (the data set) and, for each model, ``MODEL`` (its score;
-    empty where it was not called), ``MODEL|model_response`` and ``MODEL|total_cost`` (USD);
-    ``sample_id`` where it is there. Models are ordered by mean cost. Without any column of costs
-    they keep the order of their columns, or that of ``models``, which then names the columns of
-    scores where there are no answers either. There is no signal: give one of your own
+    Columns: ``prompt``, ``eval_name`` (the data set) and, for each model, ``MODEL`` (its score,
+    empty if it was not called), ``MODEL|model_response`` and ``MODEL|total_cost`` (USD);
+    ``sample_id`` is optional. Models are ordered by mean cost. Without columns of costs they keep
+    the order of their columns, or that of ``models``; if there are no columns of answers either,
+    ``models`` names the columns of scores. There is no signal: give one of your own
     (docs/verifier.md), or ``verifier=none`` for routers that read prompts.
 
     Args:
         path: of a CSV or parquet file, or of several; the published pickle has to be converted.
         models: names of those to keep, cheapest first; None for all.
         dataset: keep only the queries of this ``eval_name``; None for all.
-        columns: prompt, eval_name or sample_id -> what it is called in the file.
+        columns: prompt, eval_name or sample_id -> its name in the file.
         complete_only: keep only the queries that all of these models answered.
 
     Raises:
-        RolloutsError: a pickle, no such columns, or values that are not allowed.
+        RolloutsError: the file is a pickle, lacks columns, or has values that are not allowed.
     """
     for file in [path] if isinstance(path, str | Path) else path:
         refuse_pickle(Path(file))
@@ -94,7 +94,7 @@ def routerbench(
 
 
 def _models(table: Table, chosen: Sequence[str] | None) -> tuple[list[str], bool]:
-    """The models to read, and whether their costs are there; what is not chosen is not read."""
+    """The models to read, and whether the table has their costs."""
 
     def ending(end: str) -> list[str]:
         return [name.removesuffix(end) for name in table.names if name.endswith(end)]
@@ -122,7 +122,7 @@ def _models(table: Table, chosen: Sequence[str] | None) -> tuple[list[str], bool
 
 
 def refuse_pickle(file: Path) -> None:
-    """Raise RolloutsError for a pickle, which runs code of its writer's when it is opened."""
+    """Raise RolloutsError for a pickle, which can run any code when it is opened."""
     if any(suffix in _PICKLES for suffix in file.suffixes):
         target = file.name.split(".pkl")[0].split(".pickle")[0] + ".parquet"
         raise RolloutsError(
@@ -141,26 +141,26 @@ def votes(
 ) -> Rollouts:
     """A calls table (`envs.logs.calls_table`) with a list of sampled answers in each row.
 
-    The list is one of texts or numbers (parquet, JSON lines) or a JSON list (CSV). Answers are
+    A cell is a list of texts or numbers (parquet, JSON lines) or a JSON list (CSV). Answers are
     compared as live verifiers compare them (`envs.logs.answer_text.answer_form`): 10.0 and "10" are
-    one vote. An empty sample is a vote for nothing: it counts against all. Signals that come of it:
+    one vote. An empty sample is a vote for no answer. The signals are:
 
     - ``vote_share``: share of the samples that agree with ``answer`` (without that column, with
       the most frequent sample);
     - ``vote_margin``: share of the most frequent sample minus that of the runner-up;
     - ``vote_agreement``: probability that two samples agree, ``Σ share²``.
 
-    ``VOTES_cost``, where it is there, is what drawing the samples cost, and so each signal's.
+    The optional column ``VOTES_cost`` is the cost of drawing the samples, and so of each signal.
 
     Args:
         path: of the file, or of several (`envs.logs.table.Table.of`).
         models: names of those to keep, cheapest first; None for all.
         column: of the lists.
-        columns: names of the calls table's columns -> what they are called in the file.
+        columns: names of the calls table's columns -> their names in the file.
         complete_only: keep only the queries that all of these models answered.
 
     Raises:
-        RolloutsError: a list that is none or empty, or as `envs.logs.calls_table`.
+        RolloutsError: a cell is no list, or as `envs.logs.calls_table`.
     """
     if isinstance(path, str):
         refuse_pickle(Path(path))
@@ -176,7 +176,7 @@ def votes(
     for name, values in measured.items():
         if f"signal_{name}" in signals:
             raise RolloutsError(
-                f"{table} has a column 'signal_{name}', which votes would make anew"
+                f"{table} has a column 'signal_{name}', which votes would overwrite"
             )
         table = table.with_column(f"signal_{name}", values)
         signals[f"signal_{name}"] = cost
@@ -204,7 +204,7 @@ def _lists(table: Table, name: str) -> list[list[object]]:
 
 
 def _shares(samples: Sequence[object], answer: str | None) -> tuple[float, float, float]:
-    """Share of the answer, margin of the first over the second, and chance agreement of two."""
+    """Vote share of the answer, margin of the first over the second, agreement of two samples."""
     if not samples:
         return np.nan, np.nan, np.nan
     forms = (answer_form("" if sample is None else str(sample)) for sample in samples)

@@ -1,21 +1,18 @@
-"""Where to cut a signal into bins."""
+"""Bin edges for a signal: quantile, uniform or supervised."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import xlogy
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.signals import SignalRange
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 Binning = Literal["quantile", "uniform", "supervised"]
 
-# The cuts that supervised bins choose from: more only cost time.
+# The most cuts that supervised bins choose from; more cost time and gain little.
 _CANDIDATES = 64
 
 
@@ -23,12 +20,12 @@ def inner_edges(signal: FloatArray, target: IntArray, bins: int, binning: Binnin
     """Increasing inner edges of at most ``bins`` bins; a signal on an edge lies above it.
 
     Args:
-        signal: ``(n,)``, none missing; infinities are the lowest and the highest, and equal
-            widths are those of what lies between.
-        target: ``(n, T)`` levels that supervised bins are to tell apart; the others ignore them.
-        bins: at most; fewer where signals tie, or where supervised bins gain nothing by more.
-        binning: edges at equal shares of the signals ("quantile": no monotone transform changes
-            the bins), at equal widths ("uniform"), or where they gain most information
+        signal: ``(n,)``, none missing. Infinities are the lowest and the highest; "uniform" ignores
+            them.
+        target: ``(n, T)`` levels that supervised bins should separate; the others ignore them.
+        bins: at most; fewer if signals tie, or if more supervised bins gain nothing.
+        binning: edges at equal shares of the signals ("quantile", invariant under monotone
+            transforms), at equal widths ("uniform"), or of the greatest information gain
             ("supervised").
     """
     if binning == "uniform":
@@ -44,20 +41,20 @@ def inner_edges(signal: FloatArray, target: IntArray, bins: int, binning: Binnin
         edges = signal.min() + share * np.ptp(signal)
     else:
         edges = np.quantile(signal, share)
-    # An edge at or below the smallest signal would leave an empty bin under it.
+    # An edge at or below the smallest signal would make an empty bin.
     return np.unique(edges[edges > signal.min()])
 
 
 def _supervised(signal: FloatArray, target: IntArray, bins: int) -> FloatArray:
-    """The edges of the greatest information gain, by dynamic programming over all choices.
+    """The edges of the greatest penalised information gain, by dynamic programming.
 
-    The gain of a choice is the mutual information of bin and target, summed over targets, times
-    ``n``, in nats. Each cut is charged ``½ p log n`` (BIC), where ``p`` counts the shares that one
-    more bin estimates and the place of the cut: without a charge more bins always gain.
+    The gain is the mutual information of bin and target, summed over targets, times ``n``, in nats.
+    Each cut is penalised by ``½ p log n`` (BIC), where ``p`` counts the shares that one more bin
+    estimates, and the position of the cut. Without a penalty more bins always gain.
     """
     edges = np.unique(signal)[1:]
     if len(edges) > _CANDIDATES:
-        # Quantiles of the signals, not of their values: cuts lie where the queries are.
+        # Quantiles of the signals, not of their distinct values: cuts lie where the queries are.
         share = np.arange(1, _CANDIDATES + 1) / (_CANDIDATES + 1)
         quantiles = np.unique(np.quantile(signal, share, method="higher"))
         edges = quantiles[quantiles > signal.min()]
@@ -72,7 +69,7 @@ def _supervised(signal: FloatArray, target: IntArray, bins: int) -> FloatArray:
     fit = (xlogy(within, within).sum(-1) - xlogy(within.sum(-1), within.sum(-1))).sum(-1)
     fit[np.tril_indices(n_blocks + 1)] = -np.inf  # a bin has at least one block
     observed = (below[-1] > 0).sum(axis=1)
-    charge = 0.5 * float((observed - 1).sum() + 1) * np.log(len(signal))
+    penalty = 0.5 * float((observed - 1).sum() + 1) * np.log(len(signal))
     best, came_from = fit[0], []
     gain = [best[-1]]
     for _ in range(1, min(bins, n_blocks)):
@@ -80,8 +77,8 @@ def _supervised(signal: FloatArray, target: IntArray, bins: int) -> FloatArray:
         came_from.append(through.argmax(axis=0))
         best = through.max(axis=0)
         gain.append(best[-1])
-    cuts, place = [], n_blocks
-    for step in range(int(np.argmax(gain - charge * np.arange(len(gain)))) - 1, -1, -1):
-        place = int(came_from[step][place])
-        cuts.append(edges[place - 1])
+    cuts, block_end = [], n_blocks
+    for step in range(int(np.argmax(gain - penalty * np.arange(len(gain)))) - 1, -1, -1):
+        block_end = int(came_from[step][block_end])
+        cuts.append(edges[block_end - 1])
     return np.array(cuts[::-1])

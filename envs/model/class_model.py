@@ -1,20 +1,18 @@
 """The routing problem of a latent-class model: hidden states are pairs of a class and a score
 vector (DESIGN §1).
 
-It starts from the class-free problem of the same queries, whose observation model says how signals
-become symbols and what the tables are without classes.
+It is built from the class-free problem of the same queries, which gives the symbols of signals and
+the class-free tables.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.costs.cost_model import Costs
-from routing_pomdp.envs.model.class_density import ClassDensity, DensityModel
 from routing_pomdp.envs.model.latent_classes import Cells, ClassTables, Strength, fit_classes
 from routing_pomdp.envs.model.latent_factor import fit_factor
 from routing_pomdp.envs.model.levels import score_levels
@@ -22,24 +20,21 @@ from routing_pomdp.envs.model.pre_signal import PreSignal
 from routing_pomdp.envs.model.routing_pomdp import RoutingPOMDP
 from routing_pomdp.envs.routing_data import RoutingData
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
 _MOST_NUMBERS = 2**26  # of the likelihoods of all hidden states: half a gigabyte
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How classes are fitted.
+    """Settings of the latent-class fit.
 
     Attributes:
         classes: ``C``.
-        level_strength: how many queries the class-free shares of score levels count as, in each
+        level_strength: pseudo-count, in queries, of the class-free shares of score levels in each
             class.
-        symbol_strength: the same for the symbols, in each class and at each level.
+        symbol_strength: the same for the shares of symbols, in each class and at each level.
         cost_strength: the same for a model's mean cost.
-        factor: where given, the classes are points of one factor, and this the precision of its
-            slopes: see `fit_factor`.
+        factor: if given, the classes are points of one latent factor, and this is the precision of
+            its slopes: see `fit_factor`.
     """
 
     classes: int = 4
@@ -55,7 +50,7 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Basis:
-    """What all class models of some queries share.
+    """Training queries and their class-free problem: the input of every class model.
 
     Attributes:
         problem: the class-free one, of `RoutingPOMDP.fit`.
@@ -73,7 +68,7 @@ class Basis:
 
     @classmethod
     def of(cls, problem: RoutingPOMDP, data: RoutingData, levels: int | None = None) -> Basis:
-        """From a problem and the queries and levels that it was fitted with."""
+        """The basis of a problem, with the queries and levels that it was fitted with."""
         level, values = score_levels(data.score, levels)
         n_models, n_levels = values.shape
         vectors = np.stack(
@@ -105,10 +100,10 @@ class Basis:
     def fit(
         self, settings: Settings, starts: int = 3, seed: int = 0, tolerance: float = 1e-5
     ) -> RoutingPOMDP:
-        """The problem with classes; see `fit_classes` for the other arguments.
+        """The problem with fitted classes; see `fit_classes` for the other arguments.
 
         Raises:
-            ValueError: more hidden states than fit into memory.
+            ValueError: the hidden states do not fit into memory.
         """
         problem, n_models = self.problem, self.problem.n_models
         n_states = settings.classes * len(self.vectors)
@@ -136,11 +131,7 @@ class Basis:
         member = np.repeat(np.arange(n_classes), len(vectors))
         prior = prior / prior.sum()
         likelihoods = np.stack(likelihood).reshape(len(likelihood), len(prior), -1)
-        observation, pre = problem.observation, problem.pre
-        if hasattr(observation, "density"):
-            of = cast(DensityModel, observation)
-            states = np.tile(np.arange(len(vectors)), n_classes)
-            observation = ClassDensity(of, likelihoods, states)
+        pre = problem.pre
         if pre is not None:
             pre = PreSignal(tables.pre[member], pre.cost, pre.observation)
         return replace(
@@ -148,7 +139,6 @@ class Basis:
             score=np.tile(self.values[models, vectors], (n_classes, 1)),
             prior=prior,
             likelihood=likelihoods,
-            observation=observation,
             costs=self._costs(tables, prior, cost_strength),
             pre=pre,
             member=member,
@@ -166,8 +156,8 @@ class Basis:
     def _cost_in(
         self, weight: FloatArray, cost: FloatArray, mean: FloatArray, prior: FloatArray, s: float
     ) -> FloatArray | None:
-        """``(S, N)`` mean costs by class and level, shrunk to each model's ``mean`` as if ``s``
-        queries had cost that; None where no model's cost varies."""
+        """``(S, N)`` mean costs by class and level, shrunk to each model's ``mean`` by ``s``
+        pseudo-queries; None if no model's cost varies."""
         if not np.ptp(cost, axis=0).any():
             return None
         level, vectors = self.cells.level, self.vectors
@@ -179,6 +169,6 @@ class Basis:
             table = paid / (weight.T @ at + s)  # (C, L)
             found[:, :, model] = table[:, vectors[:, model]]
         states = found.reshape(-1, n_models)
-        # The mean stays what it was: shrinkage is not to make a model cheaper or more expensive.
+        # Rescaled, so that shrinkage leaves each model's mean cost unchanged.
         expected = prior @ states
         return states * np.where(expected > 0, mean / np.where(expected > 0, expected, 1.0), 1.0)

@@ -1,9 +1,9 @@
-"""`Components`: a routing problem as a mixture in which the models are independent.
+"""`Components`: a routing problem as a mixture of components in which models are independent.
 
-Every hidden state is a component of its own: once it is known, scores are certain and symbols
-independent. Where states are pairs of a query class and a score vector, and the scores of one class
-are independent too, a class is a component, and there are far fewer of them: what a history says
-of scores and costs then takes ``C · N`` numbers a history instead of ``C · L^N``.
+Given the hidden state, scores are certain and symbols independent, so every hidden state can be a
+component. If states are pairs of a query class and a score vector, and scores are independent given
+the class, then the classes are components. There are far fewer of them: expected scores and costs
+after a history take ``C · N`` numbers instead of ``C · L^N``.
 """
 
 from __future__ import annotations
@@ -13,23 +13,20 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.costs.cost_model import Costs
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """``M`` components. A digit is that of a history code: what was seen of a model.
+    """``M`` components. A digit is a model's digit in a history code: what was observed of it.
 
     Attributes:
         weight: ``(M,)`` their probabilities.
-        factor: ``(N - 1, digits, M)`` P(digit of the model | component); 1 if nothing was seen.
+        factor: ``(N - 1, digits, M)`` P(digit of the model | component); 1 for no observation.
         score: ``(N, digits, M)`` the same times the model's expected score, given the digit; the
-            last model has digit 0 alone.
+            last model has only digit 0.
         costs: with ``call_in`` and ``verify_in`` by component, if they vary.
     """
 
@@ -51,8 +48,8 @@ class Components:
         """The components of a problem.
 
         Args:
-            member: ``(S,)`` the class of each hidden state: the component, if its models are
-                independent. If they are not, or for None, every state is a component.
+            member: ``(S,)`` the class of each hidden state. Classes are the components if models
+                are independent within them; otherwise, or for None, states are.
             prior: ``(S,)``.
             score: ``(S, N)``.
             likelihood: ``(N - 1, S, K)``.
@@ -69,9 +66,9 @@ class Components:
         factor = np.ones((n_verified, digits, len(weight)))
         scored = np.empty((n_verified + 1, digits, len(weight)))
         scored[:] = mean(score).T[:, None]
-        for model, seen in enumerate(likelihood):
-            factor[model, 1 : 1 + n_symbols] = mean(seen).T
-            scored[model, 1 : 1 + n_symbols] = mean(seen * score[:, [model]]).T
+        for model, own in enumerate(likelihood):
+            factor[model, 1 : 1 + n_symbols] = mean(own).T
+            scored[model, 1 : 1 + n_symbols] = mean(own * score[:, [model]]).T
         by_component = Costs(
             costs.call,
             costs.verify,
@@ -92,7 +89,7 @@ class Components:
     def scores(self, digit: IntArray) -> FloatArray:
         """``P(history) E[score | history]`` of every model, ``(n, N)``."""
         n, n_verified = digit.shape
-        # Products of the factors of the models before, and after, each: nothing is divided.
+        # Products of the factors of all earlier and of all later models, to avoid divisions.
         before = [np.tile(self.weight, (n, 1))]
         for model in range(n_verified):
             before.append(before[-1] * self.factor[model][digit[:, model]])
@@ -100,19 +97,19 @@ class Components:
         found[:, -1] = (before[-1] * self.score[-1, 0]).sum(axis=1)
         after = np.ones_like(before[0])
         for model in reversed(range(n_verified)):
-            seen = digit[:, model]
-            found[:, model] = (before[model] * self.score[model][seen] * after).sum(axis=1)
-            after = after * self.factor[model][seen]
+            own = digit[:, model]
+            found[:, model] = (before[model] * self.score[model][own] * after).sum(axis=1)
+            after = after * self.factor[model][own]
         return found
 
     def posterior(self, digit: IntArray) -> FloatArray:
-        """``P(component | history)`` ``(n, M)``; the prior where a history is impossible."""
+        """``P(component | history)`` ``(n, M)``; the prior for an impossible history."""
         joint = self.joint(digit)
         mass = joint.sum(axis=1, keepdims=True)
         return np.where(mass > 0, joint / np.where(mass > 0, mass, 1.0), self.weight)
 
     def paid(self, posterior: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Expected costs of calls and of verifications still to come, two ``(n, N)``."""
+        """Expected costs of calls and of verifications, two ``(n, N)``, given a posterior."""
         costs, shape = self.costs, (len(posterior), len(self.costs.call))
         return (
             np.broadcast_to(costs.call, shape)
@@ -132,14 +129,14 @@ class Components:
         scored: int | None = None,
         called: bool = False,
     ) -> FloatArray:
-        """``P(history) E[value | history]`` for every history of the first ``models`` models, the
-        others not called: an axis a model, ``(digits,) * models``.
+        """``P(history) E[value | history]`` for every history of the first ``models`` models with
+        the others not called: one axis for each model, ``(digits,) * models``.
 
         Args:
             models: at most ``N - 1``.
-            value: ``(M,)`` expected of each component; None for 1.
-            scored: a model whose score is also multiplied by.
-            called: leaves out, on that model's axis, the histories in which it is not called.
+            value: ``(M,)`` expected value in each component; None for 1.
+            scored: a model whose score multiplies the value.
+            called: leaves out the histories in which that model is not called.
         """
         factors = list(self.factor[:models])
         if scored is not None:
@@ -160,8 +157,8 @@ def _independent(
     likelihood: FloatArray,
     costs: Costs,
 ) -> bool:
-    """Whether models are independent within each class: scores are, and what is seen and paid of a
-    model depends on its own score alone."""
+    """Whether models are independent within each class: their scores are, and a model's symbols and
+    costs depend only on the class and its own score."""
     product = weight[member].copy()
     for model, own in enumerate(score.T):
         # States of one class in which the model's score is the same.
@@ -181,7 +178,7 @@ def _independent(
 
 
 class _Means:
-    """Means over the states of each component, by their prior."""
+    """Prior-weighted means over the states of each component."""
 
     def __init__(self, member: IntArray, prior: FloatArray, weight: FloatArray) -> None:
         self._alone = len(weight) == len(prior) and np.array_equal(member, np.arange(len(prior)))
@@ -193,13 +190,13 @@ class _Means:
             self._share = csr_array((share, rows), shape=(len(weight), len(prior)))
 
     def __call__(self, value: FloatArray) -> FloatArray:
-        """``(M, m)`` of ``(S, m)``."""
+        """Means ``(M, m)`` of values ``(S, m)``."""
         return value if self._alone else np.asarray(self._share @ value)
 
 
 def _products(factors: Sequence[FloatArray], m: int) -> FloatArray:
-    """Products of one row of each factor ``(rows, m)``, for all choices of rows; one row of ones
-    if there is no factor."""
+    """Products of one row of each factor ``(rows, m)``, for all choices of rows; ones without
+    factors."""
     product = np.ones((1, m))
     for factor in factors:
         product = (product[:, None] * factor).reshape(-1, m)

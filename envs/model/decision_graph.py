@@ -1,10 +1,10 @@
-"""`DecisionGraph`: a routing problem as its observed positions and the choices at each.
+"""`DecisionGraph`: a routing problem as an acyclic graph of decision points and choices.
 
-What a router has called is observed, what is hidden (the score vector) never changes. So a problem
-is a small graph without cycles: nodes are what was called, edges are choices, and the value at a
-node is a function of the belief over score vectors alone, convex and piecewise linear. Score
-vectors that nothing seen so far can tell apart form one class, so that early nodes have small
-beliefs. Solvers of alpha vectors work on this form, and `flatten` turns it into a plain POMDP.
+The called models are observed, and the hidden score vector never changes. So the decision points
+form a small acyclic graph: a node is the set of called models, an edge is a choice. The value at a
+node is a convex, piecewise linear function of the belief over score vectors. Score vectors that no
+symbol so far can separate form one class, so that early nodes have small beliefs. Alpha-vector
+solvers work on this graph, and `flatten` turns it into a plain POMDP.
 """
 
 from __future__ import annotations
@@ -18,30 +18,29 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.history import History
 from routing_pomdp.envs.model.finite_pomdp import FinitePOMDP, require_memory
 from routing_pomdp.envs.model.routing_pomdp import RoutingPOMDP
 from routing_pomdp.envs.rules import ESCALATE, STAY
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """One edge. Under the answer rule ``best`` an end is as many choices as there are answers.
+    """One edge. Under the answer rule ``best``, ending has one choice for each possible answer.
 
     Attributes:
-        action: as of `Rules`.
+        action: as in `Rules`.
         reward: ``(C,)`` expected in each class of the node.
-        answer: the model whose answer is returned; -1 where the episode goes on.
+        answer: the model whose answer is returned; -1 if the episode continues.
         calls: the model that is called; -1 for none.
         verifies: the model whose answer is verified; -1 for none.
-        following: the node that comes next; -1 at the end.
-        parent: ``(C',)`` the class of the node that holds each class of the following node.
-        share: ``(C',)`` how likely each of those is within its parent.
-        symbol: ``(C', K)`` likelihoods of the symbol that is then seen; None if none is.
+        following: the next node; -1 at the end.
+        parent: ``(C',)`` the class of this node that contains each class of the next node.
+        share: ``(C',)`` the probability of each of those within its parent.
+        symbol: ``(C', K)`` likelihoods of the symbol that is observed; None without observation.
     """
 
     action: int
@@ -55,18 +54,18 @@ class Choice:
     symbol: FloatArray | None = None
 
     def after(self, joint: FloatArray) -> FloatArray:
-        """Unnormalised beliefs ``(n, C)`` to what they become, ``(n, K, C')``; ``K`` is 1 if
-        nothing is seen."""
+        """Unnormalised beliefs ``(n, K, C')`` at the next node, by symbol, from beliefs ``(n, C)``;
+        ``K`` is 1 without observation."""
         moved = (joint[:, self.parent] * self.share)[:, None]
         return moved if self.symbol is None else moved * self.symbol.T
 
     def before(self, vectors: FloatArray) -> FloatArray:
-        """Alpha vectors ``(m, C')`` of the following node as seen from this one, ``(K, m, C)``:
-        for each symbol, weighted by its likelihood."""
-        seen = (self.share * vectors)[None]
+        """Alpha vectors ``(m, C')`` of the next node backed up to this one, ``(K, m, C)``: for each
+        symbol, weighted by its likelihood."""
+        weighted = (self.share * vectors)[None]
         if self.symbol is not None:
-            seen = seen * self.symbol.T[:, None]
-        return np.add.reduceat(seen[..., self._order], self._starts, axis=-1)
+            weighted = weighted * self.symbol.T[:, None]
+        return np.add.reduceat(weighted[..., self._order], self._starts, axis=-1)
 
     @cached_property
     def _order(self) -> IntArray:
@@ -79,12 +78,12 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One observed position.
+    """One decision point.
 
     Attributes:
         called: the models whose answers can be returned: all that were called under the answer
             rule ``best``, else the last one; none before the first call.
-        verified: whether the last answer was.
+        verified: whether the last answer was verified.
         members: ``(S,)`` the class of each score vector, -1 for none.
         prior: ``(C,)`` of the classes.
         choices: at least one.
@@ -124,13 +123,13 @@ Key = tuple[tuple[int, ...], bool]
 
 @dataclass(frozen=True, eq=False)
 class DecisionGraph:
-    """Every position that can be reached.
+    """All reachable decision points of a problem.
 
     Attributes:
-        problem: that it describes.
+        problem: the problem.
         merged: see `of`.
-        nodes: the root, where nothing is called yet, comes first, and every choice leads to a
-            later node. A forced start is a root with one choice.
+        nodes: in topological order, the root first. Nothing is called at the root; a forced start
+            is its only choice.
     """
 
     problem: RoutingPOMDP
@@ -143,10 +142,10 @@ class DecisionGraph:
 
         Args:
             problem: any.
-            merged: whether score vectors that no symbol so far tells apart are one class. What is
-                believed of them then stays in the proportions of the prior, so that nothing is
-                lost; under the conditioning ``own`` a class is the scores of the called models.
-                Otherwise every score vector is a class of its own, at every node.
+            merged: whether score vectors that no symbol so far can separate form one class. Their
+                posterior stays proportional to the prior, so no information is lost; under the
+                conditioning ``own`` a class is the scores of the called models. Otherwise every
+                score vector is a class of its own at every node.
         """
         problem.require_seen()
         rules, n = problem.rules, problem.n_models
@@ -157,9 +156,9 @@ class DecisionGraph:
                     keys.add((called, True))
                 for target in range(stage + 1, min(stage + 1 + rules.reach(stage), n - 1)):
                     kept = called if rules.answer == "best" else ()
-                    keys.add(((*kept, target), not rules.verify))
+                    keys.add(((*kept, target), bool(rules.verified_at_once[target])))
         order = sorted(keys, key=lambda key: ((key[0] or (-1,))[-1], key[1], key[0]))
-        place = {key: i for i, key in enumerate(order)}
+        node_of = {key: i for i, key in enumerate(order)}
         split = _Classes(problem) if merged else None
         nodes = []
         for key in order:
@@ -168,7 +167,7 @@ class DecisionGraph:
             prior = np.bincount(members[possible], problem.prior[possible]).astype(np.float64)
             nodes.append(Node(*key, members, prior))
         for node in nodes:
-            node.choices.extend(_choices(problem, node, nodes, place, merged))
+            node.choices.extend(_choices(problem, node, nodes, node_of, merged))
         return cls(problem, merged, nodes)
 
     def at(self, price: float) -> DecisionGraph:
@@ -186,20 +185,20 @@ class DecisionGraph:
         """The node of each history, ``(n,)``.
 
         Raises:
-            ValueError: a history that the rules do not lead to.
+            ValueError: a history cannot occur under the rules.
         """
-        place = self._found(history)
-        if (place < 0).any():
-            called = np.flatnonzero(history.called[int(place.argmin())]).tolist()
+        node = self._found(history)
+        if (node < 0).any():
+            called = np.flatnonzero(history.called[int(node.argmin())]).tolist()
             raise ValueError(f"the rules lead to no history in which models {called} are called")
-        return place
+        return node
 
     def reaches(self, history: History) -> NDArray[np.bool_]:
-        """``(n,)`` which histories the rules lead to."""
+        """``(n,)`` which histories can occur under the rules."""
         return self._found(history) >= 0
 
     def _found(self, history: History) -> IntArray:
-        return self._place[self._mask(history), history.last_verified.astype(np.int64)]
+        return self._node_of[self._mask(history), history.last_verified.astype(np.int64)]
 
     def _mask(self, history: History) -> IntArray:
         if self.problem.rules.answer == "last":
@@ -207,29 +206,29 @@ class DecisionGraph:
         return history.called[:, :-1] @ (1 << np.arange(self.problem.n_models - 1))
 
     @cached_property
-    def _place(self) -> IntArray:
-        """``(2 ** (N - 1), 2)``: node by the set of called models and by whether it is verified."""
-        place = np.full((1 << (self.problem.n_models - 1), 2), -1)
+    def _node_of(self) -> IntArray:
+        """``(2 ** (N - 1), 2)``: node by set of called models and whether the last is verified."""
+        node_of = np.full((1 << (self.problem.n_models - 1), 2), -1)
         for i, node in enumerate(self.nodes):
-            place[sum(1 << model for model in node.called), int(node.verified)] = i
-        return place
+            node_of[sum(1 << model for model in node.called), int(node.verified)] = i
+        return node_of
 
 
 class _Classes:
-    """Score vectors by the likelihoods of the models that may have been verified."""
+    """Groups score vectors by the likelihoods of the models that may have been verified."""
 
     def __init__(self, problem: RoutingPOMDP) -> None:
         self._best = problem.rules.answer == "best"
         self._possible = problem.prior > 0
-        # What each model tells apart: equal rows of likelihoods are one group.
+        # For each model, score vectors with equal likelihoods form one group.
         self._group = [
             np.unique(rows, axis=0, return_inverse=True)[1].ravel() for rows in problem.likelihood
         ]
 
     def of(self, called: tuple[int, ...], verified: bool) -> IntArray:
         """``(S,)`` the class of each score vector; -1 where the prior is 0."""
-        telling = called if self._best else range((called or (-1,))[-1] + 1)
-        group = [self._group[model] for model in (telling if verified else telling[:-1])]
+        observed = called if self._best else range((called or (-1,))[-1] + 1)
+        group = [self._group[model] for model in (observed if verified else observed[:-1])]
         key = np.stack([np.zeros_like(self._group[0]), *group], axis=1)
         members = np.full(len(key), -1)
         possible = self._possible
@@ -260,7 +259,7 @@ def _reward(problem: RoutingPOMDP, node: Node, choice: Choice, merged: bool) -> 
 
 
 def _choices(
-    problem: RoutingPOMDP, node: Node, nodes: list[Node], place: dict[Key, int], merged: bool
+    problem: RoutingPOMDP, node: Node, nodes: list[Node], node_of: dict[Key, int], merged: bool
 ) -> Iterator[Choice]:
     rules, n, stage = problem.rules, problem.n_models, node.stage
 
@@ -269,11 +268,11 @@ def _choices(
         return replace(choice, reward=_reward(problem, node, choice, merged))
 
     def goes_on(action: int, key: Key, **fields: int) -> Choice:
-        after = nodes[place[key]]
+        after = nodes[node_of[key]]
         one, seen = after.first, fields.get("verifies")
         return made(
             action,
-            following=place[key],
+            following=node_of[key],
             parent=node.members[one],
             share=after.prior / node.prior[node.members[one]] if merged else np.ones(len(one)),
             symbol=None if seen is None else problem.likelihood[seen][one],
@@ -288,26 +287,26 @@ def _choices(
         if target == n - 1:
             for answer in (*kept, target):
                 yield made(action, answer=answer, calls=target)
-        elif rules.verify:
-            yield goes_on(action, ((*kept, target), False), calls=target)
-        else:
+        elif rules.verified_at_once[target]:
             yield goes_on(action, ((*kept, target), True), calls=target, verifies=target)
+        else:
+            yield goes_on(action, ((*kept, target), False), calls=target)
     if rules.verify and node.called and not node.verified:
         yield goes_on(rules.verify_action, (node.called, True), verifies=stage)
 
 
 def flatten(problem: RoutingPOMDP, discount: float = 1.0) -> FinitePOMDP:
-    """The same problem without structure: one state a node and score vector, and an end.
+    """The problem as a plain POMDP: one state for each pair of node and score vector, and an end.
 
-    An action is a pair of what is done and whose answer is returned. Where an action is not on
-    offer it ends the episode at a loss larger than any gain, so that it is never optimal.
+    An action is a pair of a routing action and the model whose answer is returned. Where it is not
+    legal it ends the episode with a loss larger than any gain, so that it is never optimal.
 
     Args:
-        problem: its value is the optimal one of ``horizon`` `2N + 1` or more.
+        problem: its value is the POMDP's optimal value at a horizon of ``2N + 1`` or more.
         discount: 1, or just below for solvers that need it (SARSOP).
 
     Raises:
-        ValueError: more states than fit into memory.
+        ValueError: the states do not fit into memory.
     """
     graph = DecisionGraph.of(problem, merged=False)
     n_vectors, n_nodes = len(problem.prior), len(graph.nodes)
@@ -334,8 +333,8 @@ def flatten(problem: RoutingPOMDP, discount: float = 1.0) -> FinitePOMDP:
             transition[action, here, end] = 0.0
             transition[action, here, there] = 1.0
             if choice.symbol is not None:
-                # One node is entered by several actions, with the same symbols each time, but
-                # for VERIFY, which has an entry of its own.
+                # Several actions lead to one node, each with the same symbols; only VERIFY differs,
+                # and it has entries of its own.
                 observation[action, there] = 0.0
                 observation[action, there, :nothing] = choice.symbol
     start = np.zeros(n_states)

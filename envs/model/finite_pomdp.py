@@ -1,4 +1,4 @@
-"""`FinitePOMDP`: any finite POMDP as arrays, the common language of `.pomdp` files and solvers."""
+"""`FinitePOMDP`: a finite POMDP as arrays, the form that `.pomdp` files and solvers share."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from routing_pomdp.envs.arrays import FloatArray
 
 _MOST_BYTES = 4 * 2**30  # of one dense table
 
 
 def require_memory(shape: Sequence[int], what: str) -> None:
-    """Raise ValueError, with the size, if a dense table of numbers would not fit into memory."""
+    """Raise ValueError if a dense table of numbers would not fit into memory."""
     needed = 8 * math.prod(shape)
     if needed > _MOST_BYTES:
         sizes = " x ".join(f"{size:,}" for size in shape)
@@ -31,16 +30,15 @@ class FinitePOMDP:
 
     Attributes:
         transition: ``(A, S, S)``, ``P(s' | s, a)``.
-        observation: ``(A, S, O)``, ``P(o | a, s')``. An observation that no state emits is
-            legal: it never comes.
+        observation: ``(A, S, O)``, ``P(o | a, s')``. An observation that no state emits is legal.
         reward: ``(A, S)``, the expected immediate reward.
         discount: in (0, 1].
         start: ``(S,)`` the initial belief.
         states, actions, observations: their names.
 
     Raises:
-        ValueError: shapes that do not fit together, NaN, probabilities that do not sum to one, a
-            discount outside (0, 1].
+        ValueError: shapes do not fit together, numbers are NaN, probabilities do not sum to one, or
+            the discount is outside (0, 1].
     """
 
     transition: FloatArray
@@ -73,14 +71,12 @@ class FinitePOMDP:
             bad = ~((rows >= 0).all(axis=-1) & (np.abs(total - 1) <= 1e-9))
             if bad.any():
                 where = tuple(int(index) for index in np.argwhere(bad)[0])
-                place = self._place(name, where)
+                row = self._row_name(name, where)
                 least = float(rows[where].min())
                 found = f"one is {least}" if least < 0 else f"their sum is {float(total[where])!r}"
-                raise ValueError(
-                    f"{name}{place}: expected probabilities that sum to 1, but {found}"
-                )
+                raise ValueError(f"{name}{row}: expected probabilities that sum to 1, but {found}")
 
-    def _place(self, name: str, where: tuple[int, ...]) -> str:
+    def _row_name(self, name: str, where: tuple[int, ...]) -> str:
         if not where:
             return ""
         state = "after state" if name == "observation" else "from state"

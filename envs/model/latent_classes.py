@@ -1,10 +1,10 @@
-"""Latent classes of queries: what makes scores, signals and costs of several models depend.
+"""Latent classes of queries, which model the dependence between several models' scores and signals.
 
-Latent class analysis (Lazarsfeld & Henry 1968; for raters who depend on each other: Dawid & Skene,
-Applied Statistics 1979, with difficulty as in Uebersax 1999): every query has a hidden class ``z``,
-and given it the models' score levels are independent, as are signals given class and level. The
-tables are fitted by EM (Dempster, Laird & Rubin 1977), with Dirichlet priors whose means are the
-class-free tables: a class of few queries looks like all queries together.
+Latent class analysis (Lazarsfeld & Henry 1968; for dependent raters: Dawid & Skene, Applied
+Statistics 1979, with difficulty as in Uebersax 1999). Every query has a hidden class ``z``. Given
+the class, the models' score levels are independent; given class and level, the signals are. The
+tables are fitted by EM (Dempster, Laird & Rubin 1977) with Dirichlet priors whose means are the
+class-free tables, so that a class of few queries is close to the average of all queries.
 """
 
 from __future__ import annotations
@@ -14,24 +14,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 
 _ITERATIONS = 300
-_NOISE = 0.15  # of the difficulty that later starts sort queries by, in levels
+_NOISE = 0.15  # standard deviation, in levels, of the noise in later starts' difficulty
 
 
 @dataclass(frozen=True)
 class Strength:
-    """How many queries of a class the class-free tables count as.
+    """Strengths of the Dirichlet priors, in queries.
 
     Attributes:
-        level: for the shares of each model's score levels.
-        symbol: for those of the symbols, of each class and level.
-        share: queries added to each class.
+        level: of each model's shares of score levels in a class.
+        symbol: of the shares of symbols in a class and level.
+        share: of each class.
     """
 
     level: float = 4.0
@@ -41,7 +39,7 @@ class Strength:
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """Training queries as the EM sees them: for each model one cell, its level and symbol.
+    """Training queries as EM takes them: a level and a symbol for each model.
 
     Attributes:
         level: ``(n, N)`` score levels.
@@ -64,8 +62,8 @@ class Cells:
 
     @property
     def indicators(self) -> csr_array:
-        """``(n, J)``: one 1 a query in each model's columns: ``L · K`` of them, then the last
-        model's ``L``, then ``P``."""
+        """``(n, J)`` indicators of each model's (level, symbol): ``L · K`` columns for each model,
+        then ``L`` for the last model's level, then ``P`` for the pre-query symbol."""
         (n, n_models), (_, levels, symbols) = self.level.shape, self.symbol_share.shape
         block = levels * symbols
         cell = self.level[:, :-1] * symbols + self.symbol + block * np.arange(n_models - 1)
@@ -81,23 +79,24 @@ class Cells:
 
     @property
     def difficulty(self) -> FloatArray:
-        """``(n,)`` mean level, with a little of what the signals say: what starts sort by."""
+        """``(n,)`` mean level plus 0.3 times the mean level expected from the symbols; EM's starts
+        sort queries by it."""
         grid = np.arange(self.level_share.shape[1])
         joint = self.level_share[:-1, :, None] * self.symbol_share
         expected = np.einsum("l,nlk->nk", grid, joint) / np.maximum(joint.sum(axis=1), 1e-300)
-        seen = expected[np.arange(self.symbol.shape[1]), self.symbol].mean(axis=1)
-        return np.asarray(self.level.mean(axis=1) + 0.3 * seen)
+        by_symbol = expected[np.arange(self.symbol.shape[1]), self.symbol].mean(axis=1)
+        return np.asarray(self.level.mean(axis=1) + 0.3 * by_symbol)
 
 
 @dataclass(frozen=True, eq=False)
 class ClassTables:
-    """A fitted latent-class model; leading axes ``...`` are several of them.
+    """Probabilities of a latent-class model; leading axes ``...`` hold several models.
 
     Attributes:
         share: ``(..., C)`` of the classes.
         level: ``(..., C, N, L)`` of the score levels in each class.
-        symbol: ``(..., C, N - 1, L, K)`` of the symbols at each level.
-        pre: ``(..., C, P)`` of a pre-query signal; ``P`` is 0 without one.
+        symbol: ``(..., C, N - 1, L, K)`` of the symbols in each class and level.
+        pre: ``(..., C, P)`` of the pre-query symbols; ``P`` is 0 without a pre-query signal.
     """
 
     share: FloatArray
@@ -115,15 +114,15 @@ class ClassTables:
         )
 
     def log_joint(self, cells: Cells) -> FloatArray:
-        """``(..., n, C)`` logarithms of P(class, levels and symbols of each query)."""
+        """``(..., n, C)`` log P(class, levels and symbols) of each query."""
         return log_joint(self, cells.indicators)
 
     def log_likelihood(self, cells: Cells) -> FloatArray:
-        """``(..., n)`` of each query."""
+        """``(..., n)`` log-likelihood of each query."""
         return log_sum(self.log_joint(cells))[0]
 
     def responsibilities(self, cells: Cells) -> FloatArray:
-        """``(..., n, C)`` what each query's levels and symbols say of its class."""
+        """``(..., n, C)`` posterior of each query's class given its levels and symbols."""
         return log_sum(self.log_joint(cells))[1]
 
 
@@ -135,16 +134,16 @@ def fit_classes(
     seed: int = 0,
     tolerance: float = 1e-5,
 ) -> ClassTables:
-    """The tables of the largest posterior density that EM finds from some starts.
+    """The tables of the largest posterior density that EM finds from several starts.
 
     Args:
         cells: training queries.
         n_classes: ``C``.
         strength: of the priors.
-        starts: the first sorts queries into classes by difficulty, the others by difficulty and
-            noise.
+        starts: how many. The first sorts queries into classes by difficulty, the others by
+            difficulty plus noise.
         seed: of the noise.
-        tolerance: it stops once no start gains as much a query.
+        tolerance: EM stops when every start gains less than this a query.
     """
     (last,) = deque(ascents(cells, n_classes, strength, starts, seed, tolerance), maxlen=1)
     objective, tables = last
@@ -159,7 +158,7 @@ def ascents(
     seed: int = 0,
     tolerance: float = 1e-5,
 ) -> Iterator[tuple[FloatArray, ClassTables]]:
-    """Each iteration's log posterior densities ``(starts,)``, up to a constant, and tables."""
+    """Log posterior densities ``(starts,)``, up to a constant, and tables after each iteration."""
     indicators = cells.indicators
     transposed = indicators.T.tocsr()
     weight = _starts(cells, n_classes, starts, seed)
@@ -175,7 +174,7 @@ def ascents(
 
 
 def _starts(cells: Cells, n_classes: int, starts: int, seed: int) -> FloatArray:
-    """``(starts, n, C)`` responsibilities to begin with."""
+    """``(starts, n, C)`` initial responsibilities."""
     n, rng = len(cells), np.random.default_rng(seed)
     weight = np.full((starts, n, n_classes), 0.1 / n_classes)
     difficulty = cells.difficulty
@@ -195,16 +194,16 @@ def _tables(
     flat = weight.swapaxes(0, 1).reshape(n, -1)
     counts = np.ascontiguousarray((transposed @ flat).T).reshape(starts, n_classes, -1)
     ends = np.cumsum([n_verified * levels * symbols, levels])
-    seen, last, pre = np.split(counts, ends, axis=-1)
-    seen = seen.reshape(starts, n_classes, n_verified, levels, symbols)
-    level = np.concatenate([seen.sum(axis=-1), last[:, :, None]], axis=2)
+    symbol, last, pre = np.split(counts, ends, axis=-1)
+    symbol = symbol.reshape(starts, n_classes, n_verified, levels, symbols)
+    level = np.concatenate([symbol.sum(axis=-1), last[:, :, None]], axis=2)
     share = weight.sum(axis=1) + strength.share
     if cells.pre_share is not None:
         pre = _shares(pre + strength.symbol * cells.pre_share)
     return ClassTables(
         _shares(share),
         _shares(level + strength.level * cells.level_share),
-        _shares(seen + strength.symbol * cells.symbol_share),
+        _shares(symbol + strength.symbol * cells.symbol_share),
         pre,
     )
 
@@ -214,15 +213,15 @@ def _shares(counts: FloatArray) -> FloatArray:
 
 
 def _log(share: FloatArray) -> FloatArray:
-    # A symbol that a model never showed has the share 0, and no query's cell meets it.
+    # A symbol that never occurs has the share 0, but then no query has it.
     return np.log(np.maximum(share, 1e-300))
 
 
 def log_joint(tables: ClassTables, indicators: csr_array) -> FloatArray:
-    """As of `ClassTables`, from the queries' `Cells.indicators`."""
+    """As `ClassTables.log_joint`, from the queries' `Cells.indicators`."""
     lead = tables.share.shape
-    seen = _log(tables.symbol) + _log(tables.level[..., :-1, :, None])
-    logs = [seen.reshape(*lead, -1), _log(tables.level[..., -1, :]), _log(tables.pre)]
+    cell = _log(tables.symbol) + _log(tables.level[..., :-1, :, None])
+    logs = [cell.reshape(*lead, -1), _log(tables.level[..., -1, :]), _log(tables.pre)]
     flat = np.concatenate(logs, axis=-1).reshape(int(np.prod(lead)), -1)
     found = (indicators @ np.ascontiguousarray(flat.T)).reshape(-1, *lead)
     return np.moveaxis(found, 0, -2) + _log(tables.share)[..., None, :]

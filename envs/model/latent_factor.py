@@ -1,10 +1,10 @@
-"""One latent factor, difficulty, on quadrature points: classes in a row, for few training queries.
+"""A one-factor latent-class model, for few training queries: classes are values of one difficulty.
 
-A one-factor item-response model (Bock & Aitkin, Psychometrika 1981): a query has an ability ``θ``
-that it leaves models, standard normal, and every categorical table is the class-free one tilted by
-it, ``p(j | θ) ∝ base_j · exp(d_j + s_j θ)`` (a multinomial logit with a slope for each category:
-Bock's nominal model). The offsets ``d`` and slopes ``s`` have normal priors around 0, where
-difficulty means nothing. On a few points it is a latent-class model of far fewer parameters.
+A one-factor item-response model (Bock & Aitkin, Psychometrika 1981): each query has an easiness
+``θ``, standard normal, and every categorical table is the class-free one tilted by it,
+``p(j | θ) ∝ base_j · exp(d_j + s_j θ)`` (a multinomial logit with a slope for each category: Bock's
+nominal model). The offsets ``d`` and slopes ``s`` have normal priors around 0, where ``θ`` has no
+effect. On a few quadrature points it is a latent-class model with far fewer parameters.
 """
 
 from __future__ import annotations
@@ -13,26 +13,24 @@ from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.model.latent_classes import Cells, ClassTables, log_joint, log_sum
 
-FloatArray = NDArray[np.float64]
-
 _ITERATIONS = 200
-_INNER = 3  # steps up the bound in each M-step
-_REACH = 2.0  # of the points, in standard deviations
+_INNER = 3  # ascent steps in each M-step
+_REACH = 2.0  # largest |θ| of the points, in standard deviations
 
 
 def fit_factor(cells: Cells, points: int, strength: float, tolerance: float = 1e-5) -> ClassTables:
-    """The tables at each point, of the largest posterior density that EM finds.
+    """The tables of the largest posterior density that EM finds, one class for each point.
 
     Args:
         cells: training queries.
         points: ``C``, at least 2.
         strength: precision of the slopes' normal prior.
-        tolerance: it stops once it gains less a query.
+        tolerance: EM stops when it gains less than this a query.
     """
     (last,) = deque(factor_ascent(cells, points, strength, tolerance), maxlen=1)
     return last[1]
@@ -41,7 +39,7 @@ def fit_factor(cells: Cells, points: int, strength: float, tolerance: float = 1e
 def factor_ascent(
     cells: Cells, points: int, strength: float, tolerance: float = 1e-5
 ) -> Iterator[tuple[float, ClassTables]]:
-    """Each iteration's log posterior density, up to a constant, and tables."""
+    """Log posterior density, up to a constant, and tables after each iteration."""
     theta = np.linspace(-_REACH, _REACH, points)
     share = np.exp(-0.5 * theta**2)
     share /= share.sum()
@@ -56,8 +54,8 @@ def factor_ascent(
     transposed = indicators.T.tocsr()
     difficulty = cells.difficulty
     spread = difficulty.std()
-    place = (difficulty - difficulty.mean()) / (spread if spread > 0 else 1.0)
-    weight = share * np.exp(-((place[:, None] - theta) ** 2))
+    standardised = (difficulty - difficulty.mean()) / (spread if spread > 0 else 1.0)
+    weight = share * np.exp(-((standardised[:, None] - theta) ** 2))
     weight /= weight.sum(axis=1, keepdims=True)
     before = -np.inf
     for _ in range(_ITERATIONS):
@@ -82,9 +80,9 @@ def _counts(transposed: csr_array, weight: FloatArray, cells: Cells) -> list[Flo
     """Expected counts at each point ``(C, ...)``, of the levels, symbols and pre-query symbols."""
     n_verified, levels, symbols = cells.symbol_share.shape
     every = np.asarray(transposed @ weight).T
-    seen, last, pre = np.split(every, np.cumsum([n_verified * levels * symbols, levels]), axis=1)
-    seen = seen.reshape(-1, n_verified, levels, symbols)
-    return [np.concatenate([seen.sum(axis=3), last[:, None]], axis=1), seen, pre]
+    symbol, last, pre = np.split(every, np.cumsum([n_verified * levels * symbols, levels]), axis=1)
+    symbol = symbol.reshape(-1, n_verified, levels, symbols)
+    return [np.concatenate([symbol.sum(axis=3), last[:, None]], axis=1), symbol, pre]
 
 
 def _tilted(base: FloatArray, tilt: FloatArray, design: FloatArray) -> FloatArray:
@@ -97,14 +95,14 @@ def _tilted(base: FloatArray, tilt: FloatArray, design: FloatArray) -> FloatArra
 def _climbed(
     tilt: FloatArray, base: FloatArray, count: FloatArray, design: FloatArray, precision: FloatArray
 ) -> FloatArray:
-    """Offsets and slopes ``(..., J, 2)`` that are likelier than before: steps up a quadratic lower
-    bound of the penalised likelihood (Böhning, Annals of the Institute of Statistical Mathematics
-    1992), none of which can fall."""
+    """Improved offsets and slopes ``(..., J, 2)``: ascent steps on a quadratic lower bound of the
+    penalised likelihood (Böhning, Annals of the Institute of Statistical Mathematics 1992), none of
+    which can decrease it."""
     total = count.sum(axis=-1)  # (C, ...)
     bound = 0.5 * np.einsum("c...,ca,cb->...ab", total, design, design) + np.diag(precision)
     step = np.linalg.inv(bound)
     for _ in range(_INNER):
-        missed = count - total[..., None] * _tilted(base, tilt, design)
-        gradient = np.einsum("c...j,ca->...ja", missed, design) - precision * tilt
+        residual = count - total[..., None] * _tilted(base, tilt, design)
+        gradient = np.einsum("c...j,ca->...ja", residual, design) - precision * tilt
         tilt = tilt + np.einsum("...ab,...jb->...ja", step, gradient)
     return tilt

@@ -1,16 +1,14 @@
-"""Scores as levels, and how likely their combinations are."""
+"""Discretised scores, and the smoothed prior of score vectors."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 
 
 def score_levels(score: FloatArray, levels: int | None) -> tuple[IntArray, FloatArray]:
-    """`discretise` to so many levels; None for 2 if all scores are 0 or 1, else 5."""
+    """`discretise` with a default: for None 2 levels if all scores are 0 or 1, else 5."""
     if levels is None:
         levels = 2 if np.isin(score, (0, 1)).all() else 5
     return discretise(score, levels)
@@ -32,13 +30,13 @@ def discretise(score: FloatArray, levels: int) -> tuple[IntArray, FloatArray]:
 
 
 def smoothed_prior(level: IntArray, levels: int, strength: float) -> tuple[IntArray, FloatArray]:
-    """Every score vector's levels ``(S, N)`` and its probability ``(S,)``: a Dirichlet posterior.
+    """Levels ``(S, N)`` of all score vectors and their Dirichlet posterior means ``(S,)``.
 
     Args:
         level: ``(n, N)`` of training queries.
         levels: ``L``.
         strength: of the prior, in queries. Its base measure is the product of the models' own level
-            frequencies, each with half a count a level.
+            frequencies, with half a count added to each level.
     """
     n, n_models = level.shape
     vectors = np.stack(np.unravel_index(np.arange(levels**n_models), (levels,) * n_models), 1)

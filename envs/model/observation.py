@@ -1,22 +1,20 @@
-"""`Observation`: how signals become symbols, and how symbols are drawn."""
+"""`Observation`: the protocol of observation models, and the sampling of symbols."""
 
 from __future__ import annotations
 
 from typing import Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 
 
 class Observation(Protocol):
-    """Turns a verifier's signals into symbols with estimated likelihoods ``Z``."""
+    """An observation model: turns signals into symbols with estimated likelihoods ``Z``."""
 
     @property
     def n_symbols(self) -> int:
-        """``K``, the most symbols that any model has."""
+        """``K``, the largest number of symbols of any model."""
 
     def fit(self, signal: FloatArray, level: IntArray, score_vectors: IntArray) -> Self:
         """Estimates ``Z`` from signals ``(n, N - 1, D)`` and score levels ``(n, N)``;
@@ -35,10 +33,10 @@ class Observation(Protocol):
 
 
 def draw_symbols(likelihood: FloatArray, vector: IntArray, rng: np.random.Generator) -> IntArray:
-    """Symbols ``(n,)`` of queries with these score vectors ``(n,)``, by likelihoods ``(S, K)``."""
+    """Symbols ``(n,)`` drawn for score vectors ``(n,)``, from likelihoods ``(S, K)``."""
     draw, symbol = rng.random(len(vector)), np.zeros(len(vector), dtype=np.int64)
-    # The last edge is 1 up to rounding: a draw above it would fall off, so it is left out.
-    # An edge at a time: several times faster than gathering all edges of every query.
+    # The last edge, 1 up to rounding, is left out: a draw above it would have no symbol.
+    # One edge at a time is several times faster than gathering all edges of every query.
     for edge in np.ascontiguousarray(likelihood.cumsum(axis=1)[:, :-1].T):
         symbol += draw >= edge.take(vector)
     return symbol

@@ -1,8 +1,8 @@
-"""Reading and writing the `.pomdp` format of Cassandra's pomdp-solve, which SARSOP reads too.
+"""Reading and writing of the `.pomdp` format of Cassandra's pomdp-solve, also read by SARSOP.
 
-The whole grammar is read but for the letters-only corner cases of names: preamble in any order,
-names or numbers, wildcards, single entries, rows, matrices, ``uniform``, ``identity``, ``reset``,
-``start`` in all its forms, costs instead of rewards. Later entries override earlier ones.
+The reader covers the grammar except for corner cases of names: preamble in any order, names or
+numbers, wildcards, single entries, rows, matrices, ``uniform``, ``identity``, ``reset``, ``start``
+in all its forms, costs instead of rewards. Later entries override earlier ones.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.files.atomic import write_text
 from routing_pomdp.envs.model.finite_pomdp import FinitePOMDP, require_memory
 
-FloatArray = NDArray[np.float64]
 Index = int | slice
 
 _TOKEN = re.compile(r"[:*]|[^\s:*]+")
@@ -27,21 +26,21 @@ _PREAMBLE = ("discount", "values", "states", "actions", "observations")
 _SECTIONS = (*_PREAMBLE, "start", "T", "O", "R")
 _KEYWORDS = ("uniform", "identity", "reset", "include", "exclude", "reward", "cost")
 _MOST_NAMES = 10**6
-# A file's rows are rounded: pomdp-solve accepts sums this far from 1. Its digits are decimal.
+# Rows in files are rounded to decimal digits; pomdp-solve accepts sums this far from 1.
 _ROUNDED = 1e-5 + 1e-12
-_EXACT = 1e-9  # as `FinitePOMDP` has it
+_EXACT = 1e-9  # the tolerance of `FinitePOMDP`
 
 
 class PomdpFileError(ValueError):
-    """A `.pomdp` file that cannot be read: names the file, the line and the reason."""
+    """A `.pomdp` file cannot be read; the message names the file, the line and the reason."""
 
 
 def read_pomdp(path: str | Path) -> FinitePOMDP:
-    """Reads a `.pomdp` file; rewards that depend on the next state or the observation are
+    """The POMDP in a `.pomdp` file. Rewards that depend on the next state or the observation are
     replaced by their expectation, which changes no value and no policy.
 
     Raises:
-        PomdpFileError: malformed or incomplete, with the line.
+        PomdpFileError: the file is malformed or incomplete.
     """
     path = Path(path)
     try:
@@ -52,10 +51,10 @@ def read_pomdp(path: str | Path) -> FinitePOMDP:
 
 
 def write_pomdp(pomdp: FinitePOMDP, path: str | Path) -> None:
-    """Writes a file that `read_pomdp` reads back to the last bit.
+    """Writes a file from which `read_pomdp` restores the POMDP to the last bit.
 
     Raises:
-        ValueError: a name that the format does not allow.
+        ValueError: the format does not allow a name.
     """
     for group in (pomdp.states, pomdp.actions, pomdp.observations):
         for name in group:
@@ -71,14 +70,14 @@ def write_pomdp(pomdp: FinitePOMDP, path: str | Path) -> None:
         f"observations: {' '.join(pomdp.observations)}",
         f"start: {' '.join(map(repr, pomdp.start.tolist()))}",
     ]
-    states, seen = pomdp.states, pomdp.observations
+    states, observations = pomdp.states, pomdp.observations
     for a, action in enumerate(pomdp.actions):
         for s, after in np.argwhere(pomdp.transition[a]):
             probability = float(pomdp.transition[a, s, after])
             lines.append(f"T: {action} : {states[s]} : {states[after]} {probability!r}")
         for after, o in np.argwhere(pomdp.observation[a]):
             probability = float(pomdp.observation[a, after, o])
-            lines.append(f"O: {action} : {states[after]} : {seen[o]} {probability!r}")
+            lines.append(f"O: {action} : {states[after]} : {observations[o]} {probability!r}")
         for s in np.flatnonzero(pomdp.reward[a]):
             lines.append(f"R: {action} : {states[s]} : * : * {float(pomdp.reward[a, s])!r}")
     write_text(path, "\n".join(lines) + "\n")
@@ -92,7 +91,7 @@ class _Token:
 
 @dataclass
 class _Reader:
-    """A recursive-descent reader: one method a section of the file."""
+    """A recursive-descent parser with one method for each section of the file."""
 
     path: Path
     text: str
@@ -118,9 +117,9 @@ class _Reader:
             if key not in declared:
                 raise self._error(f"{key} is not declared before {self._found()}")
         n_states, n_actions = len(self.names["states"]), len(self.names["actions"])
-        n_seen = len(self.names["observations"])
+        n_observations = len(self.names["observations"])
         self.transition = self._table((n_actions, n_states, n_states), "transitions")
-        self.observation = self._table((n_actions, n_states, n_seen), "observations")
+        self.observation = self._table((n_actions, n_states, n_observations), "observations")
         self.lines = {key: np.zeros((n_actions, n_states), dtype=int) for key in "TO"}
         self.rewards: list[tuple[list[Index], FloatArray]] = []
         self.start: FloatArray | None = None
@@ -184,7 +183,7 @@ class _Reader:
             raise self._error(f"expected {text!r}, found {token.text!r}", token.line)
 
     def _takes(self, text: str) -> bool:
-        """Whether the next token is ``text``; it is consumed then."""
+        """Whether the next token is ``text``; if so, it is consumed."""
         if self.at < len(self.tokens) and self.tokens[self.at].text == text:
             self.at += 1
             return True
@@ -284,7 +283,7 @@ class _Reader:
         return _normalised(start)
 
     def _probabilities(self, section: _Token) -> None:
-        """``T: a [: s [: s']]`` or ``O: a [: s' [: o]]`` with what is left open."""
+        """``T: a [: s [: s']]`` or ``O: a [: s' [: o]]``, followed by a number, row or matrix."""
         key = section.text
         table, columns = (
             (self.transition, "states") if key == "T" else (self.observation, "observations")
@@ -303,7 +302,7 @@ class _Reader:
         elif self._takes("uniform"):
             given = 1 / width
         elif len(index) == 2:
-            # `reset`, in a row of T, goes back to the initial belief.
+            # In a row of T, `reset` stands for the initial belief.
             given = self._initial() if key == "T" and self._takes("reset") else self._numbers(width)
         elif self._takes("identity"):
             if rows != width:
@@ -321,7 +320,7 @@ class _Reader:
         return self.start
 
     def _reward(self) -> None:
-        """``R: a : s [: s' [: o]]`` with what is left open."""
+        """``R: a : s [: s' [: o]]``, followed by a number, row or matrix."""
         self._expect(":")
         groups = ("actions", "states", "states", "observations")
         index: list[Index] = [self._index(groups[0])]
@@ -329,13 +328,13 @@ class _Reader:
             if not self._takes(":"):
                 break
             index.append(self._index(group))
-        n_states, n_seen = len(self.names["states"]), len(self.names["observations"])
+        n_states, n_observations = len(self.names["states"]), len(self.names["observations"])
         if len(index) == 4:
             value = np.array(self._number())
         elif len(index) == 3:
-            value = self._numbers(n_seen)
+            value = self._numbers(n_observations)
         elif len(index) == 2:
-            value = self._numbers(n_states * n_seen).reshape(n_states, n_seen)
+            value = self._numbers(n_states * n_observations).reshape(n_states, n_observations)
         else:
             raise self._error("R needs at least an action and a state")
         self.rewards.append((index, value))
@@ -343,7 +342,7 @@ class _Reader:
     # -- the result ---------------------------------------------------------------------------
 
     def _check_rows(self) -> None:
-        """Rows that sum to one but for the rounding of their digits are normalised."""
+        """Checks that rows sum to one up to the rounding of their digits, and normalises them."""
         for key, table, columns in (
             ("T", self.transition, "states"),
             ("O", self.observation, "observations"),
@@ -361,18 +360,23 @@ class _Reader:
             table[:] = _normalised(table)
 
     def _expected_reward(self) -> FloatArray:
-        n_actions, n_states, n_seen = self.observation.shape
-        # Only as large as the entries need: most files leave the last two open.
+        n_actions, n_states, n_observations = self.observation.shape
+        # Axes that no entry uses have length 1: most files use neither of the last two.
         by_next = any(len(index) < 3 or index[2] != slice(None) for index, _ in self.rewards)
-        by_seen = any(len(index) < 4 or index[3] != slice(None) for index, _ in self.rewards)
-        shape = (n_actions, n_states, n_states if by_next else 1, n_seen if by_seen else 1)
+        by_observation = any(len(index) < 4 or index[3] != slice(None) for index, _ in self.rewards)
+        shape = (
+            n_actions,
+            n_states,
+            n_states if by_next else 1,
+            n_observations if by_observation else 1,
+        )
         table = self._table(shape, "rewards by action, state, next state and observation")
         for index, value in self.rewards:
             table[tuple(index)] = value
-        if not by_next and not by_seen:
+        if not by_next and not by_observation:
             return self.sign * table[:, :, 0, 0]
         joint: Sequence[FloatArray] = (self.transition, self.observation)
-        if by_next and by_seen:
+        if by_next and by_observation:
             return self.sign * np.einsum("ast,ato,asto->as", *joint, table)
         if by_next:
             return self.sign * np.einsum("ast,ast->as", self.transition, table[..., 0])
@@ -380,17 +384,17 @@ class _Reader:
 
 
 def _whole(text: str) -> int | None:
-    """A number from 0 in plain digits; None for anything else."""
+    """A non-negative integer in plain digits; None for anything else."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 def _normalised(rows: FloatArray) -> FloatArray:
-    """Rows that sum to one exactly enough for a `FinitePOMDP`; those that do are left as they are,
-    so that a written file reads back to the last bit."""
+    """Rows scaled to sum to one. Rows that already do within `_EXACT` are unchanged, so that a
+    written file reads back to the last bit."""
     total = rows.sum(axis=-1, keepdims=True)
     return np.where(np.abs(total - 1) > _EXACT, rows / total, rows)
 
 
 def _digits(total: float) -> str:
-    """Enough of them to see the fault."""
+    """A sum with enough digits to show its error."""
     return f"{total:.10g}"

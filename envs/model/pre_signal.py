@@ -1,8 +1,8 @@
-"""`PreSignal`: what is seen of a query before the first call, and what it says of the scores.
+"""`PreSignal`: the observation model of a pre-query signal, observed before the first call.
 
-It depends on all of a query's scores, none more than another: a hard query is hard for every
-model. So it is told by one factor ``Z(o | y)`` that comes before all others, and once it is seen
-the rest of the episode is a routing problem of the usual kind with ``p(y | o)`` for its prior.
+The signal depends on all of a query's scores: a hard query is hard for every model. Its likelihood
+is one factor ``Z(o | y)``. Once it is observed, the rest of the episode is a usual routing problem
+with the prior ``p(y | o)``.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.model.observation import Observation, draw_symbols
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +22,11 @@ class PreSignal:
 
     Attributes:
         likelihood: ``(S, P)``: ``Z[s, o]`` = P(symbol o | score vector s).
-        cost: mean cost of asking for it, in the unit of the calls.
-        observation: how raw signals become symbols; None if signals are the symbols themselves.
+        cost: mean cost of the signal, in the unit of the calls.
+        observation: turns raw signals into symbols; None if signals are the symbols themselves.
 
     Raises:
-        ValueError: likelihoods that do not sum to one, or a negative cost.
+        ValueError: likelihoods do not sum to one, or the cost is negative.
     """
 
     likelihood: FloatArray
@@ -62,9 +59,9 @@ class PreSignal:
         Args:
             signal: ``(n, D)``.
             cost: ``(n,)``.
-            observation: unfitted. What is a model's own level to it is here the sum of all levels,
-                so that its conditioning ``own`` is how many models are right, and ``joint`` a
-                likelihood for every score vector, shrunk toward that.
+            observation: unfitted. The sum of all levels takes the role of a model's own level: the
+                conditioning ``own`` depends on how many models are right, and ``joint`` has a
+                likelihood for every score vector, shrunk toward that of ``own``.
             level: ``(n, N)`` score levels.
             score_vectors: ``(S, N)``.
         """
@@ -83,15 +80,15 @@ class PreSignal:
         return self.observation.symbols(0, signal)
 
     def posteriors(self, prior: FloatArray) -> FloatArray:
-        """``(P, S)`` what is believed of the score vectors after each symbol; the prior after one
-        that cannot be."""
+        """``(P, S)`` posteriors of the score vectors after each symbol; the prior after an
+        impossible one."""
         joint = prior * self.likelihood.T
         mass = joint.sum(axis=1, keepdims=True)
         return np.where(mass > 0, joint / np.where(mass > 0, mass, 1.0), prior)
 
     def sample(self, vector: IntArray, rng: np.random.Generator) -> FloatArray:
-        """Signals ``(n, D)`` drawn for queries with these score vectors ``(n,)``, each symbol shown
-        as its representative."""
+        """Signals ``(n, D)`` drawn for queries with score vectors ``(n,)``; each symbol is replaced
+        by its representative signal."""
         return self.representative[draw_symbols(self.likelihood, vector, rng)]
 
     @property
@@ -103,5 +100,5 @@ class PreSignal:
 
 
 def _with_sum(level: IntArray) -> IntArray:
-    """Levels with their sum before them."""
+    """Levels with their sum prepended as a column."""
     return np.column_stack([level.sum(axis=1), level])

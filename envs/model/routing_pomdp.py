@@ -1,18 +1,18 @@
 """`RoutingPOMDP`: the finite decision problem of DESIGN §1, and its exact Bayes filter.
 
 State: which models were called (observed), and the **hidden state**, constant in an episode: a
-score vector ``y``, or a query class ``z`` with one. What was observed fits into one integer, the
-**history code**: a number in mixed radix with one digit a model that a decision can follow (all but
-the last),
+score vector ``y``, or a pair of a query class ``z`` and a score vector. A history is encoded as one
+integer, its **history code**, with one digit for each model but the last:
 
 - ``0``: not called,
 - ``1 + k``: called, verified, symbol ``k``,
-- ``K + 1``: called, not verified (a digit only where ``VERIFY`` is an action).
+- ``K + 1``: called, not verified (only if ``VERIFY`` is an action).
 
-Belief, value and action of every reachable information state are then plain arrays.
+Beliefs, values and actions of all information states are then plain arrays.
 
-A pre-query signal is no digit. It comes before every decision, so a problem with one is as many
-problems without as it has symbols, each with a prior of its own: `RoutingPOMDP.given`.
+A pre-query signal is not part of the code. It precedes every decision, so a problem with one is a
+collection of problems without, one for each symbol, that differ in their prior:
+`RoutingPOMDP.given`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.costs.cost_model import Costs
 from routing_pomdp.envs.history import History
 from routing_pomdp.envs.model.components import Components
@@ -35,9 +36,6 @@ from routing_pomdp.envs.model.pre_signal import PreSignal
 from routing_pomdp.envs.model.unbuilt import Unbuilt, too_large
 from routing_pomdp.envs.routing_data import RoutingData
 from routing_pomdp.envs.rules import Rules
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _TIE = 1e-12  # posterior means this close are the same
 
@@ -50,20 +48,20 @@ class RoutingPOMDP:
         score: ``(S, N)`` the score vector of each hidden state.
         prior: ``(S,)`` their probabilities.
         likelihood: ``(N - 1, S, K)`` observation likelihoods; the last model is never verified.
-        costs: of calls and verifications: their means, and expected in each hidden state where
+        costs: mean costs of calls and verifications, and expected costs in each hidden state if
             they depend on it.
-        price: ``λ >= 0``, the score that one most expensive-model call is worth.
+        price: ``λ >= 0``, the score that one call of the most expensive model is worth.
         rules: the decisions on offer.
-        observation: how raw signals become symbols; None if signals are the symbols themselves.
-        shown: ``(N - 1, K)`` which symbols the training queries showed; None if there were none.
-        pre: the pre-query signal that the rules buy, if they do.
-        member: ``(S,)`` the query class of each hidden state, None where states have none. It
-            changes no value: where models are independent within classes, what a history says of
-            scores and costs is found faster (`Components`).
+        observation: turns raw signals into symbols; None if signals are the symbols themselves.
+        shown: ``(N - 1, K)`` which symbols occurred in training; None without training queries.
+        pre: the pre-query signal, if the rules buy one.
+        member: ``(S,)`` the query class of each hidden state, None without classes. It changes no
+            result: if models are independent within classes, expected scores and costs are computed
+            faster (`Components`).
 
     Raises:
-        ValueError: shapes that do not fit together, probabilities that do not sum to one,
-            a negative cost or price, a most expensive model that costs nothing.
+        ValueError: shapes do not fit together, probabilities do not sum to one, a cost or the price
+            is negative, or the most expensive model costs nothing.
     """
 
     score: FloatArray
@@ -158,13 +156,13 @@ class RoutingPOMDP:
             price: see the class; `at` changes it.
             levels: ``L``, how many values a score is rounded to; None for 2 if all scores are
                 0 or 1, else 5. Each level's value is the mean of the scores rounded to it.
-            prior_strength: Dirichlet concentration of ``p(y)``, in queries. Its base measure is
-                the product of the models' own level frequencies, each with half a count a level:
-                independence is what little data falls back to.
-            pre: unfitted, of the pre-query signal where the rules buy one, see `PreSignal.fit`.
+            prior_strength: Dirichlet concentration of ``p(y)``, in queries. Its base measure is the
+                product of the models' own level frequencies, with half a count added to each level,
+                so that ``p(y)`` is shrunk toward independence.
+            pre: unfitted, of the pre-query signal if the rules buy one, see `PreSignal.fit`.
 
         Raises:
-            ValueError: no queries, or a missing score.
+            ValueError: there are no queries, or a score is missing.
         """
         score = data.score
         if len(data) == 0:
@@ -182,12 +180,12 @@ class RoutingPOMDP:
         shown = np.zeros((n_models - 1, fitted.n_symbols), dtype=bool)
         for model in range(n_models - 1):
             shown[model, fitted.symbols(model, data.signal[:, model])] = True
-        seen = None
+        pre_signal = None
         if rules.pre_query:
             if pre is None:
                 raise ValueError("the rules buy a pre-query signal: give an observation for it")
             paid = np.zeros(n) if data.pre_cost is None else data.pre_cost
-            seen = PreSignal.fit(data.require_pre_signal(), paid, pre, level, vectors)
+            pre_signal = PreSignal.fit(data.require_pre_signal(), paid, pre, level, vectors)
         return cls(
             score=values[np.arange(n_models), vectors],
             prior=prior,
@@ -197,18 +195,18 @@ class RoutingPOMDP:
             rules=rules,
             observation=fitted,
             shown=shown,
-            pre=seen,
+            pre=pre_signal,
         )
 
     @classmethod
     def _without_table(
         cls, n_models: int, levels: int, symbols: int, costs: Costs, price: float, rules: Rules
     ) -> Self:
-        """A problem of so many models that no array holds their score vectors: rules, costs and
-        price are there, the rest says why it is not.
+        """A problem with too many models for arrays of score vectors: it has rules, costs and
+        price, and `Unbuilt` in place of the arrays.
 
         Raises:
-            ValueError: rules that need the table.
+            ValueError: the rules need the arrays.
         """
         vectors = levels**n_models
 
@@ -228,7 +226,7 @@ class RoutingPOMDP:
 
     @property
     def has_table(self) -> bool:
-        """Whether the score vectors fit into memory; `Unbuilt` stands for them otherwise."""
+        """Whether the score vectors fit into memory; otherwise `Unbuilt` replaces them."""
         return not isinstance(self.score, Unbuilt)
 
     def at(self, price: float) -> Self:
@@ -245,20 +243,20 @@ class RoutingPOMDP:
     # -- before the first call ----------------------------------------------------------------
 
     def given(self, symbol: int) -> Self:
-        """The problem that is left once the pre-query signal showed a symbol: another prior,
-        and no such signal. A symbol that the model holds impossible leaves the prior as it is."""
-        return self._left[symbol]
+        """The problem after a symbol of the pre-query signal: without the signal, and with the
+        posterior as its prior. An impossible symbol leaves the prior unchanged."""
+        return self._given[symbol]
 
     def branches(self) -> list[tuple[float, Self]]:
-        """What the pre-query signal leads to: each symbol's probability, and `given` it. Without
-        one that is this problem, for certain."""
+        """Probability of each pre-query symbol, and the problem `given` it; without a pre-query
+        signal, 1 and this problem."""
         if self.pre is None or not self.rules.pre_query:
             return [(1.0, self)]
         shares = self.prior @ self.pre.likelihood
-        return list(zip(shares.tolist(), self._left, strict=True))
+        return list(zip(shares.tolist(), self._given, strict=True))
 
     @cached_property
-    def _left(self) -> list[Self]:
+    def _given(self) -> list[Self]:
         assert self.pre is not None
         rules = replace(self.rules, pre_query=False)
         posteriors = self.pre.posteriors(self.prior)
@@ -266,39 +264,38 @@ class RoutingPOMDP:
 
     @property
     def pre_price(self) -> float:
-        """What the pre-query signal takes from the return, where the rules buy it."""
+        """Cost of the pre-query signal in score; 0 if the rules buy none."""
         if self.pre is None or not self.rules.pre_query:
             return 0.0
         return self.price * self.pre.cost / self.costs.unit
 
     def pre_symbols(self, history: History) -> IntArray:
-        """The symbols ``(n,)`` that the pre-query signal showed."""
+        """Symbols ``(n,)`` of the pre-query signals in histories."""
         if self.pre is None or history.pre is None:
             raise ValueError("the history holds no pre-query signal, which the rules buy")
         return self.pre.symbols(history.pre)
 
     def first_belief(self, history: History) -> FloatArray:
-        """``(n, S)`` what is believed before the first call: the prior, or what the pre-query
-        signal left of it."""
+        """``(n, S)`` beliefs before the first call: the prior, or the posterior after the pre-query
+        signal."""
         if not self.rules.pre_query:
             return np.tile(self.prior, (len(history), 1))
         assert self.pre is not None
         return self.pre.posteriors(self.prior)[self.pre_symbols(history)]
 
     def _after(self, history: History) -> Iterator[tuple[IntArray, Self]]:
-        """Rows of histories by what their pre-query signals leave."""
+        """Rows of histories grouped by pre-query symbol, each with the problem `given` it."""
         symbol = self.pre_symbols(history)
         for k in np.unique(symbol):
             yield np.flatnonzero(symbol == k), self.given(int(k))
 
     def require_seen(self) -> None:
-        """Raise ValueError where a pre-query signal comes first: beliefs and values of what
-        follows are those of the problem `given` its symbol."""
+        """Raise ValueError if the problem begins with a pre-query signal: beliefs and values are
+        those of the problem `given` its symbol."""
         if self.rules.pre_query:
             raise ValueError(
                 "the problem begins with a pre-query signal: solve it with "
-                "PreQueryConditioned(solver), or "
-                "what is left of it once it is seen, problem.given(symbol)"
+                "PreQueryConditioned(solver), or solve problem.given(symbol) for each symbol"
             )
 
     # -- sizes --------------------------------------------------------------------------------
@@ -313,7 +310,7 @@ class RoutingPOMDP:
 
     @property
     def digits(self) -> int:
-        """The radix of history codes: ``K + 1``, or ``K + 2`` where ``VERIFY`` is an action."""
+        """The radix of history codes: ``K + 1``, or ``K + 2`` if ``VERIFY`` is an action."""
         return self.n_symbols + 1 + self.rules.verify
 
     @property
@@ -323,7 +320,7 @@ class RoutingPOMDP:
 
     @property
     def n_histories(self) -> int:
-        """How many history codes there are, reachable or not."""
+        """The number of history codes, reachable or not."""
         return self.digits ** (self.n_models - 1)
 
     @cached_property
@@ -333,19 +330,17 @@ class RoutingPOMDP:
 
     @property
     def call_price(self) -> FloatArray:
-        """``(N,)`` what a call of each model takes from the return on average, ``λ c_i /
-        c_{N-1}``."""
+        """``(N,)`` mean cost of a call of each model in score, ``λ c_i / c_{N-1}``."""
         return self.price * self.costs.call / self.costs.unit
 
     @property
     def verify_price(self) -> FloatArray:
-        """``(N,)`` what a verification takes from the return on average, ``λ v_i / c_{N-1}``."""
+        """``(N,)`` mean cost of a verification in score, ``λ v_i / c_{N-1}``."""
         return self.price * self.costs.verify / self.costs.unit
 
     @cached_property
     def prices_in(self) -> tuple[FloatArray, FloatArray]:
-        """What calls and verifications take from the return in each hidden state, two
-        ``(S, N)``."""
+        """Costs of calls and of verifications in score in each hidden state, two ``(S, N)``."""
         call, verify = self.costs.in_states(np.arange(len(self.prior)))
         rate = self.price / self.costs.unit
         return rate * call, rate * verify
@@ -359,10 +354,10 @@ class RoutingPOMDP:
         for model, weight in enumerate(self.weights):
             if self.rules.verify:
                 code += (weight * self.unverified) * history.called[:, model]
-            seen = np.flatnonzero(history.verified[:, model])
-            if len(seen):
-                digit = 1 + self.symbols(model, history.signal[seen, model])
-                code[seen] += weight * (digit - self.unverified * self.rules.verify)
+            rows = np.flatnonzero(history.verified[:, model])
+            if len(rows):
+                digit = 1 + self.symbols(model, history.signal[rows, model])
+                code[rows] += weight * (digit - self.unverified * self.rules.verify)
         return code
 
     def symbols(self, model: int, signal: FloatArray) -> IntArray:
@@ -380,7 +375,7 @@ class RoutingPOMDP:
         return self.observation.representative
 
     def decode(self, code: IntArray) -> History:
-        """Histories with these codes, each symbol shown as its representative signal."""
+        """Histories with these codes; each symbol is replaced by its representative signal."""
         digit = self.digits_of(code)
         n, typical = len(code), self.representative
         called = np.zeros((n, self.n_models), dtype=bool)
@@ -403,35 +398,35 @@ class RoutingPOMDP:
     def belief(self, code: IntArray) -> FloatArray:
         """Exact posteriors ``(n, S)`` of the hidden state, ``b(y) ∝ p(y) Π_j Z_j(o_j | y)``.
 
-        A history that the model holds impossible (only a hand-made model has likelihoods of
-        exactly 0) gets the prior: the signals then say that the model is wrong, not what is right.
+        A history that the model holds impossible gets the prior (only hand-made models have
+        likelihoods of exactly 0).
         """
         joint = self.joint(code)
         mass = joint.sum(1, keepdims=True)
         return np.where(mass > 0, joint / np.where(mass > 0, mass, 1.0), self.prior)
 
     def mass(self, code: IntArray) -> FloatArray:
-        """``(n,)`` the probabilities of the symbols in histories with these codes."""
+        """``(n,)`` probabilities of the symbols in histories with these codes."""
         return np.asarray(self.components.joint(self.digits_of(code)).sum(axis=1))
 
     def expected_scores(self, code: IntArray) -> FloatArray:
         """``(n, N)`` every model's expected score after histories with these codes; the prior mean
-        where the model holds them impossible, as `belief`."""
+        for impossible histories, as in `belief`."""
         mass, scores = self.mass(code)[:, None], self.components.scores(self.digits_of(code))
         possible = mass > 0
         return np.where(possible, scores / np.where(possible, mass, 1.0), self.prior @ self.score)
 
     def expected_prices(self, code: IntArray) -> tuple[FloatArray, FloatArray]:
-        """What calling, and verifying, each model is expected to take from the return after
-        histories with these codes, two ``(n, N)``; of models that were not called, or not verified,
-        yet. The mean where the model holds them impossible."""
+        """Expected costs in score of calling and of verifying each model after histories with these
+        codes, two ``(n, N)``; for models not called, or not verified, so far. The mean for
+        impossible histories."""
         components, rate = self.components, self.price / self.costs.unit
         call, verify = components.paid(components.posterior(self.digits_of(code)))
         return rate * call, rate * verify
 
     @cached_property
     def components(self) -> Components:
-        """What makes the models independent: the query classes, or every hidden state."""
+        """The components given which models are independent: query classes, or hidden states."""
         self.require_seen()
         return Components.of(
             self.member, self.prior, self.score, self.likelihood, self.costs, self.digits
@@ -439,20 +434,20 @@ class RoutingPOMDP:
 
     @cached_property
     def has_gaps(self) -> bool:
-        """Whether `doubts` can find any history to doubt; what has no table has none."""
+        """Whether `doubts` can be true of any history; False without a table."""
         if not self.has_table:
             return False
         if self.rules.pre_query:
-            return any(left.has_gaps for left in self._left)
+            return any(problem.has_gaps for problem in self._given)
         return bool(self._excluding.any() or self._unshown.any())
 
     def doubts(self, history: History) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Which histories ``(n,)`` the model holds impossible, and which ``(n,)`` have a symbol
-        that no training query showed."""
+        that did not occur in training."""
         if self.rules.pre_query:
             impossible, unshown = np.zeros((2, len(history)), dtype=bool)
-            for rows, left in self._after(history):
-                impossible[rows], unshown[rows] = left.doubts(history.take(rows))
+            for rows, problem in self._after(history):
+                impossible[rows], unshown[rows] = problem.doubts(history.take(rows))
             return impossible, unshown
         code = self.encode(history)
         digit, model = self.digits_of(code), np.arange(self.n_models - 1)
@@ -464,21 +459,20 @@ class RoutingPOMDP:
 
     @cached_property
     def _excluding(self) -> NDArray[np.bool_]:
-        """``(N - 1, digits)`` digits that prove some component impossible."""
+        """``(N - 1, digits)`` digits that have probability 0 in some component."""
         components = self.components
         return (components.factor[:, :, components.weight > 0] == 0).any(axis=2)
 
     @cached_property
     def _unshown(self) -> NDArray[np.bool_]:
-        """``(N - 1, digits)`` digits of symbols that no training query showed."""
+        """``(N - 1, digits)`` digits of symbols that did not occur in training."""
         unshown = np.zeros((self.n_models - 1, self.digits), dtype=bool)
         if self.shown is not None:
             unshown[:, 1 : 1 + self.n_symbols] = ~self.shown
         return unshown
 
     def joint(self, code: IntArray) -> FloatArray:
-        """``P(history, y)`` for history codes ``(n,)``: ``(n, S)``, the belief before it is
-        divided by the probability of the history's symbols."""
+        """``P(history, y)`` ``(n, S)`` for history codes ``(n,)``: the unnormalised belief."""
         digit = self.digits_of(code)
         joint = np.tile(self.prior, (len(digit), 1))
         for model in range(self.n_models - 1):
@@ -487,37 +481,37 @@ class RoutingPOMDP:
 
     @cached_property
     def factors(self) -> FloatArray:
-        """``(N - 1, digits, S)``: what each digit multiplies ``p(y)`` by; 1 if nothing was seen."""
+        """``(N - 1, digits, S)`` likelihood of each digit; 1 for no observation."""
         self.require_seen()
         factors = np.ones((self.n_models - 1, self.digits, len(self.prior)))
         factors[:, 1 : 1 + self.n_symbols] = self.likelihood.transpose(0, 2, 1)
         return factors
 
     def best_answer(self, history: History) -> IntArray:
-        """Which called model's answer is returned, ``(n,)``, under the rules' answer rule. Ties
-        of the posterior mean go to the more expensive model."""
+        """The models ``(n,)`` whose answers are returned under the answer rule. Ties of the
+        posterior mean go to the more expensive model."""
         if self.rules.answer == "last":
             return history.stage
         if self.rules.pre_query:
             answer = np.empty(len(history), dtype=np.int64)
-            for rows, left in self._after(history):
-                answer[rows] = left.best_answer(history.take(rows))
+            for rows, problem in self._after(history):
+                answer[rows] = problem.best_answer(history.take(rows))
             return answer
-        return self.dearest_best(self.encode(history), history.called)
+        return self.best_called(self.encode(history), history.called)
 
-    def dearest_best(self, code: IntArray, called: NDArray[np.bool_]) -> IntArray:
-        """The model of the highest posterior mean, ``(n,)``, among those ``called`` ``(n, N)``,
+    def best_called(self, code: IntArray, called: NDArray[np.bool_]) -> IntArray:
+        """The models ``(n,)`` of the highest posterior mean among those ``called`` ``(n, N)``,
         after histories with these codes."""
         mean = np.where(called, self.expected_scores(code), -np.inf)
-        # A product of matrices rounds differently by the size of the batch: what ties but for
-        # rounding must not be answered differently one at a time.
+        # Matrix products round differently with the batch size, so ties are taken with a tolerance:
+        # the answer must not depend on the batch.
         tied = mean >= mean.max(axis=1, keepdims=True) - _TIE
         return self.n_models - 1 - tied[:, ::-1].argmax(axis=1)
 
     # -- sampling -----------------------------------------------------------------------------
 
     def sample(self, n: int, rng: np.random.Generator) -> RoutingData:
-        """``n`` queries drawn from the model, signals shown as their representatives."""
+        """``n`` queries drawn from the model; each symbol is replaced by its representative."""
         vector = rng.choice(len(self.prior), size=n, p=self.prior)
         signal = np.full((n, self.n_models, self.representative.shape[2]), np.nan)
         for model in range(self.n_models - 1):

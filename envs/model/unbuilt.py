@@ -1,4 +1,4 @@
-"""`Unbuilt`: the joint table of a problem with too many models to have one."""
+"""`Unbuilt`: a placeholder for the arrays of a problem with too many models to build them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import math
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-_MOST = 2**26  # numbers in the largest array of a problem: half a gigabyte
+_MOST = 2**26  # the most numbers in one array of a problem: half a gigabyte
 
 
 @dataclass(frozen=True)
 class Unbuilt:
-    """Stands where an array would, knows its shape, and says on any use why it is not there.
+    """A placeholder for an array: it has the shape, and any other use raises ValueError.
 
-    Solvers that need no joint table (static choices, thresholds, regressions on the log) never
-    touch it, so they run on any number of models.
+    Solvers that need no joint table (static choices, thresholds, regressions on the log) never use
+    it, so they run on any number of models.
 
     Attributes:
         shape: of the array.
-        levels: of a score.
+        levels: ``L``, of a score.
         models: ``N``.
     """
 
@@ -28,7 +28,7 @@ class Unbuilt:
 
     @property
     def reason(self) -> str:
-        """One line: what is too large, and what to do."""
+        """The error message: what is too large, and what to do."""
         size = 8.0 * self.models * self.levels**self.models
         return (
             f"the joint table of {self.models} models has {self.levels}^{self.models} score "
@@ -51,7 +51,7 @@ class Unbuilt:
 
 
 def too_large(models: int, levels: int, symbols: int) -> bool:
-    """Whether a problem's likelihoods ``(N - 1, S, K)`` are more than memory should hold."""
+    """Whether a problem's likelihoods ``(N - 1, S, K)`` take too much memory."""
     return models * symbols * levels**models > _MOST
 
 

@@ -1,13 +1,13 @@
-"""Small statistical descriptions of logs, and rollouts drawn from them.
+"""Small statistical descriptions of logs, and rollouts simulated from them.
 
 A `Profile` holds model names, the distribution of each model's score and of its verifier's signal,
 mean costs, and one correlation matrix of a Gaussian copula: a few hundred numbers in a YAML file,
-no text of anyone's prompts. A large simulation reproduces the log's accuracies, the AUROC of every
+without any text of prompts. A large simulation reproduces the log's accuracies, the AUROC of every
 signal for every model's correctness, and the pairwise correlations.
 
 The shipped profiles (`shipped_profiles`) describe the logs published with Zellinger & Thomson,
 "Rational Tuning of LLM Cascades via Probabilistic Modeling" (arXiv 2501.09345). They were fitted
-to the *train* splits alone, so that what learns from them has seen nothing of a test split.
+to the *train* splits only, so they hold nothing of a test split.
 """
 
 from typing import TYPE_CHECKING

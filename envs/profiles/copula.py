@@ -1,15 +1,16 @@
-"""A Gaussian copula whose simulated correlations are those of a log (NORTA).
+"""A Gaussian copula fitted to the pairwise correlations of a log (NORTA).
 
 Every variable is ``X_a = h_a(Φ(Z_a))`` of one standard normal vector ``Z`` with correlation matrix
 ``R``. By Mehler's formula the correlation of two of them is a power series in their latent one,
 
     corr(X_a, X_b) = Σ_{k≥1} α_ak α_bk R_ab^k,    α_ak = E[h_a(Φ(Z)) He_k(Z)] / (√k! sd(X_a)),
 
-increasing in ``R_ab``, so that each pair alone can be solved for. The pairwise solutions need not
-form a correlation matrix (a few hundred queries with rare failures seldom do), and many matrices
-lie within the tolerances. Taken is the one that invents the least dependence: least squares in the
-measured correlations, in units of their tolerances, less a small multiple of the copula's entropy
-``log det R``, over unit-length factors ``R = L L'``, so that it is positive definite as it is.
+increasing in ``R_ab``, so that each pair can be solved alone. The pairwise solutions need not form
+a correlation matrix (with a few hundred queries and rare failures they seldom do), and many
+matrices lie within the tolerances. The fit minimises the squared error of the correlations, in
+units of their tolerances, minus a small multiple of the copula's entropy ``log det R``, which
+prefers little dependence. It optimises unit-length factors ``R = L L'``, so that ``R`` is positive
+definite.
 
 Sources: Cario & Nelson, "Modeling and generating random vectors with arbitrary marginal
 distributions and correlation matrix" (1997); Ghosh & Henderson, "Behavior of the NORTA method"
@@ -24,20 +25,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.profiles.marginal import Marginal
-
-FloatArray = NDArray[np.float64]
 
 _TERMS = 400
 _CELLS = 2000
 _LATENT_GRID = np.tanh(np.linspace(-5, 5, 801))
-# What log det R is worth in squared tolerances: small enough to move no correlation on real logs
-# by a tenth of its tolerance, where the pairwise solutions fit together.
+# Weight of log det R in squared tolerances: where the pairwise solutions form a correlation matrix,
+# it moves no correlation of a real log by a tenth of its tolerance.
 _ENTROPY_WEIGHT = 0.1
 
 
 def uniforms(correlation: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
-    """``(d, n)`` draws of the copula: each row uniform on (0, 1), rows tied by ``correlation``."""
+    """``(d, n)`` draws of the copula: each row is uniform on (0, 1), dependent on the others."""
     eigenvalues, eigenvectors = np.linalg.eigh(correlation)
     factor = eigenvectors * np.sqrt(np.clip(eigenvalues, 0, None))
     return ndtr(factor @ rng.standard_normal((n, len(correlation))).T)
@@ -46,12 +46,12 @@ def uniforms(correlation: FloatArray, n: int, rng: np.random.Generator) -> Float
 def fit_correlation(
     marginals: Sequence[Marginal], target: FloatArray, tolerance: FloatArray
 ) -> FloatArray:
-    """The latent correlation matrix under which the variables correlate as measured.
+    """The latent correlation matrix that best reproduces measured correlations.
 
     Args:
         marginals: the ``d`` variables, as the functions ``h`` of a uniform level.
         target: ``(d, d)`` their Pearson correlations, symmetric; NaN where undefined (a constant).
-        tolerance: ``(d, d)`` how far each may be off: the unit of its residual.
+        tolerance: ``(d, d)`` the unit of each correlation's residual.
 
     Returns:
         ``(d, d)`` correlation matrix, rounded to 4 decimals. A constant is uncorrelated with all.
@@ -73,8 +73,8 @@ def fit_correlation(
 def _hermite_coefficients(marginal: Marginal) -> FloatArray:
     """``(_TERMS,)`` the α_k of one standardised variable, k = 1 …; zeros for a constant.
 
-    ``h`` is taken as a step function on a fine grid that holds its own knots, so that atoms are
-    exact: a step of ``δ`` at ``t`` adds ``δ He_{k-1}(t) φ(t) / √k!``.
+    ``h`` is approximated by a step function on a fine grid that contains its knots, so that atoms
+    are exact: a step of ``δ`` at ``t`` adds ``δ He_{k-1}(t) φ(t) / √k!``.
     """
     edges = np.union1d(marginal.levels, np.linspace(0, 1, _CELLS + 1))
     steps = marginal.quantile((edges[:-1] + edges[1:]) / 2)
@@ -97,15 +97,15 @@ def _correlations(series: FloatArray, latent: FloatArray) -> FloatArray:
 
 
 def _slopes(series: FloatArray, latent: FloatArray) -> FloatArray:
-    """``(p,)`` derivatives of ``_correlations`` by ``latent``."""
+    """``(p,)`` derivatives of `_correlations` with respect to ``latent``."""
     k = np.arange(1, _TERMS + 1)
     return (series * k * latent[:, None] ** (k - 1)).sum(axis=1)
 
 
 def _solve_pairs(series: FloatArray, wanted: FloatArray) -> FloatArray:
-    """``(p,)`` latent correlation of each pair alone; the nearest end where out of reach."""
+    """``(p,)`` latent correlation of each pair alone; the nearer end if it is out of reach."""
     powers = _LATENT_GRID[:, None] ** np.arange(1, _TERMS + 1)
-    # The truncated series may waver at the very ends, where the true one still climbs.
+    # Near ±1 the truncated series may decrease, where the full one increases.
     curves = np.maximum.accumulate(series @ powers.T, axis=1)
     pairs = zip(wanted, curves, strict=True)
     return np.array([np.interp(value, curve, _LATENT_GRID) for value, curve in pairs])
@@ -118,7 +118,7 @@ def _nearest(
     wanted: FloatArray,
     unit: FloatArray,
 ) -> FloatArray:
-    """The correlation matrix that the module describes, from a symmetric ``latent`` to start at."""
+    """The correlation matrix that minimises the module's objective, started at ``latent``."""
     from scipy.optimize import minimize
 
     d = len(latent)
@@ -128,10 +128,10 @@ def _nearest(
         factor = flat.reshape(d, d) / length
         inner = (factor @ factor.T)[pairs]
         residual = (_correlations(series, inner) - wanted) / unit
-        pull = np.zeros((d, d))
-        pull[pairs] = 2 * residual * _slopes(series, inner) / unit
-        gradient = (pull + pull.T) @ factor - 2 * _ENTROPY_WEIGHT * np.linalg.inv(factor).T
-        # Only what is tangent to the unit sphere moves a row.
+        slope = np.zeros((d, d))
+        slope[pairs] = 2 * residual * _slopes(series, inner) / unit
+        gradient = (slope + slope.T) @ factor - 2 * _ENTROPY_WEIGHT * np.linalg.inv(factor).T
+        # Projected to the tangent of the unit sphere.
         gradient -= (gradient * factor).sum(axis=1, keepdims=True) * factor
         entropy = 2 * np.linalg.slogdet(factor)[1]
         return float(residual @ residual - _ENTROPY_WEIGHT * entropy), (gradient / length).ravel()

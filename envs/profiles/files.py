@@ -1,4 +1,4 @@
-"""Profiles as YAML files: the shipped ones, and a user's own."""
+"""Reading and writing of profiles as YAML files, shipped ones and a user's own."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.files.atomic import write_text
 from routing_pomdp.envs.files.yaml_files import read_yaml
 from routing_pomdp.envs.profiles.marginal import Marginal
 from routing_pomdp.envs.profiles.profile import OF_ANSWERS, OF_SIGNALS, Profile
 
-FloatArray = NDArray[np.float64]
-
 _FOLDER = Path(__file__).parent
 _KEYS = ("name", "dataset", "split", "queries", "source", "signal", "models", "correlation")
-# Means of each model -> the keys that they stand under.
+# Fields of a profile with one mean for each model -> their keys in the file.
 _COLUMNS = {
     "answer_cost": "answer_cost",
     "signal_cost": "signal_cost",
@@ -45,12 +43,12 @@ _HEADER = """\
 
 
 def shipped_profiles() -> tuple[str, ...]:
-    """Names of the profiles that come with the package, each fitted to a log's train split."""
+    """Names of the shipped profiles, each fitted to a log's train split."""
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 
 
 def save_profile(profile: Profile, path: str | Path) -> None:
-    """Write a profile as YAML, from which `load_profile` makes the same one again."""
+    """Writes a profile as YAML, from which `load_profile` restores it."""
     N = len(profile.models)
     columns = {
         key: getattr(profile, name)
@@ -84,11 +82,11 @@ def save_profile(profile: Profile, path: str | Path) -> None:
 
 
 def load_profile(name_or_path: str | Path) -> Profile:
-    """A shipped profile by name, or any by the path of its YAML file.
+    """A shipped profile by name, or any profile by the path of its YAML file.
 
     Raises:
-        ValueError: no such profile, or a file that is not a profile's YAML: it says which key is
-            wrong, what was found and what was expected.
+        ValueError: there is no such profile, or the file is none; the message names the key, what
+            was found and what was expected.
     """
     if str(name_or_path) in shipped_profiles():
         path = _FOLDER / f"{name_or_path}.yaml"
@@ -140,7 +138,7 @@ def _profile(content: object) -> Profile:
 def _mapping(
     value: object, where: str, keys: tuple[str, ...], required: tuple[str, ...] | None = None
 ) -> Mapping[str, Any]:
-    """``value`` as a mapping of exactly these keys (of which only ``required`` must be there)."""
+    """``value`` as a mapping with only these keys, of which ``required`` (default: all) exist."""
     if not isinstance(value, dict):
         raise ValueError(f"{where} is {_short(value)}: expected a mapping of {', '.join(keys)}")
     unknown = [str(key) for key in value if key not in keys]
@@ -162,7 +160,7 @@ def _marginal(value: object, where: str) -> Marginal:
 def _column(
     rows: list[Mapping[str, Any]], key: str, needed: list[bool] | None = None
 ) -> FloatArray | None:
-    """``(N,)`` one number a model, NaN where there is none; None where no model has one."""
+    """``(N, ...)`` values under a key, NaN for a model without one; None if no model has one."""
     given = [row.get(key) is not None for row in rows]
     if not any(given):
         return None
@@ -178,7 +176,7 @@ def _column(
 
 
 def _numbers(value: object, where: str) -> FloatArray:
-    """Numbers, or lists of them; text such as 1e-5, which YAML 1.1 reads as text, counts."""
+    """Numbers, or lists of numbers; texts such as 1e-5, which is text in YAML 1.1, are parsed."""
     try:
         return np.array(value, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Fit a profile to a log."""
+"""`fit_profile`: the profile of a log."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.logs.rollouts import Rollouts, RolloutsError
 from routing_pomdp.envs.profiles.copula import fit_correlation
 from routing_pomdp.envs.profiles.marginal import fit_marginal
 from routing_pomdp.envs.profiles.profile import OF_ANSWERS, OF_SIGNALS, Profile
 from routing_pomdp.envs.profiles.statistics import Statistics, describe
 from routing_pomdp.envs.signals import SignalRange
-
-FloatArray = NDArray[np.float64]
 
 # How far a simulation may be from its log: the units in which the copula's misfit is counted.
 _PHI = 0.05
@@ -25,23 +24,23 @@ _FEWEST_QUERIES = 20
 
 
 def fit_profile(rollouts: Rollouts, signal: str, name: str, source: str = "") -> Profile:
-    """Describe a log by its marginals and one Gaussian copula.
+    """The profile of a log: its marginals and one Gaussian copula.
 
-    All of the rollouts are used: pass the training split alone, ``rollouts.where("train")``, if
-    anything is to be judged on the others.
+    All rollouts are used. If other splits serve for evaluation, pass only the training split,
+    ``rollouts.where("train")``.
 
-    Missing signals are described by their shares, and infinite ones as a number beyond all others.
+    Missing signals are described by their shares, infinite ones as a number beyond all others.
 
     Args:
-        rollouts: every model called on every query; a model's signal may be logged on none (a
+        rollouts: with every model called on every query; a model's signal may be missing on all (a
             most expensive model that is never verified).
         signal: which of ``rollouts.signals``.
         name: the profile's name.
-        source: where the log came from, for the file.
+        source: the origin of the log, for the file.
 
     Raises:
-        RolloutsError: an unknown signal, a missing cell, fewer than 20 queries, or no model with a
-            signal.
+        RolloutsError: the signal is unknown, a cell is missing, there are fewer than 20 queries, or
+            no model has a signal.
     """
     if signal not in rollouts.signals:
         raise RolloutsError(f"no signal {signal!r} in the log: it has {sorted(rollouts.signals)}")
@@ -89,25 +88,26 @@ def fit_profile(rollouts: Rollouts, signal: str, name: str, source: str = "") ->
 
 
 def filled(rollouts: Rollouts, signal: str) -> Rollouts:
-    """The log with a finite signal on every query of each model that has any: a missing one is
-    that of another query on which the model scored alike, an infinite one lies beyond all."""
+    """The log with a finite signal on every query for each model that has any. A missing signal is
+    imputed from a random query on which the model was likewise right or wrong; an infinite one is
+    replaced by a number beyond all others."""
     raw, rng = rollouts.signals[signal], np.random.default_rng(0)
     found = SignalRange.fit(raw).finite(raw)
     for column, score in zip(found.T, rollouts.score.T, strict=True):
-        there = ~np.isnan(column)
-        if not there.any():
+        emitted = ~np.isnan(column)
+        if not emitted.any():
             continue
         for right in (False, True):
             alike = (score >= 0.5) == right
-            pool = column[there & alike] if (there & alike).any() else column[there]
-            hole = ~there & alike
-            column[hole] = rng.choice(pool, size=int(hole.sum()))
+            pool = column[emitted & alike] if (emitted & alike).any() else column[emitted]
+            gap = ~emitted & alike
+            column[gap] = rng.choice(pool, size=int(gap.sum()))
     return replace(rollouts, signals={**rollouts.signals, signal: found})
 
 
 def _missing(score: FloatArray, absent: NDArray[np.bool_]) -> FloatArray | None:
-    """``(N, 2)`` shares of missing signals below a score of a half and from there on, to 6 digits;
-    None where there are none."""
+    """``(N, 2)`` shares of missing signals where the score is below 0.5 and where it is not, to 6
+    decimals; None if no signal is missing."""
     if not absent.any():
         return None
     shares = [
@@ -118,7 +118,7 @@ def _missing(score: FloatArray, absent: NDArray[np.bool_]) -> FloatArray | None:
 
 
 def _tolerances(measured: Statistics) -> FloatArray:
-    """``(2N, 2N)`` the tolerances as correlations: an AUROC's is in units of sd(rank)/sd(score)."""
+    """``(2N, 2N)`` tolerances of the correlations; an AUROC's is scaled by sd(score)/sd(rank)."""
     N = len(measured.accuracy)
     tolerance = np.full((2 * N, 2 * N), _PHI)
     tolerance[N:, N:] = _SPEARMAN
@@ -129,9 +129,9 @@ def _tolerances(measured: Statistics) -> FloatArray:
 
 
 def _means(cells: FloatArray | None, of: NDArray[np.bool_]) -> FloatArray | None:
-    """``(N,)`` means of what was logged, to 6 significant digits; NaN outside of the models ``of``.
+    """``(N,)`` means of logged values, to 6 significant digits; NaN for models not in ``of``.
 
-    None without cells, or where one of these models has none: there is nothing to simulate.
+    None without cells, or if one of these models has none.
     """
     if cells is None:
         return None

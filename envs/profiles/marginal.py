@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-FloatArray = NDArray[np.float64]
+from routing_pomdp.envs.arrays import FloatArray
 
-# Dense in both tails: a log-probability has its information within a percent of 0 and a heavy
-# tail below.
+# Dense in both tails: a log-probability's information lies within a percent of 0, and it has a
+# heavy lower tail.
 _GRID = np.concatenate([[0.0, 0.01, 0.025], np.linspace(0.05, 0.95, 19), [0.975, 0.99, 1.0]])
-FEW_VALUES = 12  # a variable of so few is a list of values, not a curve
+FEW_VALUES = 12  # a variable with at most so many values is stored exactly
 _ATOM_SHARE = 0.02
 
 
@@ -27,11 +27,11 @@ class Marginal:
 
     Attributes:
         levels: ``(k,)`` cumulative probabilities, non-decreasing from 0 to 1.
-        values: ``(k,)`` the quantiles there, non-decreasing.
+        values: ``(k,)`` quantiles at the levels, non-decreasing.
 
     Raises:
-        ValueError: fewer than two knots, unequal lengths, decreasing or not finite, or levels
-            that do not run from 0 to 1.
+        ValueError: there are fewer than two knots, lengths differ, knots decrease or are not
+            finite, or levels do not run from 0 to 1.
     """
 
     levels: FloatArray
@@ -69,14 +69,14 @@ class Marginal:
 
     @property
     def constant(self) -> bool:
-        """Whether the variable has one value only."""
+        """Whether the variable has only one value."""
         return bool(self.values[0] == self.values[-1])
 
     def midranks(self) -> Marginal:
-        """The distribution of ``F(x) - P(x)/2``: a value's rank in [0, 1], ties sharing theirs.
+        """The distribution of ``F(x) - P(x)/2``, a value's mid-rank in [0, 1].
 
-        It is a function of the level like ``Q`` itself: the level where ``Q`` climbs, and its
-        middle over an atom.
+        As a function of the level it is the level itself where ``Q`` increases, and the middle of
+        the levels over an atom.
         """
         low = self.levels[np.searchsorted(self.values, self.values, side="left")]
         high = self.levels[np.searchsorted(self.values, self.values, side="right") - 1]
@@ -93,9 +93,9 @@ class Marginal:
 def fit_marginal(sample: ArrayLike) -> Marginal:
     """The quantile function of a sample.
 
-    A variable of few distinct values (correctness, vote shares) is kept exactly. Otherwise a
-    value that holds at least 2% of the sample is an atom, kept exactly, and the rest is thinned to
-    quantiles at 25 levels.
+    A variable of few distinct values (correctness, vote shares) is stored exactly. Otherwise a
+    value with at least 2% of the sample is stored exactly, as an atom, and the rest as quantiles at
+    25 levels.
 
     Args:
         sample: ``(n,)`` finite numbers.
@@ -105,7 +105,7 @@ def fit_marginal(sample: ArrayLike) -> Marginal:
     low, high = cumulative[:-1], cumulative[1:]
     few = len(values) <= FEW_VALUES
     atom = np.full(len(values), True) if few else count >= max(2, _ATOM_SHARE * count.sum())
-    # A value that is no atom stands in the middle of its step; the ends are closed.
+    # A value that is no atom is a knot in the middle of its step; the outer knots are 0 and 1.
     left = np.where(atom, low, (low + high) / 2)
     right = np.where(atom, high, (low + high) / 2)
     left[0], right[-1] = 0.0, 1.0
@@ -124,5 +124,5 @@ def fit_marginal(sample: ArrayLike) -> Marginal:
 
 
 def _significant(values: FloatArray, digits: int = 5) -> FloatArray:
-    """Rounded to significant digits, not decimals: -1e-7 and -1e-5 are different answers."""
+    """Values rounded to significant digits; decimals would not separate -1e-7 from -1e-5."""
     return np.array([float(f"{value:.{digits}g}") for value in values])

@@ -1,4 +1,4 @@
-"""`Profile`: a log described by a few hundred numbers, and `simulate`, which draws it again."""
+"""`Profile`: a statistical description of a log, and `simulate`, which draws rollouts from it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.logs.rollouts import Rollouts
 from routing_pomdp.envs.profiles.copula import uniforms
 from routing_pomdp.envs.profiles.marginal import Marginal
-
-FloatArray = NDArray[np.float64]
 
 # A matrix rounded to 4 decimals may lie this little outside of the positive semidefinite ones.
 _PSD_SLACK = 1e-3
 
 
-# What is kept as a mean of each model, and where rollouts hold it: of answers, and of signals.
+# Fields with each model's mean -> the fields of `Rollouts`: of answers, and of signals.
 OF_ANSWERS = {
     "answer_cost": "cost",
     "latency": "latency",
@@ -38,7 +36,7 @@ MEANS = (*OF_ANSWERS, *OF_SIGNALS)
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """What a log looks like, without any of its queries or answers.
+    """The statistics of a log, without any of its queries or answers.
 
     The copula's ``d`` variables are the ``N`` scores, in the order of the models, then the signals
     of those models that have one.
@@ -46,30 +44,30 @@ class Profile:
     Attributes:
         name: a short name; simulated queries are called ``NAME-sim-0000000``.
         dataset: the data set that was logged.
-        split: the part of the log that was fitted: a profile may be used to train on, so the
-            shipped ones hold nothing of a test split.
+        split: the part of the log that was fitted; no test split in the shipped ones, which serve
+            for training.
         queries: how many queries were fitted.
-        source: where the log came from.
+        source: the origin of the log.
         models: ``N`` model names, cheapest first.
         signal: the name of the verifier's signal.
         scores: ``N`` score distributions.
-        signals: ``N`` signal distributions; None for a model that no signal was logged of.
+        signals: ``N`` signal distributions; None for a model without logged signals.
         correlation: ``(d, d)`` latent correlation matrix of the Gaussian copula.
         answer_cost: ``(N,)`` mean cost of an answer, in the log's unit, or None.
         signal_cost: ``(N,)`` mean cost of a signal, NaN for a model without one, or None.
         latency: ``(N,)`` mean milliseconds, or None.
         tokens_in: ``(N,)`` mean tokens that an answer reads, or None.
-        tokens_out: ``(N,)`` mean tokens that it is made of, or None.
+        tokens_out: ``(N,)`` mean tokens of an answer, or None.
         signal_latency: ``(N,)`` mean milliseconds of a signal, NaN for a model without one, or
             None.
-        signal_tokens_in: the same of the tokens that it reads.
-        signal_tokens_out: the same of those that it generates.
-        missing: ``(N, 2)`` the share of signals that are missing where the score is below a half,
-            and where it is not; None where none is missing.
+        signal_tokens_in: the same for the tokens that a signal reads.
+        signal_tokens_out: the same for the tokens that a signal generates.
+        missing: ``(N, 2)`` shares of missing signals where the score is below 0.5 and where it is
+            not; None if no signal is missing.
 
     Raises:
-        ValueError: a name unfit for an id, lengths that disagree, a score outside [0, 1], a
-            negative cost, or a matrix that is no correlation matrix.
+        ValueError: the name does not fit into an id, lengths disagree, a score is outside [0, 1], a
+            cost is negative, or the matrix is no correlation matrix.
     """
 
     name: str
@@ -116,7 +114,7 @@ class Profile:
                     f"{score.values[-1]:g}: expected [0, 1]"
                 )
         for label, costs in ((name, getattr(self, name)) for name in MEANS):
-            # NaN stands for a cost that is not known.
+            # NaN is an unknown cost.
             if costs is not None and ((costs < 0) | np.isinf(costs)).any():
                 i = int(np.argmax((costs < 0) | np.isinf(costs)))
                 raise ValueError(
@@ -138,19 +136,19 @@ class Profile:
 
 
 def simulate(profile: Profile, n: int | Mapping[Any, int], seed: int) -> Rollouts:
-    """Draw queries from a profile: scores and signals vary, costs are their means.
+    """Rollouts drawn from a profile: scores and signals vary, costs are the means.
 
-    The draws of a split depend on the seed and the split's name alone: another size of "train"
-    leaves "test" as it was, and a shorter draw is the beginning of a longer one. Another seed is
-    an independent draw.
+    The draws of a split depend only on the seed and the split's name: the size of "train" does not
+    change "test", and a shorter draw is the beginning of a longer one.
 
     Args:
-        n: how many queries of each split, such as ``{"train": 300, "test": 1000}``; one number is
-            that many queries of the split "test".
+        profile: the profile.
+        n: how many queries of each split, such as ``{"train": 300, "test": 1000}``; a number is the
+            size of the split "test".
         seed: any integer >= 0.
 
     Raises:
-        ValueError: no split, a size < 1 or a negative seed.
+        ValueError: there is no split, a size is below 1, or the seed is negative.
     """
     sizes = dict(n) if isinstance(n, Mapping) else {"test": n}
     if not sizes or min(sizes.values()) < 1:

@@ -1,34 +1,30 @@
-"""The statistics that a profile is to reproduce, measured on a log or a simulation."""
+"""The statistics that a profile reproduces, measured on a log or a simulation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.logs.rollouts import Rollouts
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Accuracies, and how scores and signals hang together.
+    """Accuracies, and the dependence between scores and signals.
 
     Attributes:
         accuracy: ``(N,)`` mean scores.
         auroc: ``(N, N)`` at ``[i, j]`` the probability that model ``j``'s signal is higher on a
             query that model ``i`` gets right than on one that it gets wrong (ties count half). For
-            a graded score it is ``½ + cov / var``, the same number generalised: how much the
-            signal's rank climbs with the score. NaN where the score is constant or there is no
-            signal.
+            graded scores it is generalised to ``½ + cov(score, rank) / var(score)``. NaN if the
+            score is constant or there is no signal.
         phi: ``(N, N)`` Pearson correlations of the scores; NaN for a constant.
-        spearman: ``(N, N)`` rank correlations of the signals, ties sharing their rank; NaN for a
+        spearman: ``(N, N)`` rank correlations of the signals, with mid-ranks for ties; NaN for a
             constant or missing signal.
-        correlation: ``(2N, 2N)`` Pearson correlations of the scores and of the signals' ranks,
-            which hold all of the above.
-        spread: ``(2N,)`` their standard deviations, ranks counted from 0 to 1.
+        correlation: ``(2N, 2N)`` Pearson correlations of the scores and the signals' ranks.
+        spread: ``(2N,)`` standard deviations of the scores and of the ranks, which are in [0, 1].
     """
 
     accuracy: FloatArray
@@ -40,10 +36,10 @@ class Statistics:
 
 
 def describe(rollouts: Rollouts, signal: str) -> Statistics:
-    """Measure a log.
+    """The statistics of a log.
 
     Args:
-        rollouts: complete on its models; a model's signal is logged everywhere or nowhere.
+        rollouts: complete on its models; a model's signal is logged on all queries or on none.
         signal: the name of the signal.
     """
     N = rollouts.score.shape[1]
@@ -51,7 +47,7 @@ def describe(rollouts: Rollouts, signal: str) -> Statistics:
     columns = np.column_stack([rollouts.score, *ranks])
     centred = columns - columns.mean(axis=0)
     covariance = centred.T @ centred / len(columns)
-    # A column that takes one value has an undefined correlation, whatever its rounding errors.
+    # A constant column has no correlation, even if rounding makes its variance positive.
     varies = np.ptp(columns, axis=0) > 0
     variance = np.where(varies, np.diag(covariance), np.nan)
     spread = np.sqrt(variance)
@@ -67,7 +63,7 @@ def describe(rollouts: Rollouts, signal: str) -> Statistics:
 
 
 def midranks(column: FloatArray) -> FloatArray:
-    """``(n,)`` ranks from 0 to 1, ties in the middle of theirs; NaN without a signal."""
+    """``(n,)`` mid-ranks from 0 to 1; NaN if a signal is missing."""
     if np.isnan(column).any():
         return np.full(len(column), np.nan)
     _, which, count = np.unique(column, return_inverse=True, return_counts=True)

@@ -1,1 +1,1 @@
-"""Settings: the types and ranges that they declare, and the one check against them."""
+"""Settings: declared types and ranges, and the check of values against them."""

@@ -1,9 +1,9 @@
-"""The one check of settings against the types and ranges that they declare.
+"""Checks of settings against their declared types and ranges.
 
 A setting is a dataclass field or a parameter with an annotation such as ``Count``,
 ``Annotated[int, Range(2, 100)]``, ``Literal["own", "joint"]`` or ``Sequence[Share] | None``. The
-same annotation serves whoever builds the object in Python (`check_settings`) and whoever names it
-in a configuration (`evaluation.configuration.build`).
+same annotation is used for objects made in Python (`check_settings`) and for objects made from a
+configuration (`evaluation.configuration.build`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from routing_pomdp.envs.files.secrets import is_secret, masked
 from routing_pomdp.envs.settings.ranges import Constraint
 
 Other = Callable[[Any, Any, str], str | None]
-"""Judges a value of a class of its own: value, annotation, key -> what is wrong with it."""
+"""Checks a value whose type is a class: (value, annotation, key) -> error message or None."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Declared:
     """The settings of a class or function.
 
     Attributes:
-        kinds: name -> annotation; `typing.Any` where there is none that can be read.
-        required: those without a default.
-        others: whether it takes settings of any other name too.
+        kinds: name -> annotation; `typing.Any` if there is none that can be evaluated.
+        required: names without a default.
+        others: whether it also takes settings of any other name.
     """
 
     kinds: Mapping[str, Any]
@@ -46,7 +46,7 @@ class Declared:
 def declared(target: Callable[..., Any]) -> Declared:
     """The settings that a class or function declares.
 
-    Fields whose names end in ``_`` are no settings: they are what fitting finds.
+    Fields whose names end in ``_`` are no settings: they hold fitted values.
     """
     try:
         parameters = inspect.signature(target).parameters.values()
@@ -69,24 +69,24 @@ def check_settings(settings: Any, group: str) -> None:
     """Raise ValueError unless every declared setting of an object fits its type and range.
 
     Args:
-        settings: a dataclass instance; fields of classes of their own are not looked at.
-        group: what messages call it, such as "solver".
+        settings: a dataclass instance; fields whose types are classes are not checked.
+        group: the prefix of its settings in messages, such as "solver".
     """
     fields = {field.name for field in dataclasses.fields(settings)}
     cls: Callable[..., Any] = type(settings)
     for name, kind in declared(cls).kinds.items():
-        if name in fields and (said := fault(getattr(settings, name), kind, f"{group}.{name}")):
-            raise ValueError(said)
+        if name in fields and (problem := fault(getattr(settings, name), kind, f"{group}.{name}")):
+            raise ValueError(problem)
 
 
 def fault(value: Any, kind: Any, key: str, other: Other = lambda *_: None) -> str | None:
-    """What is wrong with a value, naming key, value and what is expected; None if nothing is.
+    """The error message for a value, with key, value and what is expected; None if it is valid.
 
     Args:
         value: of a setting.
         kind: its annotation.
-        key: what the message calls it.
-        other: judges what is of a class of its own; by default nothing is wrong with that.
+        key: its name in the message.
+        other: checks values whose types are classes; by default all are valid.
     """
     if kind is Any:
         return None
@@ -107,17 +107,17 @@ def fault(value: Any, kind: Any, key: str, other: Other = lambda *_: None) -> st
     elif origin in (list, tuple, Sequence) or plain in (list, tuple, Sequence):
         if not isinstance(value, Sequence) or isinstance(value, str | bytes):
             return wrong
-        if said := _fault_of_entries(value, plain, key, other, wrong):
-            return said
+        if problem := _fault_of_entries(value, plain, key, other, wrong):
+            return problem
     elif origin in (dict, Mapping):
         if not isinstance(value, Mapping):
             return wrong
         of_key, of_value = get_args(plain)
         for name, entry in value.items():
-            if said := fault(name, of_key, f"a name in {key}", other):
-                return said
-            if said := fault(entry, of_value, f"{key}.{name}", other):
-                return said
+            if problem := fault(name, of_key, f"a name in {key}", other):
+                return problem
+            if problem := fault(entry, of_value, f"{key}.{name}", other):
+                return problem
     else:
         return other(value, plain, key)
     if not all(constraint.holds(value) for constraint in constraints):
@@ -126,13 +126,13 @@ def fault(value: Any, kind: Any, key: str, other: Other = lambda *_: None) -> st
 
 
 def nearest(name: Any, known: Iterable[str]) -> str:
-    """`` (did you mean …?)`` where one of the known names is close; nothing where none is."""
+    """The text `` (did you mean …?)`` if a known name is close, else an empty text."""
     close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.55)
     return f" (did you mean {close[0]}?)" if close else ""
 
 
 def shown(value: Any, key: str = "") -> str:
-    """A value as a configuration writes it, short, and masked where its key may be a secret's."""
+    """A value as in a configuration, shortened, and masked if its key may be a secret's."""
     if is_secret(key.rpartition(".")[2], value):
         return "*** (not shown)"
     plain = value is None or isinstance(value, bool)
@@ -145,21 +145,21 @@ def _fault_of_union(value: Any, kind: Any, key: str, other: Other) -> str | None
     faults = [fault(value, option, key, other) for option in get_args(_taken_apart(kind)[0])]
     if None in faults:
         return None
-    # The fault of the one option that is meant says more than the union does.
+    # If the value's form fits only one option, that option's message says more than the union's.
     meant = [
-        said
-        for option, said in zip(options, faults, strict=True)
-        if said is not None and _is_meant(value, option)
+        problem
+        for option, problem in zip(options, faults, strict=True)
+        if problem is not None and _is_meant(value, option)
     ]
     if len(meant) == 1 and isinstance(value, Mapping | list | tuple):
         return meant[0]
     return f"{key} is {shown(value, _of_text(kind, key))}: expected {expected(kind)}" + next(
-        (said[said.index(" (did you") :] for said in faults if said and " (did you" in said), ""
+        (each[each.index(" (did you") :] for each in faults if each and " (did you" in each), ""
     )
 
 
 def _of_text(kind: Any, key: str) -> str:
-    """The key if its value may be a text, and so a secret; nothing where numbers are declared."""
+    """The key if its value may be a text, and so a secret; "" if numbers are declared."""
     plain = _taken_apart(kind)[0]
     if get_origin(plain) in (Union, types.UnionType):
         return key if any(_of_text(option, key) for option in get_args(plain)) else ""
@@ -189,8 +189,8 @@ def _fault_of_entries(
     else:
         kinds = kinds[:1] * len(value)
     for i, (entry, kind) in enumerate(zip(value, kinds, strict=True)):
-        if said := fault(entry, kind, f"{key}[{i}]", other):
-            return said
+        if problem := fault(entry, kind, f"{key}[{i}]", other):
+            return problem
     return None
 
 
@@ -211,7 +211,7 @@ _PLAIN: dict[Any, Callable[[Any], bool]] = {
     float: _finite,
     str: lambda value: isinstance(value, str),
 }
-_SAID = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+_IN_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
 def expected(kind: Any) -> str:
@@ -227,8 +227,8 @@ def expected(kind: Any) -> str:
         return "null"
     if whole := [str(one) for one in constraints if getattr(one, "whole", False)]:
         return " and ".join(whole)
-    if plain in _SAID:
-        text = _SAID[plain]
+    if plain in _IN_WORDS:
+        text = _IN_WORDS[plain]
     elif origin is tuple and get_args(plain)[-1] is not Ellipsis:
         text = f"a list [{', '.join(expected(each) for each in get_args(plain))}]"
     elif origin in (list, tuple, Sequence) and get_args(plain):
@@ -255,15 +255,15 @@ def _plural(text: str) -> str:
 
 
 def _quoting(value: Any, plain: type, key: str) -> str:
-    """How to write a text that reads as a number or as true or false."""
+    """A hint how to quote a text that a configuration reads as a number, true or false."""
     if plain is not str or value is None or isinstance(value, Mapping | Sequence):
         return ""
     return f" (as a text: {key.rpartition('[')[0] or key}='\"{shown(value)}\"')"
 
 
 def _annotations(target: Any) -> dict[str, Any]:
-    """Annotations of a class's fields or a function's parameters, those that can be evaluated: a
-    plug-in may use names that exist for type checkers only."""
+    """Annotations of a class's fields or a function's parameters. Those that cannot be evaluated
+    are left out: a plug-in may use names that exist only for type checkers."""
     owners: list[Any]
     if not isinstance(target, type):
         owners = [inspect.unwrap(target)]
@@ -273,7 +273,7 @@ def _annotations(target: Any) -> dict[str, Any]:
         owners = [vars(target).get("__init__", object)]
     found: dict[str, Any] = {}
     for owner in owners:
-        # A class without annotations of its own would show those of its base.
+        # A class without annotations of its own would return those of its base.
         held = vars(owner) if isinstance(owner, type) else {"__annotations__": None}
         own = owner.__annotations__ if "__annotations__" in held else {}
         module = sys.modules.get(owner.__module__)

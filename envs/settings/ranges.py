@@ -1,7 +1,7 @@
-"""What settings declare beside their types: ranges of numbers, lengths, forms of texts.
+"""Constraints that settings declare beside their types: ranges, lengths, patterns of texts.
 
-``Annotated[int, Range(1, 100)]`` is a type that `envs.settings.checks` understands, as are the
-names at the end of this module for the kinds that recur.
+`envs.settings.checks` checks types such as ``Annotated[int, Range(1, 100)]``. The end of this
+module names frequent ones.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Annotated, Any, ClassVar, Protocol
 
 
 class Constraint(Protocol):
-    """What a value of the right type must fulfil besides. Its text follows that of the type in
-    "expected …", or says all if it has an attribute ``whole``."""
+    """A condition on a value of the right type. In messages its text follows that of the type, or
+    replaces it if the constraint has a true attribute ``whole``."""
 
     def holds(self, value: Any) -> bool: ...
 
@@ -29,10 +29,10 @@ class Range:
     """Bounds of a number; without any, every finite number is in range.
 
     Attributes:
-        least: the smallest that is allowed.
-        most: the largest that is allowed.
-        above: all that is allowed is larger.
-        below: all that is allowed is smaller.
+        least: the smallest number allowed.
+        most: the largest number allowed.
+        above: an exclusive lower bound.
+        below: an exclusive upper bound.
     """
 
     least: float = -math.inf
@@ -41,7 +41,7 @@ class Range:
     below: float = math.inf
 
     def holds(self, value: float) -> bool:
-        # Said so that NaN fails.
+        # These comparisons are false for NaN.
         return self.least <= value <= self.most and (
             (self.above < value or self.above == -math.inf)
             and (value < self.below or self.below == math.inf)
@@ -64,7 +64,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Length:
-    """How many entries a list has, or characters a text."""
+    """Bounds of the number of a list's entries or a text's characters."""
 
     least: int = 1
     most: int = sys.maxsize
@@ -82,7 +82,7 @@ class Length:
 
 @dataclass(frozen=True)
 class Distinct:
-    """No entry twice."""
+    """A list without repeated entries."""
 
     def holds(self, value: Sequence[Any]) -> bool:
         return len(set(value)) == len(value)
@@ -93,25 +93,25 @@ class Distinct:
 
 @dataclass(frozen=True)
 class Ordered:
-    """Entries that never fall.
+    """A list in non-decreasing order.
 
     Attributes:
-        said: the whole list in words; None to say of what entries it is.
-        strictly: no entry is like the one before it.
+        words: the description of the whole list; None for that of its entries.
+        strictly: whether equal neighbours are not allowed.
     """
 
-    said: str | None = None
+    words: str | None = None
     strictly: bool = False
 
     @property
     def whole(self) -> bool:
-        return self.said is not None
+        return self.words is not None
 
     def holds(self, value: Sequence[Any]) -> bool:
         return all(a < b or (a == b and not self.strictly) for a, b in itertools.pairwise(value))
 
     def __str__(self) -> str:
-        return self.said or "in rising order"
+        return self.words or "in rising order"
 
 
 @dataclass(frozen=True)
@@ -119,22 +119,22 @@ class Pattern:
     """A text of a given form.
 
     Attributes:
-        form: the regular expression that all of it matches.
-        said: the form in words.
+        form: the regular expression that the whole text matches.
+        words: the form in words.
     """
 
     form: str
-    said: str
+    words: str
     whole: ClassVar[bool] = True
 
     def holds(self, value: str) -> bool:
         return re.fullmatch(self.form, value) is not None
 
     def __str__(self) -> str:
-        return self.said
+        return self.words
 
 
-# Kinds of settings that recur. Upper bounds are what memory or time allow on any machine.
+# Frequent kinds of settings. Upper bounds are what memory or time allow on any machine.
 Count = Annotated[int, Range(1, 10**9)]
 CountOrZero = Annotated[int, Range(0, 10**9)]
 Seed = Annotated[int, Range(0, 2**32 - 1)]
@@ -144,11 +144,11 @@ Positive = Annotated[float, Range(above=0)]
 Finite = Annotated[float, Range()]
 NotNegative = Annotated[float, Range(0)]
 Symbols = Annotated[int, Range(1, 10_000)]
-"""Values that an observation model tells apart."""
+"""The number of symbols of an observation model."""
 Folds = Annotated[int, Range(2, 1000)]
 Text = Annotated[str, Length(1)]
 Names = Annotated[Sequence[Text], Length(1), Distinct()]
-"""Names of models, each once."""
+"""Distinct names of models."""
 
 
 def _number(value: float) -> str:

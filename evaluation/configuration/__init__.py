@@ -1,1 +1,1 @@
-"""Configurations: checked, built into objects, their errors told in one line."""
+"""Configurations: checks, construction of objects, and one-line error messages."""

@@ -1,4 +1,4 @@
-"""From a config node to the object that it describes; every error names its key."""
+"""Construction of the object that a config node describes; every error names its key."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def build(config: DictConfig, group: str, role: Any = object) -> Any:
     Args:
         config: the node.
         group: its key, for messages.
-        role: the class that the object must be of.
+        role: the class or protocol of the object.
 
     Raises:
-        ValueError: a target that cannot be imported or is not of its role, an unknown key, a value
-            of the wrong type or out of range, or whatever the target itself refuses; the message
-            names the key.
+        ValueError: the target cannot be imported or has another role, a key is unknown, a value has
+            the wrong type or is out of range, or the target itself refuses it; the message names
+            the key.
     """
     values = plain(config)
-    if said := fault_of_target(values, role, group):
-        raise ValueError(said)
+    if wrong := fault_of_target(values, role, group):
+        raise ValueError(wrong)
     if _is_itself(_found(values["_target_"]), role):
         return hydra.utils.instantiate(config, _convert_="all", _partial_=True)
     try:
         built = hydra.utils.instantiate(config, _convert_="all")
     except InstantiationException as error:
-        # Hydra wraps the target's own error in a text about itself.
+        # Hydra wraps the target's error in a message of its own.
         if isinstance(error.__cause__, Exception):
             raise error.__cause__ from None
         raise ValueError(f"{group}: {error}") from error
@@ -55,7 +55,7 @@ def plain(config: DictConfig) -> dict[Any, Any]:
     """A config node as plain containers.
 
     Raises:
-        ValueError: a reference to a key that is not there.
+        ValueError: an interpolation refers to a missing key.
     """
     try:
         container = OmegaConf.to_container(config, resolve=True)
@@ -66,12 +66,12 @@ def plain(config: DictConfig) -> dict[Any, Any]:
 
 
 def fault_of_target(value: Any, role: Any, key: str) -> str | None:
-    """What is wrong with a plain node that names a class or function to build; None if nothing is.
+    """The fault of a plain node that names a class or function to build; None if there is none.
 
     Args:
-        value: of the configuration.
-        role: the class that it must build; object for any.
-        key: what the message calls it.
+        value: the node.
+        role: the class or protocol of the object; ``object`` for any.
+        key: the node's key, for the message.
     """
     kind = getattr(role, "__name__", "object")
     if value == "???":
@@ -85,16 +85,16 @@ def fault_of_target(value: Any, role: Any, key: str) -> str | None:
         target = _found(name)
     except ValueError as error:
         return f"{key}._target_ is {name!r}: {error}"
-    if said := _miscast(target, role):
-        return _not_of(name, said, role, key)
+    if wrong := _miscast(target, role):
+        return _not_of(name, wrong, role, key)
     settings = declared(target)
     for setting in settings.kinds:
         if value.get(setting) == "???":
             return f"{key}.{setting} is not set: give {key}.{setting}=VALUE"
     for setting, given in value.items():
         if setting in settings.kinds:
-            if said := fault(given, settings.kinds[setting], f"{key}.{setting}", fault_of_target):
-                return said
+            if wrong := fault(given, settings.kinds[setting], f"{key}.{setting}", fault_of_target):
+                return wrong
         elif setting not in _OWN and not settings.others:
             return (
                 f"{key}.{setting} is no setting of {name}, which has "
@@ -121,7 +121,7 @@ def targets(node: Any) -> Iterator[str]:
 
 
 def _miscast(target: Any, role: Any) -> str | None:
-    """How a target cannot build what its role wants; None if it can, for all that can be told."""
+    """Why a target cannot build an object of a role; None if no reason is known."""
     if not callable(target):
         return f"is a {type(target).__name__}"
     if not isinstance(role, type) or _is_itself(target, role):
@@ -130,7 +130,7 @@ def _miscast(target: Any, role: Any) -> str | None:
         return None if _plays(target, role) else f"is no {role.__name__}"
     try:
         returned = inspect.get_annotations(inspect.unwrap(target), eval_str=True).get("return")
-    except Exception:  # annotations that cannot be evaluated say nothing
+    except Exception:  # annotations that cannot be evaluated are ignored
         return None
     returned = get_origin(returned) or returned
     if isinstance(returned, type) and not _plays(returned, role):
@@ -141,7 +141,7 @@ def _miscast(target: Any, role: Any) -> str | None:
 
 
 def _plays(cls: type, role: type) -> bool:
-    """Whether a class is of a role: derived from it or, of a protocol, with its methods."""
+    """Whether a class has a role: it derives from it or, for a protocol, has its methods."""
     if not getattr(role, "_is_protocol", False):
         return issubclass(cls, role)
     there = {
@@ -157,27 +157,26 @@ def _methods(role: Any) -> list[str]:
 
 
 def _is_itself(target: Any, role: Any) -> bool:
-    """Whether a target is not called to build what its role wants, but is it: a function where
-    one is wanted."""
+    """Whether a target is itself the object of the role, a function, instead of building one."""
     return (
         "__call__" in vars(role) if inspect.isroutine(target) and isinstance(role, type) else False
     )
 
 
-def _not_of(name: str, said: str, role: Any, key: str) -> str:
+def _not_of(name: str, wrong: str, role: Any, key: str) -> str:
     if getattr(role, "_is_protocol", False):
         expected = f"a {role.__name__}: a class with {', '.join(_methods(role))}"
     else:
         where = role.__module__.partition(".")[0]
         expected = f"a class derived from {where}.{role.__name__}, or a function that gives one"
-    return f"{key}._target_ is {name!r}, which {said}: expected {expected}"
+    return f"{key}._target_ is {name!r}, which {wrong}: expected {expected}"
 
 
 def _found(name: str) -> Any:
-    """What a dotted name stands for.
+    """The object of a dotted name.
 
     Raises:
-        ValueError: nothing, with what may be meant; or its module cannot be imported.
+        ValueError: there is none, with the nearest name; or its module cannot be imported.
     """
     parts = name.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
@@ -186,7 +185,7 @@ def _found(name: str) -> Any:
     for i, part in enumerate(parts):
         path = ".".join(parts[: i + 1])
         try:
-            if i and hasattr(found, part):  # which may import the part's own module
+            if i and hasattr(found, part):  # this may import the part's own module
                 found = getattr(found, part)
                 module = path if isinstance(found, ModuleType) else module
                 continue
@@ -199,7 +198,7 @@ def _found(name: str) -> Any:
             if not i:
                 raise ValueError(f"there is no module {path!r} (PYTHONPATH finds yours)") from None
             raise ValueError(f"{module} has no {part!r}" + nearest(part, _names(found))) from None
-        except Exception as error:  # of a user's module, which may raise anything
+        except Exception as error:  # a user's module may raise anything
             reason = f"{type(error).__name__}: {error}"
             raise ValueError(f"importing {path} fails: {reason}") from error
         raise ValueError(f"{module} has no {part!r}" + nearest(part, dir(found)))

@@ -1,4 +1,4 @@
-"""A check of the configuration before Hydra makes a folder or starts a job."""
+"""The check of a configuration before Hydra makes a folder or starts a job."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from routing_pomdp.evaluation.configuration.command_line import reported
-from routing_pomdp.evaluation.runs.progress import sweep_overrides
+from routing_pomdp.evaluation.configuration.progress import sweep_overrides
 
 
 class CheckedConfig(Callback):
-    """Refuses a configuration with a fault.
+    """Ends the process if a configuration has a fault.
 
-    Hydra turns what callbacks raise into warnings, but for the exit of the process.
+    It exits because Hydra turns exceptions of callbacks into warnings.
 
     Args:
-        schema: the name of its class in `evaluation.configuration.schema`.
+        schema: name of the configuration's class in `evaluation.configuration.schema`.
     """
 
     def __init__(self, schema: str) -> None:
@@ -29,7 +29,7 @@ class CheckedConfig(Callback):
         self._check(config, swept=())
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        # What is swept is checked run by run: one bad value does not stop the others.
+        # Swept keys are checked in each run: one bad value does not stop the others.
         keys = [override.key_or_group for override in sweep_overrides(config)]
         self._check(config, swept=[re.split(r"[./@]", key)[0] for key in keys])
 
@@ -37,6 +37,6 @@ class CheckedConfig(Callback):
         with reported():
             from routing_pomdp.evaluation.configuration import schema
 
-            for key, said in schema.faults(config, getattr(schema, self._schema)):
+            for key, wrong in schema.faults(config, getattr(schema, self._schema)):
                 if key not in swept:
-                    raise ValueError(said)
+                    raise ValueError(wrong)

@@ -1,6 +1,6 @@
-"""How scripts tell a user what went wrong: one line, and the traceback in a log file.
+"""Error messages of scripts: one line for the user, and the traceback in a log file.
 
-Nothing heavy is imported here, so that ``--help`` answers at once.
+This module imports nothing heavy, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _OURS = tuple(
 )
 _INSTALLED = tuple({os.path.realpath(path) + os.sep for path in sysconfig.get_paths().values()})
 
-# Set by a user, it asks for tracebacks; set by us, it keeps Hydra from printing its own.
+# A user sets it to see tracebacks; we set it to keep Hydra from printing its own message.
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 _wants_tracebacks = os.environ.get(_FULL_ERROR) == "1"
 
 
 def choices_of(job: Any) -> Mapping[str, str]:
-    """The option chosen in each group of Hydra's config of a job; "custom" where it was none, but
-    a list of options, or keys of its own."""
+    """The option chosen in each group of a job's config; "custom" for a list of options or for
+    keys without an option."""
     return defaultdict(lambda: "custom", job.runtime.choices)
 
 
 class FailedRun(str):
-    """What a run of a sweep returns in place of its outcome: why it failed, in one line."""
+    """The result of a failed run of a sweep: the reason in one line."""
 
 
 @contextmanager
@@ -49,8 +49,8 @@ def reported(
     """Ends the process with one line, ``error: …``, if the block raises.
 
     Args:
-        log: takes the traceback of an error that is not the user's; None for none.
-        gate: takes secrets out of all that is said and kept.
+        log: the file for tracebacks of unexpected errors; None for no file.
+        gate: removes secrets from messages and tracebacks.
     """
     before = os.environ.get(_FULL_ERROR)
     os.environ[_FULL_ERROR] = "1"
@@ -60,7 +60,7 @@ def reported(
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # whoever read the output has seen enough
+    except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
@@ -76,13 +76,13 @@ def reported(
 
 
 def failed_run(error: Exception, log: Path, overrides: str) -> FailedRun:
-    """Why a run of a sweep failed; its traceback goes to ``log``."""
+    """The result of a failed run; an unexpected error's traceback is written to ``log``."""
     kept = _kept(error, log, overrides)
     return FailedRun(explained(error) + ("" if _is_expected(error) else kept))
 
 
 def explained(error: BaseException) -> str:
-    """An error in one line: what is wrong and, if code of the user's raised it, where."""
+    """An error in one line: what is wrong and, if a user's code raised it, where."""
     text = _text(error)
     chain: BaseException | None = error
     while chain is not None:
@@ -100,7 +100,7 @@ def explained(error: BaseException) -> str:
 
 
 def _is_expected(error: BaseException) -> bool:
-    """Whether an error is made for users to read, and its traceback would tell no more."""
+    """Whether an error's message is enough for users, without its traceback."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -124,7 +124,7 @@ def _text(error: BaseException) -> str:
         file = error.filename or _file_of(error)
         return f"{error.strerror}: {file}" if file else error.strerror
     text = " ".join(str(error).split())
-    if text.startswith("Config group override must be"):  # Hydra says no more than its type
+    if text.startswith("Config group override must be"):  # Hydra's message names only the type
         return f"a group was given no option ({text}): expected GROUP=OPTION"
     name = type(error).__name__
     if isinstance(error, ValueError | OSError | ImportError) or _is_of_yaml(error):
@@ -133,7 +133,7 @@ def _text(error: BaseException) -> str:
 
 
 def _of_hydra(error: Any) -> str:
-    """Hydra's own errors, which are several lines about itself."""
+    """An error of Hydra or OmegaConf in one line; their own messages have several."""
     from routing_pomdp.envs.settings.checks import nearest
 
     if options := getattr(error, "options", None):
@@ -143,8 +143,8 @@ def _of_hydra(error: Any) -> str:
             sorted(options)
         )
     if override := getattr(error, "override", None):
-        said = str(getattr(error, "message", error)).splitlines()[0]
-        return f"{override}: cannot be read, {said} (expected KEY=VALUE, or KEY='\"…\"' to quote)"
+        reason = str(getattr(error, "message", error)).splitlines()[0]
+        return f"{override}: cannot be read, {reason} (expected KEY=VALUE, or KEY='\"…\"' to quote)"
     cause = error.__cause__
     lines = [line.strip() for line in str(error).splitlines()]
     lines = lines[: next((i for i, line in enumerate(lines) if line.startswith("Config se")), None)]
@@ -162,13 +162,14 @@ def _of_hydra(error: Any) -> str:
 
 
 def _file_of(error: BaseException) -> str | None:
-    """The file that an error without one is about: what the innermost frames write to."""
+    """The file that an error without a file name is about: the one that the innermost frames
+    write to."""
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
         for value in frame.f_locals.values():
             if isinstance(value, io.IOBase) and isinstance(getattr(value, "name", None), str):
                 return str(getattr(value, "name"))  # noqa: B009 (IOBase declares no name)
         paths = [value for value in frame.f_locals.values() if isinstance(value, Path)]
-        if paths:  # the file rather than its folder, the last that was named
+        if paths:  # the last path, a file rather than a folder
             return str(max(reversed(paths), key=lambda path: not path.is_dir()))
     return None
 
@@ -176,8 +177,8 @@ def _file_of(error: BaseException) -> str | None:
 def _kept(
     error: Exception, log: Path | None, what: str, gate: Callable[[str], str] = lambda text: text
 ) -> str:
-    """Appends a traceback, which may quote a log, to a file of the user's alone; says where, or how
-    to see it."""
+    """Appends a traceback to a log file, which only the user may read since it may quote data;
+    returns a note on where it is, or how to see it."""
     if log is None:
         return f" ({_FULL_ERROR}=1 shows the traceback)"
     text = "".join(traceback.format_exception(error))
@@ -192,7 +193,7 @@ def _kept(
 
 
 def _is_users(frame: FrameType) -> bool:
-    """Whether a frame is of a plug-in: neither of this project nor installed."""
+    """Whether a frame belongs to a plug-in: neither this project nor an installed package."""
     name = frame.f_code.co_filename
     if name.startswith("<"):
         return False
@@ -200,5 +201,5 @@ def _is_users(frame: FrameType) -> bool:
 
 
 def _short(path: str) -> str:
-    shorter = os.path.relpath(path)
+    shorter = os.path.relpath(os.path.realpath(path))
     return path if shorter.startswith("..") else shorter

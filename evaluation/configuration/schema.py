@@ -1,9 +1,8 @@
-"""What every key of a configuration may hold, and the check of a whole configuration.
+"""The types of all configuration keys, and the check of a whole configuration.
 
-Keys of an object that a configuration builds are declared where its class is
-(`envs.settings.checks`). Those that no class owns are declared here, one class a group; ``conf/``
-holds their defaults. A new key of a group is a line here; a new option of a group with a
-``_target_`` needs nothing.
+Keys of an object that a configuration builds are declared by its class (`envs.settings.checks`).
+Other keys are declared here, one class per group; ``conf/`` holds their defaults. A new key of a
+group needs one line here; a new option with a ``_target_`` needs none.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from routing_pomdp.envs.settings.ranges import (
     Text,
 )
 from routing_pomdp.evaluation.configuration.build import fault_of_target, plain
-from routing_pomdp.evaluation.runs.model_fit import Model
+from routing_pomdp.evaluation.model_fit import Model
 from routing_pomdp.evaluation.tracker import Tracker
 from routing_pomdp.solvers import Solver
 from routing_pomdp.verifiers import Verifier
@@ -41,7 +40,7 @@ from routing_pomdp.verifiers.collection.scoring import Scoring
 
 @dataclass(frozen=True)
 class NewFolder:
-    """A path that is a folder, or where one can be made."""
+    """The path of a folder that exists or can be made."""
 
     whole = True
 
@@ -54,7 +53,7 @@ class NewFolder:
         return "a folder, or the path of one that can be made and written to"
 
 
-# Parts of paths: "..", an absolute path or an empty part would leave the folder of all runs.
+# "..", an absolute path or an empty part would leave the folder of all runs.
 Sweep = Annotated[
     str,
     Pattern(
@@ -68,7 +67,7 @@ Open = Annotated[float, Range(above=0, below=1)]
 
 
 class Group:
-    """Keys that no class owns, with what they may hold."""
+    """Base class of groups of keys, with the type of each."""
 
 
 class Env(Group):
@@ -92,7 +91,7 @@ class Evaluation(Group):
     split_seed: Seed
     train_seed: Seed | None
     train_size: Count | None
-    resamples: Annotated[int, Range(1, 100_000)]  # more cost hours and change no digit shown
+    resamples: Annotated[int, Range(1, 100_000)]  # more take hours and change no displayed digit
     level: Open
     regret: bool
     budgets: Annotated[Sequence[Annotated[float, Range(above=0, most=1e9)]], Distinct()]
@@ -100,12 +99,12 @@ class Evaluation(Group):
 
 
 class Logs:
-    """What `evaluation.runs.prepare.load_logs` reads, one log or several: ``dataset`` and
-    ``profile`` may be lists, and ``dataset: null`` is every one that there is."""
+    """One or several logs for `evaluation.runs.prepare.load_logs`: ``dataset`` and ``profile`` may
+    be lists, and ``dataset: null`` means all data sets."""
 
 
 class Judged(Group):
-    """What train.py and value_verifiers.py have in common."""
+    """The keys that train.py and value_verifiers.py share."""
 
     rollouts: Rollouts
     costs: CostModel
@@ -163,17 +162,17 @@ class Collect(Group):
 
 
 def check(config: DictConfig | Mapping[str, Any], schema: type[Group]) -> None:
-    """Raise ValueError for the first key of a configuration that holds what it must not."""
-    for _, said in faults(config, schema):
-        raise ValueError(said)
+    """Raise ValueError for the first invalid key of a configuration."""
+    for _, wrong in faults(config, schema):
+        raise ValueError(wrong)
 
 
 def faults(
     config: DictConfig | Mapping[str, Any], schema: type[Group]
 ) -> Iterator[tuple[str, str]]:
-    """Every top-level key that holds what it must not, with what is wrong."""
+    """Every invalid top-level key, with what is wrong."""
     if isinstance(config, DictConfig):
-        # Hydra's own node refers to jobs that have not begun.
+        # Hydra's own node refers to jobs that have not started.
         config = plain(
             OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         )
@@ -191,8 +190,8 @@ def _faults(
         if name not in kinds:
             known = ", ".join(kinds)
             yield name, f"{prefix}{name} is no setting: expected {known}" + nearest(name, kinds)
-        elif said := _fault(value, kinds[name], f"{prefix}{name}"):
-            yield name, said
+        elif wrong := _fault(value, kinds[name], f"{prefix}{name}"):
+            yield name, wrong
 
 
 def _fault(value: Any, kind: Any, key: str) -> str | None:
@@ -205,15 +204,15 @@ def _of_group(value: Any, kind: Any, key: str) -> str | None:
     if isinstance(kind, type) and issubclass(kind, Group):
         if not isinstance(value, Mapping):
             return f"{key} is {value!r}: expected its keys, {', '.join(get_type_hints(kind))}"
-        return next((said for _, said in _faults(value, kind, f"{key}.")), None)
+        return next((wrong for _, wrong in _faults(value, kind, f"{key}.")), None)
     if kind is Logs:
-        said = (fault_of_target(log, Rollouts, key) for log in _single_logs(value))
-        return next(filter(None, said), None)
+        found = (fault_of_target(log, Rollouts, key) for log in _single_logs(value))
+        return next(filter(None, found), None)
     return fault_of_target(value, kind, key)
 
 
 def _single_logs(value: Any) -> list[Any]:
-    """Nodes of one log each; any name stands for all data sets."""
+    """The nodes of single logs; ``dataset: null`` becomes one node with a stand-in name."""
     if not isinstance(value, Mapping):
         return [value]
     if value.get("dataset", "") is None:

@@ -1,1 +1,1 @@
-"""Figures, drawn from plain values."""
+"""Figures."""

@@ -13,16 +13,16 @@ from routing_pomdp.solvers.exact.alpha_vectors import AlphaPolicy
 
 
 def alpha_figure(policy: AlphaPolicy, models: Sequence[str], title: str) -> Figure:
-    """One panel a stage: the vectors there by what they prescribe, and the value on top.
+    """One panel per stage: the alpha vectors coloured by action, and the value function.
 
     Along the axis the belief moves from the class in which the last called model is worst to the
-    one in which it is best; with two models, or right after the first call under the conditioning
-    ``own``, those are all classes there are.
+    one in which it is best. With two models, or right after the first call under the conditioning
+    ``own``, these are the only classes.
 
     Args:
-        policy: with its vectors at each node.
-        models: their names, cheapest first.
-        title: of the figure.
+        policy: the policy with its alpha vectors.
+        models: names of the models, cheapest first.
+        title: title of the figure.
     """
     problem = policy.problem
     shown = [
@@ -48,7 +48,7 @@ def alpha_figure(policy: AlphaPolicy, models: Sequence[str], title: str) -> Figu
         called = " + ".join(models[m] for m in node.called)
         axes.set_title(f"{called} called: {len(value.vectors)} vectors", fontsize=8)
         axes.set_xlabel(f"belief that {models[node.stage]} is right", fontsize=8)
-        # Vectors far below the value say nothing, and would flatten what does.
+        # Vectors far below the value function are cut off.
         low = value.value(edge).min()
         axes.set_ylim(low - 0.25 * (np.ptp(value.value(edge)) + 0.1), None)
         axes.spines[["top", "right"]].set_visible(False)

@@ -1,8 +1,7 @@
 """Figures in the cost–quality plane: one for a comparison, small multiples for a sweep.
 
-Built on matplotlib's objects alone, without pyplot, so that drawing leaves no global state and
-needs no display. Modules that draw are imported by the functions that draw: matplotlib takes longer
-to import than many a run to compute.
+They use matplotlib's objects without pyplot, so that drawing leaves no global state and needs no
+display. Callers import this module only to draw, since matplotlib is slow to import.
 """
 
 from __future__ import annotations
@@ -21,12 +20,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.files.atomic import replacing
-from routing_pomdp.evaluation.frontier import FloatArray, Frontier, height
+from routing_pomdp.evaluation.frontier import Frontier, height
 from routing_pomdp.evaluation.plots.panels import Curve, ModelPoint, Panel, check_panels
 
-# Okabe & Ito (2008), distinct under every common colour blindness; black is the oracle's and grey
-# random mixing's. Yellow is left out: it vanishes on white paper.
+# Okabe & Ito (2008), distinct under every common colour blindness, without yellow, which is too
+# faint on white. Black is the oracle's and grey random mixing's.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 _GREY = "#767676"
@@ -35,7 +35,7 @@ _DIRECT_LABELS = 4
 
 @dataclass(frozen=True)
 class Style:
-    """How one solver looks in every panel."""
+    """Colour, marker and dash of one solver, the same in every panel."""
 
     colour: str
     marker: str
@@ -62,18 +62,18 @@ def frontier_figure(
     """Frontiers of several solvers with the single models, random mixing and the oracle.
 
     The figure spans the window of AIQ, from always-``M_0`` to always-``M_{N-1}``. Solid lines are
-    frontiers, faint markers their operating points, dominated ones included, and faint areas the
-    frontiers' confidence bands; how many points lie beyond the window is said in the corner.
+    frontiers, faint markers all operating points, and faint areas confidence bands. A note in the
+    corner counts the points beyond the window.
 
     Args:
-        curves: one a solver; up to four are labelled at their lines, more in a legend outside.
+        curves: one per solver; up to four are labelled at their lines, more in a legend.
         static: hull of the single models.
         oracle: the oracle's frontier.
         models: the single models, cheapest first.
-        title: of the figure.
-        cost_unit: of the cost axis, such as "USD".
-        score_name: of the score axis, such as "accuracy".
-        log_cost: a logarithmic cost axis. Mixing, a straight line, is then a curve.
+        title: title of the figure.
+        cost_unit: unit of the cost axis, such as "USD".
+        score_name: name of the score axis, such as "accuracy".
+        log_cost: whether the cost axis is logarithmic; mixing is then a curve.
 
     Raises:
         ValueError: there are no models, or a logarithmic axis and a cost that is not positive.
@@ -105,18 +105,18 @@ def sweep_figure(
 ) -> Figure:
     """Small multiples of ``frontier_figure``: rows by columns in the order of first appearance.
 
-    A solver keeps its colour and marker in every panel. A cell without a panel stays empty. The
-    unit of costs stands at each panel where they differ, and at the figure where they do not.
+    A solver has the same colour and marker in every panel. A cell without a panel stays empty. The
+    unit of costs is shown at each panel if units differ, otherwise at the figure.
 
     Args:
-        panels: one for each cell; two for one cell are refused.
-        title: of the figure.
-        score_name: of the score axes.
-        log_cost: logarithmic cost axes.
+        panels: at most one for each cell.
+        title: title of the figure.
+        score_name: name of the score axes.
+        log_cost: whether the cost axes are logarithmic.
 
     Raises:
-        ValueError: no panel, two panels for one cell, a panel without models, or a logarithmic
-            axis and a cost that is not positive.
+        ValueError: there is no panel, two panels are in one cell, a panel has no models, or a
+            cost on a logarithmic axis is not positive.
     """
     check_panels(panels, log_cost)
     rows = list(dict.fromkeys(panel.row for panel in panels))
@@ -146,9 +146,9 @@ def sweep_figure(
 
 
 def save_figure(fig: Figure, stem: Path | str) -> tuple[Path, Path]:
-    """Replace ``stem.png`` (150 dots an inch) and ``stem.svg``; folders are made where missing.
+    """Writes ``stem.png`` (150 dpi) and ``stem.svg``, with their folder; returns both paths.
 
-    The SVG holds no date and no random ids: the same figure gives the same file.
+    The SVG has no date and no random ids: equal figures give equal files.
     """
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
@@ -212,7 +212,7 @@ def _line(axes: Axes, panel: Panel, hull: Frontier, **style: Any) -> None:
     low, high = max(panel.window[0], float(hull.cost[0])), panel.window[1]
     if low >= high:
         return
-    # Vertices are kept exactly; the points between make mixing a curve on a logarithmic axis.
+    # The points between the vertices make mixing a curve on a logarithmic axis.
     between = np.geomspace(low, high, 200) if low > 0 else np.linspace(low, high, 200)
     inside = hull.cost[(hull.cost > low) & (hull.cost < high)]
     cost = np.unique(np.concatenate([[low, high], between[1:-1], inside]))
@@ -222,7 +222,7 @@ def _line(axes: Axes, panel: Panel, hull: Frontier, **style: Any) -> None:
 def _name_models(axes: Axes, panel: Panel) -> None:
     to_axes = axes.transData + axes.transAxes.inverted()
     for model in panel.models:
-        # Towards the middle of the figure, so that no name runs out of it.
+        # Towards the middle of the figure, so that names stay inside.
         left = to_axes.transform((model.cost, model.score))[0] < 0.6
         axes.annotate(
             model.name, (model.cost, model.score), xytext=(6, -11) if left else (-6, 7),
@@ -239,23 +239,24 @@ def _label_lines(axes: Axes, panel: Panel, looks: dict[str, Style]) -> None:
     bottom, top = axes.get_ylim()
     ends = np.array([float(height(hull, panel.window[1])) for _, hull, _ in lines])
     beside = axes.get_yaxis_transform()
-    for (label, _, style), place in zip(lines, _apart(ends, 0.05 * (top - bottom)), strict=True):
+    heights = _apart(ends, 0.05 * (top - bottom))
+    for (label, _, style), y in zip(lines, heights, strict=True):
         axes.plot(
-            [1.015, 1.035, 1.055], [place] * 3, transform=beside, clip_on=False, lw=1.5,
+            [1.015, 1.035, 1.055], [y] * 3, transform=beside, clip_on=False, lw=1.5,
             color=style.colour, ls=style.dash, marker=style.marker, markevery=[1], markersize=5,
         )  # fmt: skip
         axes.annotate(
-            label, (1.065, place), xycoords=beside, va="center", fontsize=9, color=style.colour,
+            label, (1.065, y), xycoords=beside, va="center", fontsize=9, color=style.colour,
             annotation_clip=False,
         )  # fmt: skip
     axes.set_ylim(bottom, top)
 
 
-def _apart(comparison_cells: FloatArray, gap: float) -> FloatArray:
-    """Increasing places moved as little as possible (least squares) to stand ``gap`` apart."""
-    steps = gap * np.arange(len(comparison_cells))
-    free = comparison_cells - steps
-    # Isotonic regression by its min–max formula; there are only a handful of labels.
+def _apart(heights: FloatArray, gap: float) -> FloatArray:
+    """Increasing heights moved as little as possible (least squares) to be ``gap`` apart."""
+    steps = gap * np.arange(len(heights))
+    free = heights - steps
+    # Isotonic regression by its min–max formula; there are only a few labels.
     count = range(len(free))
     moved = [
         max(min(free[j : k + 1].mean() for k in count[i:]) for j in count[: i + 1]) for i in count

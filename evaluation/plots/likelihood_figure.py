@@ -1,4 +1,4 @@
-"""Fitted observation likelihoods over the data that they were fitted to, for any model of them."""
+"""Figures of fitted observation likelihoods over their training data."""
 
 from __future__ import annotations
 
@@ -11,18 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.evaluation.plots.figures import COLOURS
 from routing_pomdp.verifiers.observation.scale import LogitScale
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
 _GREY = "#767676"
-# Bins of the data under a density.
-_BINS = 24
+_BINS = 24  # of the histogram under a density
 
 
 @runtime_checkable
@@ -37,20 +33,19 @@ class _HasDensity(Protocol):
 def likelihood_figure(
     problem: RoutingPOMDP, train: RoutingData, models: Sequence[str], title: str
 ) -> Figure:
-    """One column a model; colours are levels of its own score.
+    """One column per model; colours are levels of its own score.
 
-    Above, the symbols of the finite model: bars are shares of the training queries of a level,
-    points with a line the fitted likelihood ``Z``. Under "joint" conditioning, where a level has
-    many likelihoods, the point is their mean under the prior and the bar across it their range
-    over the score vectors that the prior gives at least a thousandth of the level. Below, where the
-    observation model has densities: the data on the logit scale and the fitted density, means
-    alike.
+    The upper panels show the symbols of the finite model: bars are shares of the training queries
+    of a level, points the fitted likelihood ``Z``. Under "joint" conditioning, where a level has
+    many likelihoods, a point is their mean under the prior and the vertical line their range over
+    the score vectors with at least a thousandth of the level's prior. If the observation model has
+    densities, the lower panels show the data on the logit scale and the mean fitted density.
 
     Args:
         problem: fitted to ``train`` with an observation model.
         train: the training queries.
-        models: their names, cheapest first.
-        title: of the figure.
+        models: names of the models, cheapest first.
+        title: title of the figure.
 
     Raises:
         ValueError: the problem has no observation model.
@@ -58,7 +53,8 @@ def likelihood_figure(
     observation = problem.observation
     if observation is None:
         raise ValueError("likelihood figure: the problem has no observation model; fit one")
-    dense = isinstance(observation, _HasDensity)
+    # A density says nothing of query classes.
+    dense = isinstance(observation, _HasDensity) and problem.member is None
     columns = problem.n_models - 1
     size = (2.4 * columns + 1.9, 2.3 * (1 + dense) + 0.8)
     figure = Figure(figsize=size, layout="constrained")
@@ -85,13 +81,13 @@ def _levels(
 ) -> tuple[IntArray, IntArray, FloatArray]:
     """Level of each training query ``(n,)``, of each score vector ``(S,)``, and levels' values."""
     values, of_vector = np.unique(problem.score[:, model], return_inverse=True)
-    # The nearest value is the level that a score was rounded to, whose mean it is.
+    # A score belongs to the level with the nearest value.
     level = np.abs(train.score[:, model][:, None] - values).argmin(axis=1)
     return level, of_vector.ravel(), values
 
 
 def _weights(problem: RoutingPOMDP, of_vector: IntArray, level: int) -> FloatArray:
-    """``(S,)`` the prior of score vectors, given a level of one model."""
+    """``(S,)`` the prior of score vectors given a level of one model."""
     weight = np.where(of_vector == level, problem.prior, 0.0)
     return weight / weight.sum()
 
@@ -107,9 +103,9 @@ def _draw_symbols(
     symbol = problem.symbols(model, train.signal[:, model])
     used = max(int(np.flatnonzero(problem.likelihood[model].sum(axis=0)).max()) + 1, 1)
     levels = int(of_vector.max()) + 1
-    place, width = np.arange(used), 0.84 / levels
+    centre, width = np.arange(used), 0.84 / levels
     for k in range(levels):
-        at = place + (k - (levels - 1) / 2) * width
+        at = centre + (k - (levels - 1) / 2) * width
         colour = _colour(k, levels)
         of_level = symbol[level == k]
         share = np.bincount(of_level, minlength=used)[:used] / max(len(of_level), 1)
@@ -123,8 +119,8 @@ def _draw_symbols(
         if len(seen):
             axes.vlines(at, seen.min(axis=0), seen.max(axis=0), color=colour, lw=0.9, zorder=3)
     typical = problem.representative[model, :used]
-    labels = [_number(row[0]) for row in typical] if typical.shape[1] == 1 else place + 1
-    axes.set_xticks(place, labels, rotation=60, ha="right", rotation_mode="anchor")
+    labels = [_number(row[0]) for row in typical] if typical.shape[1] == 1 else centre + 1
+    axes.set_xticks(centre, labels, rotation=60, ha="right", rotation_mode="anchor")
     axes.set_xlabel("symbol (its typical signal)" if typical.shape[1] == 1 else "symbol",
                     fontsize=8)  # fmt: skip
     _plain(axes)
@@ -148,7 +144,7 @@ def _draw_density(
     low, high = float(z.min()), float(z.max())
     margin = 0.1 * (high - low) + 0.5
     grid = np.linspace(low - margin, high + margin, 300)
-    # The grid ends where the scale is cut off: a signal says no more there.
+    # The logit scale is clipped at ±16.
     grid = grid[(grid > -16) & (grid < 16)]
     density = observation.density(model, scale.inverse(grid)[:, None])
     levels = int(of_vector.max()) + 1
@@ -168,7 +164,7 @@ def _draw_density(
 
 
 def _colour(level: int, levels: int) -> str:
-    """Wrong is vermilion, right blue; levels between take the other colours."""
+    """The colour of a level: vermilion for wrong, blue for right, other colours between."""
     if level == 0:
         return COLOURS[1]
     return COLOURS[0] if level == levels - 1 else COLOURS[2 + (level - 1) % (len(COLOURS) - 2)]

@@ -1,4 +1,4 @@
-"""What a figure shows, as plain values: the solvers' curves, the single models, the panels."""
+"""The data of figures as plain values: solvers' curves, single models, panels."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from routing_pomdp.evaluation.frontier import FloatArray, Frontier
+from routing_pomdp.envs.arrays import FloatArray
+from routing_pomdp.evaluation.frontier import Frontier
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """One solver: its frontier, and the operating points that it comes from.
+    """One solver's frontier and its operating points.
 
     Attributes:
-        label: what readers see.
+        label: label of the solver.
         frontier: vertices ``(k,)``.
         cost: ``(M,)`` mean costs of the operating points.
         score: ``(M,)`` mean scores.
@@ -40,16 +41,16 @@ class ModelPoint:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One cell of a sweep: what ``frontier_figure`` takes, and where it stands in the grid.
+    """One cell of a sweep: the data of a ``frontier_figure`` and its position in the grid.
 
     Attributes:
         row: name of its row, such as the data set.
         column: name of its column, such as the cost ratio.
-        curves: one a solver.
+        curves: one per solver.
         static: hull of the single models.
         oracle: the oracle's frontier.
         models: the single models, cheapest first.
-        unit: of costs.
+        unit: unit of costs.
     """
 
     row: str
@@ -97,6 +98,6 @@ def check_panels(panels: Sequence[Panel], log_cost: bool) -> None:
         )
         if log_cost and cheapest <= 0:
             raise ValueError(
-                f"{where}a cost of {cheapest:g} has no place on a logarithmic axis; expected "
+                f"{where}a cost of {cheapest:g} cannot be drawn on a logarithmic axis; expected "
                 "positive costs: set log_cost=False"
             )

@@ -1,1 +1,1 @@
-"""Policies looked at: their trees, maps, beliefs and regret."""
+"""Analysis of policies: trees, maps, beliefs and regret."""

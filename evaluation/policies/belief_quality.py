@@ -1,4 +1,4 @@
-"""How honest a learned belief is on the test split, beside the fitted problem's own."""
+"""Calibration of a learned belief on the test split, compared with the fitted problem's belief."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.evaluation.bootstrap import percentile_interval, weight_blocks
 from routing_pomdp.solvers import HasBelief
 from routing_pomdp.solvers.belief_calibration import Beliefs, FittedBelief
 
-FloatArray = NDArray[np.float64]
-
 LEARNED, FITTED, DIFFERENCE = "learned", "fitted", "learned - fitted"
 ALL = "all"
 
-# Draws of the calibration error that chance alone would give.
+# Draws for the ECE of a perfectly calibrated belief.
 _CHANCE = 100
 
 _SCORE = "score"
@@ -27,18 +25,18 @@ _SCORE = "score"
 
 @dataclass(frozen=True, eq=False)
 class BeliefQuality:
-    """What was found, in plain numbers.
+    """Calibration of the learned and the fitted belief, in plain numbers.
 
     Attributes:
-        rows: of each belief, and of the learned less the fitted one, on each model and on "all",
-            the mean of the models: expected calibration ``error`` (ten bins of equally many
-            beliefs), ``log_loss`` in nats and ``brier``, each with the ends of its interval
-            ``…_low``, ``…_high``; ``error_chance`` is the error that an honest belief would show
-            on as many queries.
-        diagrams: of each belief a reliability diagram a model: mean belief and mean score of each
-            bin, the interval of that score, and how many beliefs.
+        rows: one row for each belief, and for learned minus fitted, on each model and on "all", the
+            mean over models: ``error``, the expected calibration error (ten quantile bins),
+            ``log_loss`` in nats and ``brier``, the Brier score, each with the ends of its interval
+            ``…_low``, ``…_high``; ``error_chance`` is the expected ECE of a calibrated belief on as
+            many queries.
+        diagrams: for each belief, a reliability diagram per model: mean prediction, mean score, its
+            interval and the number of predictions of each bin.
         measures: the means over models, ``belief_error`` … and ``fitted_belief_error`` ….
-        intervals: of those.
+        intervals: confidence intervals of ``measures``.
     """
 
     rows: list[dict[str, Any]]
@@ -57,20 +55,20 @@ def belief_quality(
     level: float = 0.95,
     seed: int = 0,
 ) -> BeliefQuality:
-    """Asks both beliefs at every decision point of the rules on every test query.
+    """Evaluates both beliefs at every decision point of the rules on every test query.
 
-    The error, which noise biases upward, has that noise twice in a resample, so its resamples are
-    centred on the estimate, as everywhere in this project.
+    Sampling noise biases the ECE upwards, and twice as much in a resample. Its resamples are
+    therefore centred on the estimate.
 
     Args:
-        policy: that learned a belief.
+        policy: the policy with a learned belief.
         problem: fitted on the training queries.
         test: held-out queries.
         model_names: cheapest first.
-        resamples: of the queries; a query's decision points stay together, and both beliefs see the
-            same.
-        level: of the intervals.
-        seed: of all that is drawn.
+        resamples: bootstrap resamples of the queries, the same for both beliefs; the decision
+            points of a query stay together.
+        level: coverage of the intervals.
+        seed: seed of all draws.
     """
     beliefs = {
         LEARNED: Beliefs.of(policy, problem.rules, test),
@@ -116,7 +114,7 @@ def belief_quality(
 
 
 def _figures(held: Beliefs, weight: FloatArray) -> dict[str, FloatArray]:
-    """``(R, N)`` each, and the mean scores of the bins, ``(R, N, 10)``."""
+    """The measures ``(R, N)`` and the mean scores of the bins, ``(R, N, 10)``."""
     return {
         "error": held.error(weight),
         "log_loss": held.log_loss(weight),
@@ -126,7 +124,7 @@ def _figures(held: Beliefs, weight: FloatArray) -> dict[str, FloatArray]:
 
 
 def _of(figure: FloatArray, model: int) -> FloatArray:
-    """``(R,)`` one model's of ``(R, N)``; after the last, their mean."""
+    """``(R,)`` the column of one model of ``(R, N)``, or the mean over models for ``N``."""
     found: FloatArray = figure.mean(axis=1) if model == figure.shape[1] else figure[:, model]
     return found
 
@@ -135,8 +133,8 @@ def _diagrams(held: Beliefs, draws: FloatArray, level: float) -> list[dict[str, 
     count, believed, score = (part[:, 0] for part in held.reliability(np.ones((1, len(held)))))
     diagrams = []
     for model, used in enumerate(count > 0):
-        # Where a bin has few queries, a resample may leave out all of them: the sample itself is
-        # one draw more, so that no bin is without.
+        # A resample may leave a bin empty. The sample itself is added as a draw, so that every bin
+        # has one.
         drawn = np.concatenate([score[None, model, used], draws[:, model, used]])
         ends = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
         columns = {

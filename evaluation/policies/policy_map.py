@@ -1,4 +1,4 @@
-"""What a policy does where: its actions by stage and confidence bin, counted on routing data."""
+"""A policy's actions by stage and bin of the signal, counted on logged queries."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import IntArray
 from routing_pomdp.evaluation.evaluate import Outcome, evaluate
 from routing_pomdp.solvers import Policy, QueryPolicy
 from routing_pomdp.solvers.solver import Actions, decided, for_queries
 
-IntArray = NDArray[np.int64]
-
 
 @dataclass(frozen=True, eq=False)
 class PolicyMap:
-    """Decisions counted by where they were taken.
+    """Counts of decisions by stage, signal bin and action.
 
     The bins of a model's signal are the symbols of the fitted observation model, whatever the
-    policy itself looks at.
+    policy uses.
 
     Attributes:
-        count: ``(N, K + 1, N + 1)``. First the stage, ``i`` once model ``i - 1`` has answered and 0
-            before the first call; then the bin of that answer's signal, the last one for an answer
-            that was not verified; then what was done: ``j < N`` calls model ``j``, or returns the
-            answer where ``j`` is the current model; ``N`` verifies.
+        count: ``(N, K + 1, N + 1)``. First axis: the stage, ``i`` after the call of model ``i - 1``
+            and 0 before the first call. Second axis: the bin of that answer's signal; the last one
+            if it was not verified. Third axis: the action; ``j < N`` calls model ``j``, or returns
+            the answer if ``j`` is the current model; ``N`` verifies.
     """
 
     count: IntArray
@@ -38,7 +37,7 @@ class PolicyMap:
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """Shares of actions by stage and bin, ``(N, K + 1, N + 1)``; NaN where none was taken."""
+        """Shares of actions by stage and bin, ``(N, K + 1, N + 1)``; NaN where never reached."""
         total = self.count.sum(axis=2, keepdims=True)
         return np.divide(self.count, total, out=np.full(self.count.shape, np.nan), where=total > 0)
 
@@ -46,11 +45,11 @@ class PolicyMap:
 def watch(
     policy: Policy | QueryPolicy, data: RoutingData, problem: RoutingPOMDP
 ) -> tuple[Outcome, PolicyMap]:
-    """`evaluate`, with the map of what the policy did on the way.
+    """`evaluate` with the policy's map.
 
     Args:
-        policy: any.
-        data: its queries.
+        policy: the policy.
+        data: the queries.
         problem: the fitted problem, whose observation model bins the signals.
     """
     watched = _Watched(for_queries(policy, data), problem)

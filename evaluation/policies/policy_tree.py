@@ -1,4 +1,4 @@
-"""A policy as a tree of text, with the share of the model's queries in each branch."""
+"""A policy as a tree in text, with the probability of each branch in the fitted model."""
 
 from __future__ import annotations
 
@@ -6,24 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import STAY, RoutingPOMDP
+from routing_pomdp.envs.arrays import IntArray
 from routing_pomdp.solvers.solver import Policy
-
-IntArray = NDArray[np.int64]
 
 
 def policy_tree(policy: Policy, models: Sequence[str], depth: int | None = None) -> str:
-    """What a policy does after every history that it can reach, and how often that comes.
+    """A policy's actions at every history that it can reach, with their probabilities.
 
-    Neighbouring symbols after which the policy goes on in the same way share a branch; a symbol is
-    shown by the interval of representative signals.
+    Neighbouring symbols with equal branches are merged.
 
     Args:
-        policy: any that looks at histories alone.
-        models: their names, cheapest first.
-        depth: decisions to show; None for all.
+        policy: a policy that depends on histories only.
+        models: names of the models, cheapest first.
+        depth: number of decisions to show; None for all.
     """
     tree = _Tree(policy.problem)
     root = np.zeros(1, dtype=np.int64)
@@ -38,13 +35,13 @@ def policy_tree(policy: Policy, models: Sequence[str], depth: int | None = None)
 
 @dataclass
 class _Branch:
-    """One decision, and what follows it.
+    """One decision and the branches that follow it.
 
     Attributes:
-        model: whose answer is returned, verified or asked for.
+        model: the model called or verified, or whose answer is returned.
         action: "call", "verify" or "return".
-        mass: the probability that it is taken.
-        after: what follows, with the symbols that lead there; None if no symbol is seen.
+        mass: the probability of the branch.
+        after: the following branches, with the symbols that lead there; None without a symbol.
     """
 
     model: int
@@ -53,11 +50,11 @@ class _Branch:
     after: list[tuple[tuple[int, ...] | None, _Branch]] = field(default_factory=list)
 
     def shape(self) -> tuple[object, ...]:
-        """All but the masses."""
+        """The branch without its probabilities."""
         return self.model, self.action, tuple((seen, b.shape()) for seen, b in self.after)
 
     def add(self, other: _Branch) -> None:
-        """Adds the masses of a branch of the same shape."""
+        """Adds the probabilities of a branch of the same shape."""
         self.mass += other.mass
         for (_, mine), (_, theirs) in zip(self.after, other.after, strict=True):
             mine.add(theirs)
@@ -91,17 +88,17 @@ class _Tree:
             history.called[:, model], history.stage[:] = True, model
             answer = int(problem.best_answer(history)[0])
             branch.after = [(None, _Branch(answer, "return", mass))]
-        elif problem.rules.verify:
+        elif problem.rules.verified_at_once[model]:
+            branch.after = self.symbols(policy, code, model, 0)
+        else:
             following = code + problem.weights[model] * problem.unverified
             branch.after = [(None, self.decision(policy, following))]
-        else:
-            branch.after = self.symbols(policy, code, model, 0)
         return branch
 
     def symbols(
         self, policy: Policy, code: IntArray, model: int, digit: int
     ) -> list[tuple[tuple[int, ...] | None, _Branch]]:
-        """What follows each symbol of ``model``, alike neighbours together."""
+        """The branches after each symbol of ``model``, equal neighbours merged."""
         found: list[tuple[tuple[int, ...] | None, _Branch]] = []
         for symbol in range(self.problem.n_symbols):
             following = code + self.problem.weights[model] * (1 + symbol - digit)

@@ -1,4 +1,4 @@
-"""Regret of searches to the exact policy, against the simulations that they are given."""
+"""Model regret of search solvers as a function of their number of simulations."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from routing_pomdp.envs import RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.evaluation.evaluate import model_value
-from routing_pomdp.evaluation.frontier import FloatArray
 from routing_pomdp.solvers import Exact, Policy
 
 if TYPE_CHECKING:
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
     from routing_pomdp.evaluation.plots.figures import Style
 
-_SMALLEST = 1e-4  # regrets below it are drawn on a linear scale, down to 0
+_SMALLEST = 1e-4  # the scale is linear below it, down to 0
 
 
 @dataclass(frozen=True, eq=False)
 class RegretCurve:
-    """One search on one problem.
+    """The regret of one search solver on one problem.
 
     Attributes:
-        label: of the search.
-        simulations: ``(k,)`` a plan, ascending.
-        regret: ``(k, M)`` exact value minus the policy's, in score, at each price.
+        label: name of the solver.
+        simulations: ``(k,)`` simulations per plan, ascending.
+        regret: ``(k, M)`` exact value minus the policy's value, in score, at each price.
     """
 
     label: str
@@ -45,14 +45,14 @@ def regret_curve(
     simulations: Sequence[int],
     prices: Sequence[float],
 ) -> RegretCurve:
-    """Regret inside a model.
+    """The regret of a search solver inside a model.
 
     Args:
-        label: of the search.
-        search: the policy of so many simulations at a price.
-        problem: the finite model that policies are judged in.
-        simulations: to try.
-        prices: to try each at.
+        label: name of the solver.
+        search: gives the policy for a number of simulations and a price.
+        problem: the finite model in which policies are evaluated.
+        simulations: the numbers of simulations.
+        prices: the prices for each number.
     """
     best = Exact().solve_frontier(problem, prices)
     regret = [
@@ -62,22 +62,22 @@ def regret_curve(
         ]
         for n in simulations
     ]
-    # What an optimal policy loses by rounding is nothing.
+    # Rounding can make the regret of an optimal policy negative.
     return RegretCurve(label, tuple(simulations), np.maximum(np.array(regret), 0.0))
 
 
 def regret_figure(
     curves: Mapping[str, Sequence[RegretCurve]], title: str, target: float = 0.005
 ) -> Figure:
-    """One panel a problem: the mean over prices as a line, up to the worst of them as an area.
+    """One panel per problem: a line for the mean over prices, an area up to the worst price.
 
     Args:
-        curves: of each problem, at least one.
-        title: of the figure.
-        target: regret that is drawn as a dotted line.
+        curves: at least one for each problem.
+        title: title of the figure.
+        target: a regret to mark by a dotted line.
 
     Raises:
-        ValueError: nothing to draw.
+        ValueError: there is nothing to draw.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -98,11 +98,11 @@ def regret_figure(
         _draw(axes, panel, looks, max(most, target), target)
         axes.set_title(name, loc="left", fontsize=9)
     for column in range(columns):
-        # The axis of a panel with none below it.
+        # The lowest panel of a column shows the axis.
         lowest = [axes for axes in grid[:, column] if axes.get_visible()][-1]
         lowest.tick_params(labelbottom=True)
-    figure.supxlabel("simulations a plan", fontsize=10)
-    figure.supylabel("regret to exact, in score", fontsize=10)
+    figure.supxlabel("simulations per plan", fontsize=10)
+    figure.supylabel("model regret, in score", fontsize=10)
     handles: list[Artist] = [look.handle(label) for label, look in looks.items()]
     handles.append(Patch(color="#B0B0B0", alpha=0.4, lw=0, label="up to the worst price"))
     figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)

@@ -1,1 +1,1 @@
-"""One run: from a configuration to figures in a folder."""
+"""One run: from a configuration to results in a folder."""

@@ -1,9 +1,9 @@
-"""What a run's numbers depend on, as one **fingerprint**: configuration, data, files and code.
+"""The **fingerprint** of a run: a hash of its configuration, data, files and code.
 
-Whatever a run reads is in it, by rules that need no list: every field of the data, the bytes of
-every file that a string of the configuration names, every file of this project's packages, the
-sources of plug-ins with what they import of the user's own, and the versions of the packages that
-compute. What a plug-in reads from elsewhere counts where its configuration names it.
+It covers everything that a run reads: every field of the data, every file that a string of the
+configuration names, every file of this project's packages, the sources of plug-ins and of the
+user's modules that they import, and the versions of the packages that compute. A file that a
+plug-in reads counts if the configuration names it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from routing_pomdp.evaluation.runs.plug_in_code import OURS, code_of, versions_o
 
 _PACKAGES = tuple(f"{OURS}.{folder}" for folder in ("envs", "solvers", "verifiers", "evaluation"))
 
-# Another version may draw other random numbers, or round otherwise.
+# Packages whose version can change random numbers or rounding.
 _COMPUTING = ("numpy", "scipy", "torch", "scikit-learn", "highspy", "pomdp-py")
 _LENGTH = 12
 _CHUNK = 2**16
@@ -36,14 +36,14 @@ class _Hash(Protocol):
 
 
 def fingerprint(config: Mapping[str, Any], data: Any) -> str:
-    """Twelve hexadecimal digits that stand for all that a run reads.
+    """The fingerprint of a run, twelve hexadecimal digits.
 
     Args:
-        config: what changes the numbers, as plain containers.
-        data: as loaded, see `digest`, or its digest.
+        config: the settings that change results, as plain containers.
+        data: the loaded data, see `digest`, or its digest.
     """
     targets = sorted({value for key, value in _strings(config) if key == "_target_"})
-    # Of the log's reader the data tell all: no folder of logs is gone through.
+    # The log's own folder is not read: the data already cover it.
     beside = {key: value for key, value in config.items() if key != "rollouts"}
     named = _files(config)
     below = {value: _digest_of_folder(value) for _, value in _strings(beside) if _is_dir(value)}
@@ -57,18 +57,18 @@ def fingerprint(config: Mapping[str, Any], data: Any) -> str:
 
 
 def files_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """The files that a configuration names beside the log's, with the digest of each."""
+    """The files that a configuration names, without the log's own, with their digests."""
     return _files({key: value for key, value in config.items() if key != "rollouts"})
 
 
 def digest(value: Any) -> str:
-    """A hexadecimal digest of a value of any depth; different values have different ones.
+    """A hexadecimal digest of a nested value.
 
     Args:
         value: plain values, containers, arrays, and dataclasses of these, such as `Rollouts`.
 
     Raises:
-        TypeError: it holds something else.
+        TypeError: a part has another type.
     """
     hashed = hashlib.sha256()
     _feed(hashed, value)
@@ -76,7 +76,7 @@ def digest(value: Any) -> str:
 
 
 def _feed(hashed: _Hash, value: Any) -> None:
-    # Each kind says what it is and how long before what it holds, so that no two run together.
+    # Each value is preceded by its type and length, so that different values give different bytes.
     if value is None or isinstance(value, bool | int | float):
         _feed_bytes(hashed, type(value).__name__, repr(value).encode())
     elif isinstance(value, str):
@@ -110,7 +110,7 @@ def _feed_items(hashed: _Hash, kind: str, items: Any) -> None:
 
 
 def _feed_array(hashed: _Hash, array: NDArray[Any]) -> None:
-    """Chunk by chunk; a text counts as what it says, whatever kind of array it is kept in."""
+    """Feeds an array in chunks; equal texts give equal bytes in every kind of text array."""
     text = array.dtype.kind in "OUT"
     kind = "text" if text else array.dtype.str
     hashed.update(f"array of {kind} {array.shape}:".encode())
@@ -128,18 +128,18 @@ def _feed_array(hashed: _Hash, array: NDArray[Any]) -> None:
 def _cell(value: Any) -> bytes:
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
-    return b"\xff" + digest(value).encode()  # no text begins so in UTF-8
+    return b"\xff" + digest(value).encode()  # no UTF-8 text begins with this byte
 
 
 def _ordered(node: Any) -> Any:
-    """A configuration in one order of its keys."""
+    """A configuration with sorted keys."""
     if isinstance(node, Mapping):
         return {key: _ordered(node[key]) for key in sorted(node, key=repr)}
     return [_ordered(item) for item in node] if isinstance(node, list | tuple) else node
 
 
 def _strings(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every string of a configuration, with the key that it stands under; keys themselves too."""
+    """Every string of a configuration with its key; keys themselves are included."""
     if isinstance(node, str):
         yield key, node
     elif isinstance(node, Mapping):
@@ -156,11 +156,11 @@ def _files(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _is_file(text: str | Path) -> bool:
-    return os.path.isfile(text)  # unlike Path's, it says no of whatever is no path at all
+    return os.path.isfile(text)  # unlike Path.is_file, it never raises
 
 
 def _is_dir(text: str) -> bool:
-    """Whether a text names a folder; "." or "/", which hold all that is here, name none."""
+    """Whether a text names a folder that does not contain the current one, unlike "." or "/"."""
     return os.path.isdir(text) and not Path.cwd().is_relative_to(Path(text).resolve())
 
 
@@ -170,7 +170,7 @@ def _digest_of_file(path: str | Path) -> str:
 
 
 def _digest_of_folder(folder: str) -> str:
-    """Of the names and bytes of the files below; caches of compiled code aside."""
+    """The digest of the names and bytes of the files below a folder, without compiled code."""
     files = [
         Path(parent, name)
         for parent, _, names in os.walk(folder)

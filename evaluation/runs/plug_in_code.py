@@ -1,6 +1,6 @@
-"""The source files behind plug-ins: their modules, and what these import of the user's own.
+"""The source files of plug-ins: their modules and the user's modules that these import.
 
-Imports are read from the source, those inside functions too; nothing is imported or run.
+Imports are read from the source, inside functions too; no module is imported or run.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ OURS = "routing_pomdp"
 
 
 def code_of(targets: Iterable[str]) -> dict[str, Path]:
-    """Module name -> source file, of the modules that ``_target_`` names, and of all that they
-    import from outside the standard library and installed packages.
+    """Module name -> source file of the modules that ``_target_`` names and of the modules they
+    import, without the standard library, installed packages and this project.
 
-    A target that does not exist adds nothing: whoever builds it says so. Of this project's own
-    packages nothing is named either.
+    A target that does not exist adds nothing; building it raises the error.
     """
     found: dict[str, Path] = {}
     waiting = [module for target in targets for module in _prefixes(target)]
@@ -43,7 +42,7 @@ def code_of(targets: Iterable[str]) -> dict[str, Path]:
 
 
 def versions_of(targets: Iterable[str]) -> dict[str, str]:
-    """Version of the installed packages that targets name, by distribution."""
+    """Versions of the installed packages that targets name, by distribution."""
     tops = {target.partition(".")[0] for target in targets}
     installed = {top for top in tops if top != OURS and _installed_module(top)}
     if not installed:
@@ -53,13 +52,13 @@ def versions_of(targets: Iterable[str]) -> dict[str, str]:
 
 
 def _prefixes(dotted: str) -> list[str]:
-    """ "a.b.C" -> "a", "a.b", "a.b.C": importing the last one runs them all."""
+    """ "a.b.C" -> "a", "a.b", "a.b.C": importing the last one runs all of them."""
     parts = dotted.split(".")
     return [".".join(parts[: i + 1]) for i in range(len(parts))]
 
 
 def _spec(name: str) -> ModuleSpec | None:
-    """Where a module is, found without importing it or its parents."""
+    """The spec of a module, found without importing it or its parents."""
     if name in sys.modules:
         return getattr(sys.modules[name], "__spec__", None)
     if not all(part.isidentifier() for part in name.split(".")):
@@ -87,11 +86,11 @@ def _installed(file: Path) -> bool:
 
 
 def _imports(file: Path, module: str, is_package: bool) -> Iterator[str]:
-    """Full names of what a source file may import; some of them are no modules."""
+    """Full names that a source file may import; some of them are not modules."""
     try:
         tree = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError):
-        return  # importing it fails, and says why
+        return  # importing it raises the error
     package = module.split(".") if is_package else module.split(".")[:-1]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""From a configuration and a log to the fitted problem and the three splits."""
+"""Preparation of a run: the fitted problem and the three splits of a log."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from omegaconf import DictConfig, OmegaConf
 from routing_pomdp.envs import CostModel, Rollouts, RoutingData, RoutingPOMDP, Rules
 from routing_pomdp.envs.logs import sources
 from routing_pomdp.evaluation.configuration.build import build, plain
-from routing_pomdp.evaluation.runs.model_fit import Data, Model
+from routing_pomdp.evaluation.model_fit import Data, Model
 from routing_pomdp.verifiers import charged, fitted, make_routing_data, seen_before
 from routing_pomdp.verifiers.observation.histogram import count_on_missing
 
 
 def load_logs(rollouts: DictConfig) -> list[Rollouts]:
-    """The logs that a ``rollouts`` node names, where its data set may be several.
+    """The logs that a ``rollouts`` node names.
 
-    ``dataset`` and ``profile`` may be a list, one log each; ``dataset: null`` is every data set of
-    a folder of `rational_cascades`.
+    ``dataset`` and ``profile`` may be lists, one log each; ``dataset: null`` means every data set
+    of a folder of `rational_cascades`.
 
     Raises:
-        ValueError: a bad configuration, or a log that cannot be used.
+        ValueError: the configuration is invalid or a log cannot be used.
     """
     node = plain(rollouts)
     if node.get("dataset", "") is None:
@@ -55,7 +55,7 @@ def _load(node: dict[Any, Any]) -> Rollouts:
 
 
 def split_log(loaded: Rollouts, evaluation: DictConfig) -> Rollouts:
-    """A complete log with training, validation and test queries, as ``evaluation`` asks."""
+    """A complete log with training, validation and test queries, split as in ``evaluation``."""
     seed = again = evaluation.split_seed
     if evaluation.train_seed is not None:
         again = evaluation.train_seed
@@ -70,7 +70,7 @@ def split_log(loaded: Rollouts, evaluation: DictConfig) -> Rollouts:
 def prepare(
     config: DictConfig, loaded: Rollouts, cost_model: CostModel
 ) -> tuple[RoutingPOMDP, RoutingData, RoutingData, RoutingData]:
-    """The problem fitted on the training queries, and the three splits ready to replay."""
+    """The problem fitted on the training queries, and the three splits."""
     rollouts = split_log(loaded, config.evaluation)
     train_log = rollouts.where("train")
     verifier = fitted(build(config.verifier, "verifier"), train_log)

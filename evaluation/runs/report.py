@@ -1,4 +1,4 @@
-"""One run's figures: its policies replayed, measured and put into plain numbers."""
+"""The results of one run: its policies evaluated and measured."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _IN_MODEL = ("model_regret", "blind_value", "exact_value", "fib_bound", "qmdp_bo
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a run found.
+    """The results of a run.
 
     Attributes:
         measures: DESIGN §3's measures on the test split, by name; None where undefined. Decisions
-            after histories that a model holds impossible, or after symbols that no training query
-            showed, are counted over all prices.
-        intervals: bootstrap confidence interval ``(low, high)`` of those that have one.
-        points: one operating point a price, in the order of the prices.
-        chosen: what was chosen on validation for a price, a budget or a floor, and got on test.
+            after histories of probability 0, or after symbols that no training query has, are
+            counted over all prices.
+        intervals: bootstrap confidence intervals ``(low, high)`` of measures that have one.
+        points: one operating point per price, in the order of the prices.
+        chosen: operating points selected on validation by price, budget or floor, with their test
+            outcomes.
         maps: ``(M, N, K + 1, N + 1)`` the policy map of each price on test.
         models: the single models on the test split, cheapest first.
-        test: outcomes query by query.
-        beliefs: what the policies believe, judged beside the fitted problem's belief; None for
-            policies that do not say what they believe.
+        test: outcomes of each query.
+        beliefs: calibration of the policies' belief; None for policies without a belief.
     """
 
     measures: dict[str, float | int | None]
@@ -66,24 +66,24 @@ def report(
     budgets: Sequence[float] = (),
     floors: Sequence[float] = (),
 ) -> Report:
-    """Replays one policy a price on both splits and measures the family.
+    """Evaluates one policy per price on both splits and computes all measures.
 
     Args:
-        policies: one a price.
-        problem: the fitted problem, whose price is not looked at.
+        policies: one per price.
+        problem: the fitted problem, at any price.
         prices: ``λ`` of each policy.
-        validation: where policies are picked (Saving@ε).
-        test: where they are judged.
+        validation: queries for the selection of operating points.
+        test: queries for the measures.
         model_names: cheapest first.
         resamples: bootstrap resamples.
-        level: of the confidence intervals.
-        seed: of the bootstrap.
-        regret: whether to compute values inside the model; skipped where the exact solver cannot
-            enumerate it, for policies that read texts or scores, and for baselines that play by
-            rules of their own.
-        budgets: mean costs, as shares of the most expensive model's, to choose policies for; those
-            that the cheapest model exceeds are left out.
-        floors: points that may be lost to the most expensive model, to choose policies for.
+        level: coverage of the confidence intervals.
+        seed: seed of the bootstrap.
+        regret: whether to compute values inside the model; skipped if the exact solver cannot
+            enumerate it, for policies that read texts or scores, and for policies with other rules
+            than the problem's.
+        budgets: mean costs to select mixtures for, as shares of the most expensive model's; budgets
+            below the cheapest model's cost are left out.
+        floors: losses to the most expensive model to select policies for, in points.
     """
     oracles = [Oracle().solve(problem.at(price), test) for price in prices]
     families, plays, maps = {}, {}, {}
@@ -141,7 +141,7 @@ def report(
         families["test"], families["validation"], resamples=resamples, level=level, seed=seed
     )
     beliefs = None
-    if isinstance(policies[0], HasBelief):  # one network for all prices has one belief
+    if isinstance(policies[0], HasBelief):  # the policies of all prices share one belief
         beliefs = belief_quality(
             policies[0], problem, test, model_names, resamples=resamples, level=level, seed=seed
         )
@@ -177,8 +177,8 @@ def _in_model(
     optimal: float | None,
     bounds: Bounds | None,
 ) -> dict[str, float | None]:
-    """What the fitted model says of a policy, None where it cannot: the value that the policy
-    itself promises, the one that it has, and the bounds that the optimum lies between."""
+    """A policy's values inside the fitted model, None where unknown: the value that the policy
+    gives itself, its exact value, its regret, and the optimal value with its bounds."""
     found: dict[str, float | None] = dict.fromkeys(("model_value", *_IN_MODEL))
     found["promised"] = _number(getattr(policy, "value", float("nan")))
     if optimal is None or bounds is None:
@@ -192,7 +192,7 @@ def _in_model(
 
 
 def _optimal_values(problem: RoutingPOMDP, prices: Sequence[float]) -> list[float] | None:
-    """Exact values at every price, or None where the tree is too large to enumerate."""
+    """Optimal values at every price; None if there are too many histories to enumerate."""
     exact = Exact()
     if problem.n_histories > exact.max_histories:
         return None

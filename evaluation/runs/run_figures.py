@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 
 from routing_pomdp.evaluation.runs.run_folder import Run
-from routing_pomdp.evaluation.sweeps.comparison import ComparisonCell, panel, shown_costs
+from routing_pomdp.evaluation.runs.run_panel import panel, shown_costs
 
 
 def draw(run: Run) -> dict[str, tuple[Path, Path]]:
-    """Draws a run's frontier, what its policies do, and how honest their belief is if they hold
-    one, into its folder; returns PNG and SVG by name."""
-    # Who computes needs no matplotlib.
+    """Draws a run's frontier, its policies and the calibration of their belief, if any, into its
+    folder; returns the paths of PNG and SVG by name."""
+    # Imported here so that computing does not load matplotlib.
     from routing_pomdp.evaluation.plots.figures import frontier_figure, save_figure
-    from routing_pomdp.evaluation.plots.policy_figure import policy_figure
-    from routing_pomdp.evaluation.plots.reliability_figure import belief_figure
+    from routing_pomdp.evaluation.policies.policy_figure import policy_figure
+    from routing_pomdp.evaluation.policies.reliability_figure import belief_figure
 
     costs = shown_costs(run.about)
-    shown = panel(ComparisonCell(run.about["dataset"], costs), {run.about["solver"]: run})
+    shown = panel(run.about["dataset"], costs, {run.about["solver"]: run})
     title = f"{run.about['dataset']}, costs {costs}"
     figure = frontier_figure(
         shown.curves, shown.static, shown.oracle, shown.models, title, cost_unit=shown.unit
@@ -36,6 +36,6 @@ def draw(run: Run) -> dict[str, tuple[Path, Path]]:
             run.beliefs["rows"],
             run.beliefs["diagrams"],
             run.about["models"],
-            f"{title}: beliefs at all places of {queries:,} test queries",
+            f"{title}: beliefs at all decision points of {queries:,} test queries",
         )
     return {name: save_figure(figure, run.folder / name) for name, figure in figures.items()}

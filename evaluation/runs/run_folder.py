@@ -1,10 +1,10 @@
-"""Run folders: what a run leaves on disk, and how a sweep knows that it is finished already.
+"""Run folders: the files of a run, and whether it is finished.
 
-A run's folder is named by what was run: a readable prefix and a **fingerprint** of all that it
-reads. The same run asked for again is found, not repeated; a changed log or solver makes another
-run. What it computed is kept first (``outcomes.npz``, ``computed.json``); then come its figures,
-its configuration and its tracker; and last, at one stroke, ``computed.json`` becomes
-``metrics.json``: where that stands, the run is finished.
+The name of a run's folder is a readable prefix and a **fingerprint** of everything that the run
+reads. A run with the same fingerprint is found and not repeated; a changed log or solver makes
+another run. A run first writes its results (``outcomes.npz``, ``computed.json``), then its figures,
+its configuration and its tracker's data. At the end ``computed.json`` is renamed, atomically, to
+``metrics.json``, which marks the run as finished.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ FORMAT = 1  # of metrics.json; CHANGELOG.md states the policy
 _METRICS, _COMPUTED = "metrics.json", "computed.json"
 _OUTCOMES, _MAPS, CHECKPOINTS = "outcomes.npz", "policy_map", "checkpoints"
 _ARRAYS = ("score", "cost", "model_score", "model_cost", "oracle_score", "oracle_cost")
-# What a comparison asks of every run.
+# Keys that a comparison needs.
 _ABOUT = {"solver", "dataset", "costs", "seed", "queries", "finished", "config"}
 
 
 class DamagedRunError(ValueError):
-    """A run whose files are not as they were written; the message names its folder."""
+    """Raised where a run's files have changed since they were written; names the folder."""
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run as it stands on disk.
+    """A run on disk.
 
     Attributes:
-        folder: where it is.
-        about: what was run: solver, data set, costs, seed, commit, times.
-        measures: as in `Report`.
-        intervals: as in `Report`.
-        points: as in `Report`.
-        models: as in `Report`.
-        chosen: as in `Report`.
-        beliefs: ``rows`` and ``diagrams`` as in `BeliefQuality`; None where none were judged.
-        training: rows of the training curve, of learners.
-        files: what it left beside its numbers: figures and configuration, by name.
+        folder: its folder.
+        about: solver, data set, costs, seed, commit, times.
+        measures: see `Report`.
+        intervals: see `Report`.
+        points: see `Report`.
+        models: see `Report`.
+        chosen: see `Report`.
+        beliefs: ``rows`` and ``diagrams`` of `BeliefQuality`; None without a belief.
+        training: rows of a learner's training curve.
+        files: names of its figures and configuration.
         tracked: whether a tracker has it.
-        arrays: ``outcomes.npz``, read together with the rest.
+        arrays: content of ``outcomes.npz``.
     """
 
     folder: Path
@@ -72,17 +72,17 @@ class Run:
     arrays: bytes = field(default=b"", repr=False)
 
     def missing(self) -> list[str]:
-        """What a finished run has in its folder, and this one has not."""
+        """The files of a finished run that this folder lacks."""
         names = (*self.files, _METRICS)
         return [name for name in names if not (self.folder / name).is_file()]
 
     def outcomes(self) -> FrontierOutcomes:
-        """Its outcomes query by query on the test split."""
+        """Its outcomes of each query of the test split."""
         with np.load(io.BytesIO(self.arrays), allow_pickle=False) as arrays:
             return FrontierOutcomes(**{name: arrays[name] for name in _ARRAYS})
 
     def maps(self) -> list[PolicyMap]:
-        """What its policies did on the test split, one map a price; none in runs without them."""
+        """Its policy maps on the test split, one per price; empty in runs without them."""
         with np.load(io.BytesIO(self.arrays), allow_pickle=False) as arrays:
             return [PolicyMap(count) for count in arrays.get(_MAPS, ())]
 
@@ -93,7 +93,7 @@ def keep(
     report: Report,
     training: Sequence[Mapping[str, Any]] = (),
 ) -> Run:
-    """Writes what a run computed; it is not finished by that, but need not be computed again."""
+    """Writes the results of a run, without marking it as finished."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {name: getattr(report.test, name) for name in _ARRAYS}
     packed = io.BytesIO()
@@ -121,11 +121,11 @@ def keep(
 
 
 def finish(run: Run, files: Sequence[str] = (), tracked: bool = False) -> Run:
-    """Marks a run as finished, once all else is done.
+    """Marks a run as finished; this is its last step.
 
     Args:
-        run: as computed.
-        files: names of what stands beside its numbers.
+        run: the computed run.
+        files: names of its figures and configuration.
         tracked: whether a tracker has it.
     """
     finished = replace(run, files=list(files), tracked=tracked)
@@ -135,7 +135,7 @@ def finish(run: Run, files: Sequence[str] = (), tracked: bool = False) -> Run:
 
 
 def save(folder: Path, about: Mapping[str, Any], report: Report) -> Run:
-    """Writes a finished run of numbers alone; ``metrics.json`` last."""
+    """Writes a finished run without figures."""
     return finish(keep(folder, about, report))
 
 
@@ -143,32 +143,32 @@ def load(folder: Path) -> Run | None:
     """The finished run in ``folder``, or None if there is none.
 
     Raises:
-        DamagedRunError: its files are not as they were written.
+        DamagedRunError: its files have changed since they were written.
     """
     return _read(folder, _METRICS)
 
 
 def computed(folder: Path) -> Run | None:
-    """The run in ``folder`` that is computed and not finished, or None if there is none.
+    """The computed but unfinished run in ``folder``, or None if there is none.
 
     Raises:
-        DamagedRunError: its files are not as they were written.
+        DamagedRunError: its files have changed since they were written.
     """
     return _read(folder, _COMPUTED)
 
 
 def discard(folder: Path) -> None:
-    """Takes a run's numbers and checkpoints away, so that it is run anew; the mark goes first."""
+    """Deletes a run's results and checkpoints, the mark of a finished run first."""
     for name in (_METRICS, _COMPUTED):
         (folder / name).unlink(missing_ok=True)
     rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def read_sweep(sweep: Path) -> tuple[list[Run], list[str]]:
-    """Every finished run below a folder that can be compared, and what was left out, and why.
+    """The finished runs below a folder that can be compared, and messages on those left out.
 
-    Runs come in a stable order; of runs that differ in code or data alone the newest counts. A run
-    on an earlier state of a log, or of a file such as a price table, than others is left out.
+    Runs have a stable order. Of runs that differ only in code or data the newest counts. A run is
+    left out if later runs read another state of its log, or of a file such as a price table.
 
     Raises:
         ValueError: there is no such folder, or no finished run in it.
@@ -176,7 +176,7 @@ def read_sweep(sweep: Path) -> tuple[list[Run], list[str]]:
     if not sweep.is_dir():
         raise ValueError(f"{sweep} is no folder: expected the folder of a sweep")
     found, left_out = [], []
-    # A walk that does not mind folders which vanish meanwhile.
+    # os.walk ignores folders that vanish meanwhile.
     for parent, folders, files in os.walk(sweep):
         if _METRICS in files:
             folders.clear()
@@ -221,7 +221,7 @@ def _text(config: Any) -> str:
     return json.dumps(config, sort_keys=True)
 
 
-# What stands in the JSON file.
+# The content of the JSON file.
 _CONTENT = [item.name for item in fields(Run) if item.name not in ("folder", "arrays")]
 
 
@@ -238,8 +238,8 @@ def _read(folder: Path, name: str) -> Run | None:
     while (text := _bytes(path)) is not None:
         try:
             return _parsed(folder, json.loads(text))
-        except Exception as error:  # whatever is wrong with these files, they are damaged
-            if _bytes(path) == text:  # else it was replaced between two reads
+        except Exception as error:  # any error means damaged files
+            if _bytes(path) == text:  # otherwise it was replaced between two reads
                 raise DamagedRunError(
                     f"{path} is no finished run's metrics ({error or type(error).__name__}): the "
                     "same command repeats the run"
@@ -274,7 +274,7 @@ def _bytes(path: Path) -> bytes | None:
 def git_commit() -> str | None:
     """The commit of this checkout, marked if files have changed since; None outside one."""
     root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():  # installed: a repository further up is another one
+    if not (root / ".git").exists():  # installed: a repository in a parent folder is not ours
         return None
     try:
         commit, status = (

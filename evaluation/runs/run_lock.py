@@ -1,4 +1,4 @@
-"""One process at a time in a run's folder."""
+"""A lock that admits one process at a time to a run's folder."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ _LOCK = ".lock"
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Makes a folder, and holds it against other processes that ask for it; these wait.
+    """Makes a folder and locks it; other processes that want it wait.
 
-    The system lets go of it however this process ends. A folder in which nothing was left is
-    removed again.
+    The system releases the lock when this process ends. The folder is removed if it is empty.
     """
     lock = _locked(folder)
     try:
-        # Only a kill leaves these.
-        for place in (folder, folder / CHECKPOINTS):
-            for part in place.glob(f"{PART}*"):
+        # Partial files that a killed process left.
+        for parent in (folder, folder / CHECKPOINTS):
+            for part in parent.glob(f"{PART}*"):
                 part.unlink(missing_ok=True)
         yield
     finally:
@@ -38,11 +37,11 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 def _locked(folder: Path) -> int:
     path = folder / _LOCK
-    said = False
+    announced = False
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError:  # a file; or a holder removed the folder as it was looked at
+        except FileExistsError:  # a file, or the holder removed the folder meanwhile
             if folder.exists() and not folder.is_dir():
                 raise
             continue
@@ -51,11 +50,11 @@ def _locked(folder: Path) -> int:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if not said:
+                if not announced:
                     print(f"{folder}: another process runs it; waiting for it", file=sys.stderr)
-                    said = True
+                    announced = True
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            # The holder before removed its lock: what counts is the one that stands there now.
+            # The previous holder removed its lock file: only a lock on the current file counts.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(lock), os.stat(path)):
                     return lock

@@ -1,4 +1,4 @@
-"""From a configuration to a finished run: solved, measured, drawn, tracked, and marked as such."""
+"""A run from its configuration: solve, measure, draw and track."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from routing_pomdp.solvers import Solver, Training
 from routing_pomdp.solvers.pre_query import PreQueryConditioned
 from routing_pomdp.solvers.solver import solved
 
-# What does not change a run's numbers, and so does not make it another run.
+# Keys that do not change a run's results and are not part of its fingerprint.
 _ELSEWHERE = ("tracker", "sweep", "out", "force", "threads", "hydra")
 
 
 def run(config: DictConfig, choices: Mapping[str, str]) -> Run:
-    """Runs a configuration, or what is missing of it.
+    """Runs a configuration, or the missing steps of an unfinished run.
 
     Args:
-        config: as composed from ``conf/train.yaml``.
+        config: composed from ``conf/train.yaml``.
         choices: the option chosen in each group.
 
     Returns:
-        The finished run, as it stands on disk.
+        The finished run.
 
     Raises:
-        ValueError: a bad configuration or log.
+        ValueError: the configuration or the log is invalid.
     """
     started = time.perf_counter()
     cost_model = build(config.costs, "costs", CostModel)
@@ -57,7 +57,7 @@ def run(config: DictConfig, choices: Mapping[str, str]) -> Run:
     mark = fingerprint(settings, data)
     costs = cost_model.label if cost_model.ratio is None else f"ratio{cost_model.label}"
     name = f"{choices['solver']}-{loaded.title}-{costs}-seed{config.seed}-{mark}"
-    # Names of data sets come from logs: any text, which a folder's name is not.
+    # Names of data sets can be any text, names of folders cannot.
     folder = Path(config.out) / config.sweep / re.sub(r"[^\w.+-]+", "_", name)
     with alone_in(folder):
         found = None if config.force else _earlier(folder)
@@ -106,8 +106,7 @@ def run(config: DictConfig, choices: Mapping[str, str]) -> Run:
 
 
 def _earlier(folder: Path) -> Run | None:
-    """What stands in a run's folder: finished, or computed at least; damaged ones are named and
-    discarded."""
+    """The finished or computed run in a folder; a damaged one is reported and discarded."""
     try:
         return runs.load(folder) or runs.computed(folder)
     except runs.DamagedRunError as error:
@@ -126,7 +125,7 @@ def _computed(
     started: float,
     tracked: TrackedRun,
 ) -> Run:
-    """Solves, measures, and keeps the numbers."""
+    """Solves, measures and writes the results."""
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(config.threads)
     train_set, validation, test = splits
@@ -169,8 +168,8 @@ def _computed(
 
 
 def _published(run: Run, config: DictConfig, name: str, tracked: TrackedRun) -> list[str]:
-    """Draws a run, writes its configuration and hands all to the tracker; returns the names of
-    the files that it wrote."""
+    """Draws a run, writes its configuration and sends everything to the tracker; returns the names
+    of the files written."""
     text = OmegaConf.to_yaml(OmegaConf.create(masked(plain(config))))
     write_text(run.folder / "config.yaml", text)
     figures = draw(run)

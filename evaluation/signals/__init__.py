@@ -1,1 +1,1 @@
-"""Verifiers judged: what a signal says, and what a router gains by it."""
+"""Evaluation of verifiers: the quality of a signal and its value to a router."""

@@ -1,7 +1,7 @@
 """Mutual information between a signal's bins and score levels, in bits.
 
-The plug-in estimate is biased upward by about ``(K − 1)(L − 1) / 2n`` nats: bins of a useless
-signal differ by chance. What chance gives is measured by shuffling, and taken off.
+The plug-in estimate is biased upwards by about ``(K − 1)(L − 1) / 2n`` nats: bins of a useless
+signal differ by chance. The bias is estimated with shuffled signals and subtracted.
 """
 
 from __future__ import annotations
@@ -9,20 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)
 class SharedInformation:
-    """``I(symbol; level)``, or ``I(symbol; level | given)``, of ``n`` queries.
+    """Mutual information ``I(symbol; level)`` or ``I(symbol; level | given)`` of ``n`` queries.
 
     Attributes:
         symbol: ``(n,)`` bins of the signal, from 0.
         level: ``(n,)`` score levels, from 0.
-        given: ``(n,)`` levels of what is known anyway, from 0; all 0 for nothing.
+        given: ``(n,)`` levels of the condition, from 0; all 0 for no condition.
     """
 
     symbol: IntArray
@@ -31,7 +29,7 @@ class SharedInformation:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of the contingency table: given, symbols, levels."""
+        """The shape of the contingency table: given, symbols, levels."""
         given, symbol, level = (int(a.max()) + 1 for a in (self.given, self.symbol, self.level))
         return given, symbol, level
 
@@ -42,19 +40,19 @@ class SharedInformation:
         return information(table.reshape(-1, *self.shape))
 
     def shuffled(self, draws: int, rng: np.random.Generator) -> FloatArray:
-        """Plug-in estimates ``(draws,)`` with the symbols shuffled among the queries that have the
-        same ``given``: what a signal that adds nothing would show."""
+        """Plug-in estimates ``(draws,)`` with the symbols shuffled among the queries with the same
+        ``given``: the estimates for a signal without information."""
         n, cells = len(self.symbol), int(np.prod(self.shape))
-        # Sorted by a random number within each stratum: a shuffle of each, for all draws at once.
+        # Sorting by a random number shuffles each stratum, for all draws at once.
         key = self.given + rng.random((draws, n))
-        place = np.argsort(key, axis=1)
-        sorted_symbol = self.symbol[place]
+        order = np.argsort(key, axis=1)
+        sorted_symbol = self.symbol[order]
         rows = np.argsort(self.given, kind="stable")
         cell = np.ravel_multi_index(
             (
-                np.broadcast_to(self.given[rows], place.shape),
+                np.broadcast_to(self.given[rows], order.shape),
                 sorted_symbol,
-                np.broadcast_to(self.level[rows], place.shape),
+                np.broadcast_to(self.level[rows], order.shape),
             ),
             self.shape,
         )
@@ -67,13 +65,13 @@ class SharedInformation:
 def shared_information(
     symbol: IntArray, level: IntArray, given: IntArray | None = None
 ) -> SharedInformation:
-    """As `SharedInformation`, ``given`` nothing by default."""
+    """A `SharedInformation`, by default without a condition."""
     return SharedInformation(symbol, level, np.zeros_like(level) if given is None else given)
 
 
 def information(table: FloatArray) -> FloatArray:
-    """``I(row; column | stratum)`` in bits of contingency tables ``(R, C, K, L)`` of any total:
-    ``(R,)``."""
+    """``(R,)`` conditional mutual information ``I(K; L | C)`` in bits of contingency tables
+    ``(R, C, K, L)`` of any total."""
     total = table.sum(axis=(1, 2, 3), keepdims=True)
     share = table / total
     stratum = share.sum(axis=(2, 3), keepdims=True)

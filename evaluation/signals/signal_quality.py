@@ -1,9 +1,8 @@
-"""How well a signal tells right answers from wrong ones, query by query on held-out queries.
+"""Quality of a signal on held-out queries: AUROC, AUPRC, Brier score, ECE, mutual information.
 
-A graded score ``y`` counts as ``y`` of a right answer and ``1 − y`` of a wrong one, as everywhere
-in this project; for scores of 0 and 1 every figure is the usual one, equal to scikit-learn's.
-All of them take weights of the queries with a leading dimension, ``(R, n)``, so that a bootstrap
-of thousands of resamples is a handful of array operations.
+A graded score ``y`` counts as ``y`` of a right answer and ``1 − y`` of a wrong one. For scores of 0
+and 1 every measure equals scikit-learn's. All measures take query weights ``(R, n)``, so that a
+bootstrap of thousands of resamples is a few array operations.
 """
 
 from __future__ import annotations
@@ -13,16 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.model.binning import inner_edges
 from routing_pomdp.evaluation.bootstrap import percentile_interval, weight_blocks
 from routing_pomdp.evaluation.signals.information import shared_information
 from routing_pomdp.verifiers.observation.calibration import Calibrator
 from routing_pomdp.verifiers.observation.scale import Scale
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Draws of the figures that chance alone would give.
 _CHANCE = 200
@@ -30,15 +26,15 @@ _CHANCE = 200
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure on the held-out queries.
+    """An estimate of a measure on the held-out queries.
 
     Attributes:
-        value: NaN where it is undefined, such as an AUROC without a wrong answer.
-        low: of the bootstrap interval.
-        high: of the bootstrap interval.
-        chance: what an uninformative signal (AUROC, AUPRC), or a perfectly calibrated one (ECE),
-            would show on as many queries; NaN where there is no such figure.
-        p: of the permutation test that the information is zero; NaN elsewhere.
+        value: the estimate; NaN where undefined, such as an AUROC without a wrong answer.
+        low: lower end of the bootstrap interval.
+        high: upper end of the bootstrap interval.
+        chance: expected value of an uninformative signal (AUROC, AUPRC) or a perfectly calibrated
+            one (ECE) on as many queries; NaN for other measures.
+        p: p-value of the permutation test of zero information; NaN for other measures.
     """
 
     value: float
@@ -50,12 +46,12 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """A reliability diagram, one entry a bin of equally many queries (fewer bins where they tie).
+    """A reliability diagram, one entry for each quantile bin (fewer bins where confidences tie).
 
     Attributes:
         confidence: ``(B,)`` mean confidence.
         score: ``(B,)`` mean score.
-        count: ``(B,)`` queries.
+        count: ``(B,)`` number of queries.
     """
 
     confidence: FloatArray
@@ -64,23 +60,22 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """The expected calibration error, ``Σ_b n_b |score_b − confidence_b| / n``."""
+        """The expected calibration error (ECE), ``Σ_b n_b |score_b − confidence_b| / n``."""
         return float(self.count @ np.abs(self.score - self.confidence) / self.count.sum())
 
 
 @dataclass(frozen=True, eq=False)
 class Quality:
-    """What one verifier's signal says of one model's answers.
+    """Quality of one verifier's signal for one model's answers.
 
     Attributes:
-        queries: held-out ones with a signal.
+        queries: number of held-out queries with a signal.
         estimates: by name: ``score`` (mean), ``auroc``, ``auprc`` (for failures), ``brier`` and
-            ``ece`` of the signal as it stands (absent for one that is no probability),
-            ``brier_calibrated`` and ``ece_calibrated`` once calibrated on training queries,
-            ``mi_own``, and unless it is the last model ``mi_next`` and ``mi_next_given_own``, in
-            bits.
-        as_it_stands: reliability of the signal as a probability, None where it is none.
-        calibrated: reliability once calibrated.
+            ``ece`` of the raw signal (absent if it is not a probability), ``brier_calibrated`` and
+            ``ece_calibrated`` after calibration on training queries, ``mi_own``, and for all models
+            but the last ``mi_next`` and ``mi_next_given_own``, in bits.
+        as_it_stands: reliability of the raw signal as a probability; None if it is not one.
+        calibrated: reliability after calibration.
     """
 
     queries: int
@@ -94,9 +89,9 @@ class Answers:
     """One model's answers on some queries.
 
     Attributes:
-        signal: ``(n, D)``; of one number, none missing; of several, not all.
+        signal: ``(n, D)``; not missing if ``D`` is 1, otherwise with at least one component.
         score: ``(n,)``.
-        following: ``(n,)`` scores of the next model, or None after the last.
+        following: ``(n,)`` scores of the next model; None for the last.
     """
 
     signal: FloatArray
@@ -116,25 +111,26 @@ def signal_quality(
     level: float = 0.95,
     seed: int = 0,
 ) -> Quality:
-    """Judges a signal on test queries.
+    """The quality of a signal on test queries.
 
-    What has to be learned is learned on training queries: a logistic calibration (`Calibrator`),
-    and the bins of the mutual information. A signal of one number is ranked as it stands; several
-    are ranked by their calibrated confidence.
+    A logistic calibration (`Calibrator`) and the bins of the mutual information are fitted on
+    training queries. A signal of one component is ranked by its raw value, others by their
+    calibrated confidence.
 
-    The two figures that noise biases upward, ECE and mutual information, have that noise twice in
-    a resample, so their resamples are centred on the estimate.
+    Sampling noise biases ECE and mutual information upwards, and twice as much in a resample. Their
+    resamples are therefore centred on the estimate.
 
     Args:
         train: training queries.
-        test: held-out ones.
-        kind: of a signal of one number: "probability" and "logprob" are read as probabilities.
-        levels: of a score, in the mutual information.
-        bins: of the reliability diagram and the ECE.
-        symbols: bins of the signal in the mutual information.
-        resamples: of the bootstrap.
-        level: of its intervals.
-        seed: of all that is drawn.
+        test: held-out queries.
+        kind: scale of a signal of one component: "probability" and "logprob" are read as
+            probabilities.
+        levels: number of score levels in the mutual information.
+        bins: number of bins of the reliability diagram and the ECE.
+        symbols: number of bins of the signal in the mutual information.
+        resamples: bootstrap resamples.
+        level: coverage of the intervals.
+        seed: seed of all draws.
     """
     n, rng = len(test.score), np.random.default_rng(seed)
     whole = np.ones((1, n))
@@ -153,14 +149,13 @@ def signal_quality(
     for name, p in (("", confidence), ("_calibrated", calibrated)):
         if p is None:
             continue
-        place = confidence_bins(p, bins)
+        bin_of = confidence_bins(p, bins)
         figures[f"brier{name}"] = partial(_mean, (p - test.score) ** 2)
-        figures[f"ece{name}"] = partial(calibration_error, p - test.score, place)
-        # Were the confidences true, right answers would still not come in those very shares
-        # (consistency resampling, Bröcker & Smith 2007).
+        figures[f"ece{name}"] = partial(calibration_error, p - test.score, bin_of)
+        # The ECE of true probabilities (consistency resampling, Bröcker & Smith 2007).
         true = rng.random((_CHANCE, n)) < p
-        chance[f"ece{name}"] = float(calibration_error(p - true, place, whole).mean())
-        diagrams.append(_diagram(p, test.score, place))
+        chance[f"ece{name}"] = float(calibration_error(p - true, bin_of, whole).mean())
+        diagrams.append(_diagram(p, test.score, bin_of))
     symbol = np.searchsorted(
         inner_edges(learned, np.zeros((len(learned), 1), int), symbols, "quantile"),
         ranked,
@@ -198,18 +193,18 @@ def signal_quality(
 
 
 def as_probability(signal: FloatArray, kind: Scale) -> FloatArray | None:
-    """Signals ``(n,)`` read as probabilities, as they stand; None for real numbers."""
+    """Raw signals ``(n,)`` as probabilities; None for real numbers."""
     if kind == "probability":
         return signal
     return np.exp(signal) if kind == "logprob" else None
 
 
-# -- figures, each for weights (R, n) of the queries -------------------------------------------
+# -- measures, each for weights (R, n) of the queries ------------------------------------------
 
 
 def auroc(signal: FloatArray, score: FloatArray, weight: FloatArray) -> FloatArray:
-    """``(R,)`` the probability that a right answer has the higher signal than a wrong one, ties
-    counting half; NaN where all are right or all are wrong.
+    """``(R,)`` AUROC: the probability that a right answer has a higher signal than a wrong one,
+    ties counting half; NaN if all answers are right or all are wrong.
 
     Args:
         signal: ``(n,)``.
@@ -222,42 +217,42 @@ def auroc(signal: FloatArray, score: FloatArray, weight: FloatArray) -> FloatArr
 
 
 def failure_precision(signal: FloatArray, score: FloatArray, weight: FloatArray) -> FloatArray:
-    """``(R,)`` average precision for failures, the lowest signal the most suspicious one:
+    """``(R,)`` AUPRC: average precision for failures, ranked from the lowest signal,
     ``Σ_k (recall_k − recall_{k−1}) precision_k`` over distinct signals; NaN without a failure.
 
-    Arguments as `auroc`.
+    Arguments as for `auroc`.
     """
     right, wrong = _by_value(signal, score, weight)
     found = wrong.cumsum(axis=1)
     precision = _ratio(found, (right + wrong).cumsum(axis=1))
-    # Where nothing has come yet, nothing comes: its precision does not count.
+    # An undefined precision has no weight.
     return _ratio((wrong * np.nan_to_num(precision)).sum(axis=1), found[:, -1])
 
 
-def calibration_error(excess: FloatArray, place: IntArray, weight: FloatArray) -> FloatArray:
-    """The expected calibration error ``Σ_b |Σ_{q in b} w_q · excess_q| / Σ_q w_q``, ``(R,)``.
+def calibration_error(excess: FloatArray, bin_of: IntArray, weight: FloatArray) -> FloatArray:
+    """The expected calibration error (ECE) ``Σ_b |Σ_{q in b} w_q · excess_q| / Σ_q w_q``, ``(R,)``.
 
     Args:
         excess: ``(n,)`` or ``(R, n)`` confidences minus scores.
-        place: ``(n,)`` the bin of each query.
+        bin_of: ``(n,)`` the bin of each query.
         weight: ``(R, n)`` or ``(1, n)``.
     """
-    gaps = np.abs((weight * excess) @ np.eye(int(place.max()) + 1)[place]).sum(axis=1)
+    gaps = np.abs((weight * excess) @ np.eye(int(bin_of.max()) + 1)[bin_of]).sum(axis=1)
     return gaps / weight.sum(axis=1)
 
 
 def confidence_bins(confidence: FloatArray, bins: int) -> IntArray:
-    """Bins ``(n,)`` with equally many queries, fewer where confidences tie."""
+    """Quantile bins ``(n,)`` of confidences, fewer where they tie."""
     none = np.zeros((len(confidence), 1), dtype=np.int64)
     return np.searchsorted(inner_edges(confidence, none, bins, "quantile"), confidence, "right")
 
 
-def _diagram(confidence: FloatArray, score: FloatArray, place: IntArray) -> Reliability:
-    count = np.bincount(place)
+def _diagram(confidence: FloatArray, score: FloatArray, bin_of: IntArray) -> Reliability:
+    count = np.bincount(bin_of)
     used = count > 0
     return Reliability(
-        np.bincount(place, confidence)[used] / count[used],
-        np.bincount(place, score)[used] / count[used],
+        np.bincount(bin_of, confidence)[used] / count[used],
+        np.bincount(bin_of, score)[used] / count[used],
         count[used],
     )
 
@@ -265,7 +260,7 @@ def _diagram(confidence: FloatArray, score: FloatArray, place: IntArray) -> Reli
 def _by_value(
     signal: FloatArray, score: FloatArray, weight: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Weights ``(R, V)`` of right and of wrong answers at each distinct signal, ascending."""
+    """Weights ``(R, V)`` of right and wrong answers at each distinct signal, ascending."""
     order = np.argsort(signal, kind="stable")
     ascending = signal[order]
     first = np.flatnonzero(np.append(True, ascending[1:] > ascending[:-1]))

@@ -1,4 +1,4 @@
-"""What verifiers are worth, as one table: for people, as CSV, and the values price by price."""
+"""The table of verifiers, as text and CSV, and their values at each price."""
 
 from __future__ import annotations
 
@@ -15,32 +15,35 @@ from routing_pomdp.evaluation.signals.verifier_study import Appraisal, Judgement
 from routing_pomdp.evaluation.signals.verifier_value import BOUGHT
 from routing_pomdp.evaluation.sweeps.comparison import between, show
 
-# In the column of models: the verifier on the whole chain.
+# In the column of models: the verifier for all models.
 CHAIN = "(all)"
 
 HEADER = (
-    "log", "verifier", "model", "score", "AUROC", "AUPRC", "Brier", "ECE",
-    "bits: own", "bits: next", "cost", "if free", "value", "pays at λ", "if always",
-    "pays if always", "noise", "on test",
+    "log", "verifier", "model", "score", "AUROC", "AUPRC", "Brier score", "ECE",
+    "MI own", "MI next", "cost", "value if free", "value", "pays at λ", "value if always",
+    "pays if always", "value of noise", "on test",
 )  # fmt: skip
 
 LEGEND = """\
-score: mean on held-out queries. AUROC with its interval, AUPRC of failures (in brackets what a
-signal that says nothing gets), Brier score and expected calibration error, for the model's own
-answers: the signal read as a probability (exp of a log-probability; – for a real number) → once
-calibrated, by a logistic regression on training queries. bits: mutual information with the model's
-own score and with the next model's, less that of shuffled signals; in brackets where shuffling does
-as well in more than one of twenty. cost: of a verification, in answers of that model.
-value: the most points of score that the exact policy gains in the fitted model, net of cost, and
-the price λ where; then the prices at which it gains at all. Verification is bought by choice, or
-("if always") of every answer; "if free" is what the signal would be worth at no cost. noise: what
-the same fit promises, at that price, for shuffled signals. on test: what the policies got at that
-price on held-out queries, with the verifier minus without. A model's row is the verifier on its
-answers alone, (all) on those of the whole chain."""
+A model's row is for the verification of that model's answers only, (all) for all models.
+score: mean score on held-out queries.
+AUROC: area under the ROC curve, with its interval.
+AUPRC: area under the precision-recall curve for failures; in brackets, that of a random signal.
+Brier score and ECE (expected calibration error): of the signal as a probability (exp of a
+log-probability; – for a real number) → after logistic calibration on training queries.
+MI: mutual information in bits with the model's own score and with the next model's, minus that of
+shuffled signals; in brackets if not significant (permutation test, p > 0.05).
+cost: of a verification, as a share of a call of that model.
+value: the largest gain of the exact policy in the fitted model, in points of score net of cost, and
+the price λ of that gain. Verification is bought by choice; "if always": after every call; "if
+free": at no cost.
+pays: the prices at which the value is positive.
+value of noise: the value, at the same price, of a fit to shuffled signals.
+on test: the gain at that price on held-out queries, with its interval."""
 
 
 def text_rows(judgements: Sequence[Judgement]) -> list[list[str]]:
-    """The table's cells: of each verifier on each log the chain, then each model."""
+    """The table's cells: for each verifier and log, all models, then each model."""
     rows = []
     for judged in judgements:
         total = judged.costs.verify[:-1].sum() / judged.costs.call[:-1].sum()
@@ -63,8 +66,8 @@ def verifier_table(judgements: Sequence[Judgement], style: str) -> str:
 def verifier_page(
     judgements: Sequence[Judgement], failed: Sequence[LeftOut], figures: Sequence[str]
 ) -> str:
-    """A page in markdown: figures, the table, how to read it, and what was left out."""
-    parts = ["# What the verifiers are worth", *(f"![{name}]({name})" for name in figures)]
+    """A page in markdown: figures, the table, its legend, and the verifiers left out."""
+    parts = ["# Value of the verifiers", *(f"![{name}]({name})" for name in figures)]
     parts += [verifier_table(judgements, "github"), LEGEND, *left_out(failed)]
     return "\n\n".join(parts) + "\n"
 
@@ -75,12 +78,12 @@ def left_out(failed: Sequence[LeftOut]) -> list[str]:
 
 
 def verifier_csv(judgements: Sequence[Judgement]) -> str:
-    """One row a verifier, log and model, and one a chain, in full precision."""
+    """One row for each verifier, log and model, and one for all models, in full precision."""
     rows = []
     for judged in judgements:
-        place = {"log": judged.log, "verifier": judged.verifier, "read_as": judged.kind}
+        keys = {"log": judged.log, "verifier": judged.verifier, "read_as": judged.kind}
         for model, name in enumerate((*judged.models, CHAIN)):
-            row: dict[str, Any] = {**place, "model": name}
+            row: dict[str, Any] = {**keys, "model": name}
             appraisal: Appraisal | None = judged.chain
             if name != CHAIN:
                 appraisal = judged.alone[model] if model < len(judged.alone) else None
@@ -95,7 +98,7 @@ def verifier_csv(judgements: Sequence[Judgement]) -> str:
 
 
 def value_rows(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
-    """The values price by price, one row a verifier, log, model, way of buying and price."""
+    """The values at each price, one row for each verifier, log, model, way of buying and price."""
     rows = []
     for judged in judgements:
         for name, appraisal in _appraisals(judged):
@@ -130,7 +133,7 @@ def value_csv(judgements: Sequence[Judgement]) -> str:
 
 
 def summary(judgements: Sequence[Judgement]) -> dict[str, float | int | None]:
-    """The figures of the chains by ``LOG/VERIFIER/NAME``, for a tracker."""
+    """The values for all models, by ``LOG/VERIFIER/NAME``, for a tracker."""
     return {
         f"{judged.log}/{judged.verifier}/{key}": value
         for judged in judgements
@@ -140,7 +143,7 @@ def summary(judgements: Sequence[Judgement]) -> dict[str, float | int | None]:
 
 
 def ranges_text(ranges: Sequence[tuple[float, float]]) -> str:
-    """Price ranges for people."""
+    """Price ranges as text."""
     if not ranges:
         return "never"
     shown = [f"{low:.2g}–{'∞' if high == np.inf else f'{high:.2g}'}" for low, high in ranges]

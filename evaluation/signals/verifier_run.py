@@ -1,4 +1,4 @@
-"""From a configuration to judged verifiers: on the terminal, in a folder, and in a tracker."""
+"""A study of verifiers from its configuration: to the terminal, a folder and a tracker."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from routing_pomdp.verifiers import LoggedSignal, Verifier
 
 
 def run(config: DictConfig, chosen: str) -> None:
-    """Judges, prints, writes and tracks, as ``scripts/value_verifiers.py`` does.
+    """Evaluates verifiers, and prints, writes and tracks the results (scripts/value_verifiers.py).
 
     Args:
-        config: as composed from ``conf/verifiers.yaml``.
+        config: composed from ``conf/value_verifiers.yaml``.
         chosen: the option of the group ``verifier``.
 
     Raises:
-        ValueError: a bad configuration or log, or no verifier that could be judged.
+        ValueError: the configuration or a log is invalid, or no verifier could be evaluated.
     """
     tracker = build(config.tracker, "tracker")
     judgements, failed = [], []
@@ -50,7 +50,7 @@ def run(config: DictConfig, chosen: str) -> None:
         failed += broken
     notes = left_out(failed)
     if not judgements:
-        raise ValueError("no verifier could be judged\n" + "\n".join(notes))
+        raise ValueError("no verifier could be evaluated\n" + "\n".join(notes))
 
     folder = Path(config.out) / config.sweep
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,21 +83,21 @@ def run(config: DictConfig, chosen: str) -> None:
 def draw(
     judgements: list[Judgement], config: DictConfig, folder: Path
 ) -> dict[str, tuple[Path, Path]]:
-    """Draws what was judged, and the likelihoods where they are asked for; returns PNG and SVG of
-    the figures by name."""
-    # Who judges needs no matplotlib.
+    """Draws the verifiers, and their likelihoods if ``config.likelihoods``; returns the paths of
+    PNG and SVG by name."""
+    # Imported here so that computing does not load matplotlib.
     from routing_pomdp.evaluation.plots.figures import save_figure
-    from routing_pomdp.evaluation.plots.verifier_figure import verifier_figure
+    from routing_pomdp.evaluation.signals.verifier_figure import verifier_figure
 
     if config.likelihoods:
         for one in judgements:
             draw_likelihoods(one, folder / "likelihoods", str(config.observation._target_))
-    figure = verifier_figure(judgements, "What the verifiers are worth")
+    figure = verifier_figure(judgements, "Value of the verifiers")
     return {"verifiers": save_figure(figure, folder / "verifiers")}
 
 
 def study(config: DictConfig, log: Rollouts) -> Study:
-    """How the verifiers of a log are judged."""
+    """The settings of the study of a log's verifiers."""
     env = plain(config.env)
     levels = env.pop("levels")
     return Study(
@@ -115,13 +115,13 @@ def study(config: DictConfig, log: Rollouts) -> Study:
 
 
 def makers(config: DictConfig, chosen: str, log: Rollouts) -> dict[str, Callable[[], Verifier]]:
-    """How to make each verifier that is to be judged: the log's own signals, then the others."""
+    """Functions that make each verifier of the study: the log's own signals, then the others."""
     found: dict[str, Callable[[], Verifier]] = {
         name: partial(LoggedSignal, name) for name in sorted(log.signals)
     }
     others = {str(name): (node, f"verifiers.{name}") for name, node in config.verifiers.items()}
-    plainly = config.verifier._target_ == "routing_pomdp.verifiers.LoggedSignal"
-    if not (plainly and config.verifier.transform is None):
+    is_logged = config.verifier._target_ == "routing_pomdp.verifiers.LoggedSignal"
+    if not (is_logged and config.verifier.transform is None):
         others = {chosen: (config.verifier, "verifier"), **others}
         if chosen in config.verifiers:
             raise ValueError(f"verifiers.{chosen} is the name of verifier={chosen}: choose another")
@@ -146,7 +146,7 @@ def draw_likelihoods(judged: Judgement, folder: Path, observation: str) -> None:
         judged.problem, judged.train, judged.models, f"{judged.log}, {judged.verifier}: {kind}"
     )
     folder.mkdir(parents=True, exist_ok=True)
-    # Names of logs and verifiers are any text, which a file's name is not.
+    # Names of logs and verifiers can be any text, names of files cannot.
     name = re.sub(r"[^\w.+-]+", "_", f"{judged.log}.{judged.verifier}")
     with replacing(folder / f"{name}.png") as file:
         figure.savefig(file, format="png", dpi=130)

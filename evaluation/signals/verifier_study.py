@@ -1,4 +1,4 @@
-"""Judging every verifier of a log: what its signal says, what it costs, what a router gains."""
+"""Evaluation of every verifier of a log: the quality of its signal, its cost and its value."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import CostModel, Costs, Rollouts, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.model.routing_pomdp import Observation
 from routing_pomdp.evaluation.signals.signal_quality import Answers, Quality, signal_quality
 from routing_pomdp.evaluation.signals.verifier_value import (
@@ -32,27 +32,25 @@ from routing_pomdp.verifiers import (
 from routing_pomdp.verifiers.observation.histogram import count_on_missing
 from routing_pomdp.verifiers.observation.scale import LogitScale, Scale
 
-FloatArray = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Study:
-    """How verifiers are judged.
+    """Settings of the evaluation of verifiers.
 
     Attributes:
-        cost_model: what calls and verifications cost.
-        observation: unfitted; every verifier gets a copy.
-        rules: ``verify`` is not looked at: both are judged.
-        levels: of a score in the finite model, see `RoutingPOMDP.fit`.
+        cost_model: costs of calls and verifications.
+        observation: unfitted observation model; every verifier gets a copy.
+        rules: the rules; both values of ``verify`` are evaluated.
+        levels: score levels in the finite model, see `RoutingPOMDP.fit`.
         prices: ``λ`` at which the value is computed.
-        bins: of the reliability diagrams and the calibration error.
-        shuffles: fits to shuffled signals, for what noise would promise; 0 for none.
-        resamples: of the bootstrap.
-        level: of its intervals.
-        seed: of all that is drawn.
+        bins: number of bins of the reliability diagrams and the ECE.
+        shuffles: number of fits to shuffled signals, for the value of noise; 0 for none.
+        resamples: bootstrap resamples.
+        level: coverage of the intervals.
+        seed: seed of all draws.
 
     Raises:
-        ValueError: fewer than 2 bins or a negative number of shuffles.
+        ValueError: there are fewer than 2 bins or the number of shuffles is negative.
     """
 
     cost_model: CostModel
@@ -75,14 +73,14 @@ class Study:
 
 @dataclass(frozen=True, eq=False)
 class Appraisal:
-    """The value of a verifier in the model, beside noise and what came of it on test.
+    """The value of a verifier in the model, for shuffled signals, and on logged queries.
 
     Attributes:
-        worth: in the fitted model.
-        noise: ``(M,)`` value by choice that shuffled signals promise; NaN where it was not asked.
-        gain: by how it is bought, on held-out queries.
-        fit: the same on the queries that the model was fitted to: where these too get less than
-            promised, it is no lack of data but the model (signals independent given the scores).
+        worth: value in the fitted model.
+        noise: ``(M,)`` value by choice for shuffled signals; NaN where not computed.
+        gain: gain on held-out queries, by how verification is bought.
+        fit: gain on the training queries. If it is below the value in the model too, the cause is
+            the model (signals independent given the scores), not a lack of data.
     """
 
     worth: Worth
@@ -93,21 +91,21 @@ class Appraisal:
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """One verifier on one log.
+    """The evaluation of one verifier on one log.
 
     Attributes:
         log: the data set's name.
         verifier: its name.
         models: ``N`` names, cheapest first.
-        kind: how the signal is read, see `LogitScale`; "vector" for several numbers.
-        quality: ``N``, None where there are too few answers with a signal.
+        kind: scale of the signal, see `LogitScale`; "vector" for several components.
+        quality: ``N`` entries, None if there are too few answers with a signal.
         costs: mean costs of calls and verifications.
-        chain: what it is worth on all models.
-        alone: ``N − 1``, what it is worth if only one model's answers can be verified.
-        problem: as fitted.
-        train: what it was fitted to.
+        chain: value if all models' answers can be verified.
+        alone: ``N − 1`` entries, value if only one model's answers can be verified.
+        problem: the fitted problem.
+        train: training queries.
         test: held-out queries.
-        unit: of the costs.
+        unit: unit of the costs.
     """
 
     log: str
@@ -142,12 +140,13 @@ class LeftOut:
 def judge_all(
     log: Rollouts, verifiers: dict[str, Callable[[], Verifier]], study: Study
 ) -> tuple[list[Judgement], list[LeftOut]]:
-    """Every verifier on one log, those that are worth most first; a failing one costs itself.
+    """Evaluates every verifier on one log; those of the largest value come first, those that fail
+    are returned apart.
 
     Args:
         log: complete, with the splits "train" and "test".
-        verifiers: by name, how to make each.
-        study: how they are judged.
+        verifiers: functions that make each verifier, by name.
+        study: the settings.
     """
     found, failed = [], []
     for name, make in verifiers.items():
@@ -160,11 +159,11 @@ def judge_all(
 
 
 def judge(log: Rollouts, name: str, verifier: Verifier, study: Study) -> Judgement:
-    """One verifier on one log.
+    """Evaluates one verifier on one log.
 
     Raises:
-        VerifierError: it failed, or says nothing of any answer.
-        ValueError: the observation model does not take its signals, or no cost.
+        VerifierError: it failed or has too few signals.
+        ValueError: the observation model does not accept its signals, or costs are missing.
     """
     train_log, test_log = log.where("train"), log.where("test")
     learned = fitted(verifier, train_log)
@@ -177,7 +176,7 @@ def judge(log: Rollouts, name: str, verifier: Verifier, study: Study) -> Judgeme
             _answers(part, signal[split], model)
             for split, part in (("train", train_log), ("test", test_log))
         ]
-        # A calibration of one answer, or figures on one, would say nothing.
+        # Calibration and measures need at least two answers.
         enough = all(len(part.score) > 1 for part in answers)
         quality.append(
             signal_quality(
@@ -232,7 +231,7 @@ def _appraise(
     noise[at] = promised_by_noise(shuffled, prices[at].tolist(), only)
 
     def gains(data: RoutingData, resamples: int) -> dict[Bought, Gain]:
-        # Routing data charges for every model's verification: "always" is one for all together.
+        # Routing data has verification costs for every model, so "always" applies to all of them.
         ways: tuple[Bought, ...] = ("choice", "always") if only is None else ("choice",)
         return {
             bought: gained(
@@ -256,7 +255,7 @@ def _answers(log: Rollouts, signal: FloatArray, model: int) -> Answers:
 
 
 def _kind(signal: dict[str, FloatArray]) -> Scale | None:
-    """How a signal of one number is read; None for several."""
+    """The scale of a signal of one component; None for several."""
     if signal["train"].shape[2] > 1:
         return None
     return LogitScale.fit(np.concatenate([part.ravel() for part in signal.values()])).kind

@@ -1,17 +1,17 @@
-"""What a verifier is worth to a router: exact values with it minus without it, price by price.
+"""The value of a verifier: the optimal value with it minus that without it, at each price.
 
-Problems are solved inside one fitted model, under the same rules but for verification:
+Problems are solved inside one fitted model, with the same rules except for verification:
 
-- *without*: no signal, and no verification to pay;
-- *always*: every answer that a decision follows is verified and paid for at once (AutoMix). The
-  value may be negative;
-- *choice*: verification is an action (DESIGN §1). Whoever never buys is as well off as without, and
-  whoever always buys as under *always*: the value is at least 0 and at least that of *always*;
-- *free*: verification costs nothing, the most that the signal could be worth.
+- *without*: there is no signal and no cost of verification;
+- *always*: every call that a decision follows includes verification (AutoMix). The value may be
+  negative;
+- *choice*: verification is an action (DESIGN §1). The value is at least 0 and at least that of
+  *always*, since a policy may never or always verify;
+- *free*: verification costs nothing. This is the largest value that the signal can have.
 
-Values have the cost of verification in them. A fitted model takes some noise for knowledge, so a
-value is shown beside what the same fit finds in shuffled signals (`promised_by_noise`), and beside
-what the policies get on held-out queries (`gained`).
+Values are net of the cost of verification. A fitted model overfits noise, so a value is reported
+with the value of the same fit to shuffled signals (`promised_by_noise`) and with the gain of the
+policies on held-out queries (`gained`).
 """
 
 from __future__ import annotations
@@ -22,23 +22,21 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.model.routing_pomdp import Observation
 from routing_pomdp.evaluation.bootstrap import weight_blocks
 from routing_pomdp.evaluation.evaluate import evaluate, returns
 from routing_pomdp.solvers import Exact, TablePolicy
 from routing_pomdp.solvers.exact.backward_induction import Tables, backward_induction
 
-FloatArray = NDArray[np.float64]
-
 Bought = Literal["choice", "always", "free"]
 BOUGHT: tuple[Bought, ...] = get_args(Bought)
 
-# A hundredth of a point: what is worth less than this does not pay.
+# The smallest value that pays: a hundredth of a point.
 LEAST = 1e-4
-# Halvings of the distance between two prices in search of where a value turns positive.
+# Bisection steps between two prices to find where a value becomes positive.
 _HALVINGS = 8
 
 
@@ -50,10 +48,10 @@ class Worth:
         prices: ``(M,)``, ascending.
         without: ``(M,)`` the exact value without it.
         value: by how it is bought, ``(M,)`` the exact value with it minus ``without``.
-        spent: by how it is bought, ``(M,)`` what verification is paid a query, in score.
-        policies: by how it is bought, and "without": the exact policies, one a price.
+        spent: by how it is bought, ``(M,)`` cost of verification per query, in score.
+        policies: by how it is bought, and "without": the exact policies, one per price.
         pays: by how it is bought, the price ranges in which ``value`` exceeds a hundredth of a
-            point, to within the spacing of the prices; the last may end at infinity.
+            point, as far as the given prices show; the last may end at infinity.
     """
 
     prices: FloatArray
@@ -64,7 +62,7 @@ class Worth:
     pays: dict[Bought, list[tuple[float, float]]]
 
     def best(self, bought: Bought) -> int:
-        """The place of the price at which it is worth most; the lowest such price."""
+        """The index of the price with the largest value; of ties the lowest price."""
         value = self.value[bought]
         return int(np.flatnonzero(value >= value.max() - 1e-9)[0])
 
@@ -73,7 +71,7 @@ def worth(problem: RoutingPOMDP, prices: Sequence[float], only: int | None = Non
     """The value of the verifier that a problem was fitted with.
 
     Args:
-        problem: fitted; its price, and whether its rules have `VERIFY`, are not looked at.
+        problem: fitted, at any price, with or without `VERIFY` as an action.
         prices: ``λ``, at least one.
         only: the only model whose answers can be verified; None for all.
 
@@ -81,22 +79,22 @@ def worth(problem: RoutingPOMDP, prices: Sequence[float], only: int | None = Non
         ValueError: the problem is too large for the exact solver.
     """
     ascending = sorted(prices)
-    blind = _Family.of(without_verifier(problem))
+    blind = _AllPrices.of(without_verifier(problem))
     without = [blind.solve(price) for price in ascending]
     base = np.array([policy.value for policy in without])
     found = Worth(np.array(ascending), base, {}, {}, {"without": without}, {})
     for bought in BOUGHT:
-        family = _Family.of(with_verifier(problem, bought, only))
-        policies = [family.solve(price) for price in ascending]
+        verified = _AllPrices.of(with_verifier(problem, bought, only))
+        policies = [verified.solve(price) for price in ascending]
         value = np.array([policy.value for policy in policies]) - base
         found.value[bought], found.policies[bought] = value, policies
-        found.spent[bought] = np.array([family.spent(policy) for policy in policies])
-        found.pays[bought] = paying_ranges(family, blind, found.prices, value)
+        found.spent[bought] = np.array([verified.spent(policy) for policy in policies])
+        found.pays[bought] = paying_ranges(verified, blind, found.prices, value)
     return found
 
 
 def without_verifier(problem: RoutingPOMDP) -> RoutingPOMDP:
-    """The same problem with no signal and no verification to pay."""
+    """The same problem without signals and costs of verification."""
     n, vectors = problem.n_models, len(problem.prior)
     return replace(
         problem,
@@ -109,7 +107,7 @@ def without_verifier(problem: RoutingPOMDP) -> RoutingPOMDP:
 
 
 def with_verifier(problem: RoutingPOMDP, bought: Bought, only: int | None = None) -> RoutingPOMDP:
-    """The same problem with verification bought so, of one model's answers ``only`` if given."""
+    """The same problem with verification bought as in ``bought``, of all models or ``only`` one."""
     likelihood, costs = problem.likelihood, problem.costs
     if bought == "free":
         costs = costs.with_verify(0.0)
@@ -118,7 +116,7 @@ def with_verifier(problem: RoutingPOMDP, bought: Bought, only: int | None = None
         likelihood = likelihood.copy()
         likelihood[others[:-1]] = np.eye(problem.n_symbols)[0]
         if bought == "always":
-            # By choice what says nothing is left alone at any cost; this would pay for it.
+            # By choice, an uninformative signal is never bought; "always" would pay for it.
             costs = costs.with_verify(~others)
     return replace(
         problem,
@@ -129,14 +127,14 @@ def with_verifier(problem: RoutingPOMDP, bought: Bought, only: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class _Family:
-    """A problem with the tables that its prices share."""
+class _AllPrices:
+    """A problem with the tables that all prices share."""
 
     problem: RoutingPOMDP
     tables: Tables
 
     @classmethod
-    def of(cls, problem: RoutingPOMDP) -> _Family:
+    def of(cls, problem: RoutingPOMDP) -> _AllPrices:
         most = Exact().max_histories
         if problem.n_histories > most:
             raise ValueError(
@@ -150,8 +148,8 @@ class _Family:
         return backward_induction(self.problem.at(price), self.tables)
 
     def spent(self, policy: TablePolicy) -> float:
-        """What a policy pays for verification, in score: its value were that free, minus its
-        value."""
+        """A policy's expected cost of verification, in score: its value with free verification
+        minus its value."""
         free = replace(policy.problem, costs=policy.problem.costs.with_verify(0.0))
         tables = replace(self.tables, verify=None)
         value = backward_induction(free, tables, follow=policy.actions).value
@@ -159,15 +157,15 @@ class _Family:
 
 
 def paying_ranges(
-    family: _Family, blind: _Family, prices: FloatArray, value: FloatArray
+    verified: _AllPrices, blind: _AllPrices, prices: FloatArray, value: FloatArray
 ) -> list[tuple[float, float]]:
-    """Where a verifier pays; ends between two prices are found by halving."""
+    """The price ranges in which a verifier pays; bisection finds ends between two prices."""
 
     def pays_at(price: float) -> bool:
-        return family.solve(price).value - blind.solve(price).value > LEAST
+        return verified.solve(price).value - blind.solve(price).value > LEAST
 
     def turn(before: float, after: float, paying: bool) -> float:
-        """The paying end of the step between two prices, the second of which is ``paying``."""
+        """The end of a range between two prices, where ``paying`` is the state at the second."""
         for _ in range(_HALVINGS):
             middle = (before + after) / 2
             if pays_at(middle) == paying:
@@ -191,14 +189,14 @@ def paying_ranges(
     return ranges
 
 
-# -- what noise would promise, and what comes of it ------------------------------------------------
+# -- value of noise, and gain on held-out queries --------------------------------------------------
 
 
 def shuffled_problems(
     problem: RoutingPOMDP, train: RoutingData, observation: Observation, shuffles: int, seed: int
 ) -> list[RoutingPOMDP]:
-    """The problem fitted again with the training queries' signals shuffled among them: signals
-    that say nothing, and keep their distribution and their likeness across models."""
+    """The problem fitted again to signals shuffled between training queries. They carry no
+    information, but keep their distribution and their dependence between models."""
     rng, found = np.random.default_rng(seed), []
     for _ in range(shuffles):
         noise = replace(train, signal=train.signal[rng.permutation(len(train))])
@@ -212,24 +210,24 @@ def shuffled_problems(
 def promised_by_noise(
     shuffled: Sequence[RoutingPOMDP], prices: Sequence[float], only: int | None = None
 ) -> FloatArray:
-    """``(M,)`` the value by choice that the fits to shuffled signals promise, on average."""
+    """``(M,)`` the mean value by choice of the fits to shuffled signals."""
     if not shuffled:
         return np.full(len(prices), np.nan)
-    base = _Family.of(without_verifier(shuffled[0]))
+    base = _AllPrices.of(without_verifier(shuffled[0]))
     without = np.array([base.solve(price).value for price in prices])
-    families = [_Family.of(with_verifier(problem, "choice", only)) for problem in shuffled]
-    values = [[family.solve(price).value for price in prices] for family in families]
+    fits = [_AllPrices.of(with_verifier(problem, "choice", only)) for problem in shuffled]
+    values = [[fit.solve(price).value for price in prices] for fit in fits]
     return np.mean(values, axis=0) - without
 
 
 @dataclass(frozen=True, eq=False)
 class Gain:
-    """What policies with the verifier got on held-out queries, minus those without it.
+    """Mean return of policies with the verifier minus that of policies without it.
 
     Attributes:
         mean: ``(M,)`` difference of mean returns.
-        low: ``(M,)`` of the paired bootstrap interval.
-        high: ``(M,)``.
+        low: ``(M,)`` lower end of the paired bootstrap interval.
+        high: ``(M,)`` upper end.
     """
 
     mean: FloatArray
@@ -245,15 +243,15 @@ def gained(
     level: float,
     seed: int,
 ) -> Gain:
-    """Replays both families of policies, one a price, on the same queries.
+    """The gain of policies with the verifier over those without it, on the same queries.
 
     Args:
-        with_it: they see the signals of ``test`` and pay for them.
-        without: of `without_verifier`; they see and pay nothing.
-        test: held-out queries.
-        resamples: of the bootstrap.
-        level: of its intervals.
-        seed: of the bootstrap.
+        with_it: policies with the verifier, one per price.
+        without: policies of `without_verifier`, one per price.
+        test: the queries.
+        resamples: bootstrap resamples.
+        level: coverage of the intervals.
+        seed: seed of the bootstrap.
     """
     silent = replace(
         test,

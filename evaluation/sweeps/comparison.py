@@ -1,7 +1,7 @@
-"""A sweep's finished runs, sorted into settings that can be compared, as panels and tables.
+"""A sweep's finished runs, grouped into settings that can be compared, as panels and tables.
 
-Two runs belong to one **setting** if they differ in the solver alone: same data, costs, verifier,
-rules and seed. What varies in the sweep names the settings and tells solvers of one kind apart.
+Two runs belong to one **setting** if they differ only in the solver: same data, costs, verifier,
+rules and seed. The keys that vary in the sweep name the settings and the solvers of one kind.
 """
 
 from __future__ import annotations
@@ -13,22 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from tabulate import tabulate
 
-from routing_pomdp.evaluation.bootstrap import frontier_band
-from routing_pomdp.evaluation.plots.panels import Curve, ModelPoint, Panel
 from routing_pomdp.evaluation.runs.run_folder import Run
-
-# More confidence bands than this hide each other.
-_BANDS = 3
+from routing_pomdp.evaluation.runs.run_panel import is_ratio, shown_costs, unit_of
 
 SEEDS = ("seed", "evaluation.train_seed")
-"""The keys in which repetitions of one experiment differ: they draw the same test queries."""
+"""The keys in which repetitions of one experiment differ; they have the same test queries."""
 
 _MIXING, _ORACLE = "(random mixing)", "(oracle)"
 
-# Column of the tables -> name of the measure and how it is shown.
+# Column of the tables -> name of the measure and its format.
 _SHOWN = {
     "AIQ": ("aiq", "{:.4f}"),
     "gap closed": ("gap_closed", "{:+.3f}"),
@@ -44,11 +39,11 @@ _WITH_INTERVAL = ("aiq", "gap_closed")
 
 @dataclass(frozen=True)
 class ComparisonCell:
-    """Where runs are comparable.
+    """A setting: the runs in it can be compared.
 
     Attributes:
-        row: the data set, and what else varies in the sweep.
-        column: the costs, with their unit where that does not follow.
+        row: the data set and the other keys that vary in the sweep.
+        column: the costs, with their unit where it is not obvious.
     """
 
     row: str
@@ -72,8 +67,8 @@ def comparison_cells(runs: Sequence[Run], *aside: str) -> list[tuple[ComparisonC
     """Each run's setting and its solver's label.
 
     Args:
-        runs: of one sweep.
-        aside: dotted config keys that are left out of the settings, such as "costs.ratio".
+        runs: the runs of one sweep.
+        aside: dotted config keys that do not divide settings, such as "costs.ratio".
     """
     flat = _flattened(runs)
     varying = varying_keys(runs).difference(aside)
@@ -90,7 +85,7 @@ def comparison_cells(runs: Sequence[Run], *aside: str) -> list[tuple[ComparisonC
             if key.startswith("solver.") and len({_text(f.get(key)) for f in kind}) > 1
         )
         label = " ".join([_solver(run), *(f"{_short(key)}={values.get(key)}" for key in own)])
-        # Settings of one objective mean nothing to another.
+        # Keys of one cost model do not apply to another.
         alike = [f for other, f in zip(runs, flat, strict=True) if _kind(other) == _kind(run)]
         costs = [] if _is_ladder(run) and "costs.ratio" in aside else [shown_costs(about)]
         costs += [
@@ -110,45 +105,8 @@ def varying_keys(runs: Sequence[Run]) -> set[str]:
     return {key for key in set().union(*flat) if len({_text(f.get(key)) for f in flat}) > 1}
 
 
-def panel(setting: ComparisonCell, runs: Mapping[str, Run]) -> Panel:
-    """What a figure shows of one setting."""
-    curves = []
-    for label, run in sorted(runs.items()):
-        outcomes = run.outcomes()
-        means = outcomes.means()
-        band = None
-        if len(runs) <= _BANDS:
-            cost = np.linspace(means.slm.cost, means.llm.cost, 40)
-            level = run.about["config"]["evaluation"]["level"]
-            band = np.stack([cost, *frontier_band(outcomes, cost, resamples=300, level=level)])
-        curves.append(Curve(label, means.router_frontier(), means.cost, means.score, band))
-    models = [ModelPoint(m["name"], m["cost"], m["score"]) for m in run.models]
-    return Panel(
-        setting.row,
-        setting.column,
-        curves,
-        means.static_frontier(),
-        means.oracle_frontier(),
-        models,
-        unit_of(next(iter(runs.values()))),
-    )
-
-
-def shown_costs(about: Mapping[str, Any]) -> str:
-    """A run's costs for people: a cost ratio, "logged", or an objective with its unit."""
-    label = str(about["costs"])
-    if _is_number(label):
-        return f"1:{label}"
-    return label if label == "logged" else f"{label} ({about['unit']})"
-
-
-def unit_of(run: Run) -> str:
-    """The unit of a run's costs; runs of old have none."""
-    return str(run.about.get("unit", "cost unit of the log"))
-
-
 def run_table(run: Run) -> str:
-    """A run's measures with their intervals, for the terminal."""
+    """A table of a run's measures with their intervals, for the terminal."""
     rows = []
     for name, value in run.measures.items():
         low, high = run.intervals.get(name, (None, None))
@@ -166,7 +124,7 @@ def run_table(run: Run) -> str:
 
 
 def comparison_table(settings: Mapping[ComparisonCell, Mapping[str, Run]], style: str) -> str:
-    """One row a solver and setting, beside random mixing and the oracle.
+    """A table with one row per setting and solver, and rows for random mixing and the oracle.
 
     Args:
         settings: from `sort_runs`.
@@ -193,7 +151,7 @@ def comparison_table(settings: Mapping[ComparisonCell, Mapping[str, Run]], style
 
 
 def comparison_csv(settings: Mapping[ComparisonCell, Mapping[str, Run]]) -> str:
-    """Every measure and interval of every run in full precision."""
+    """A CSV with every measure and interval of every run in full precision."""
     rows: list[dict[str, Any]] = []
     for setting, runs in settings.items():
         for label, run in runs.items():
@@ -219,20 +177,12 @@ def comparison_csv(settings: Mapping[ComparisonCell, Mapping[str, Run]]) -> str:
     return text.getvalue()
 
 
-def _is_number(label: str) -> bool:
-    try:
-        float(label)
-    except ValueError:
-        return False
-    return True
-
-
 def _is_ladder(run: Run) -> bool:
-    return _is_number(str(run.about["costs"]))
+    return is_ratio(str(run.about["costs"]))
 
 
 def _kind(run: Run) -> str:
-    """What costs are compared as: logged ones and ladders, or an objective."""
+    """The kind of costs that a run is compared by: "logged" with cost ratios, or an objective."""
     return "logged" if _is_ladder(run) else str(run.about["costs"])
 
 
@@ -241,16 +191,16 @@ def _solver(run: Run) -> str:
 
 
 def show(value: float | None, form: str) -> str:
-    """A figure as it stands in a table."""
+    """A number as text in a table."""
     if value is None or value != value:
         return "–"
     shown = form.format(value)
-    # Rounding can leave a sign on nothing at all.
+    # Rounding can leave a sign on 0.
     return form.format(abs(value)) if float(shown) == 0 else shown
 
 
 def between(low: float | None, high: float | None, form: str) -> str:
-    """An interval as it stands in a table."""
+    """An interval as text in a table."""
     return f"[{show(low, form)}, {show(high, form)}]"
 
 
@@ -263,14 +213,14 @@ def _text(value: Any) -> str:
 
 
 def natural(setting: ComparisonCell) -> tuple[str, float, str]:
-    """Cost ratios in the order of numbers, not of text."""
+    """A sort key of settings, with cost ratios in numerical order."""
     _, _, ratio = setting.column.split(" ")[0].partition(":")
     return setting.row, float(ratio) if ratio else 0.0, setting.column
 
 
 def _flattened(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Each run's config by dotted key. Where every run draws its training queries by its own seed,
-    that is said once, by the seed."""
+    """Each run's config by dotted key, without the seed of training queries if it equals the run's
+    seed in every run."""
     flat = [_flatten(run.about["config"]) for run in runs]
     seed, train_seed = SEEDS
     if all(values.get(train_seed) == values.get(seed) for values in flat):
@@ -280,7 +230,7 @@ def _flattened(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Leaves by dotted key. Seeds that only repeat the run's own are left out."""
+    """Leaves by dotted key, without seeds that repeat the run's own."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""How a measure changes along a sweep: with the cost ratio, or the number of training queries."""
+"""Curves of a measure over the cost ratio or the number of training queries of a sweep."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from routing_pomdp.evaluation.frontier import FloatArray
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.evaluation.plots.figures import styles
 from routing_pomdp.evaluation.runs.run_folder import Run
 from routing_pomdp.evaluation.sweeps.comparison import ComparisonCell, comparison_cells
@@ -18,7 +18,7 @@ SWEPT = {
     "costs.ratio": "cost ratio",
     "evaluation.train_size": "training queries",
 }
-"""Config keys that curves are drawn along, and what readers see."""
+"""Config keys of the horizontal axis, with their labels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +26,11 @@ class MeasureCurve:
     """One solver's measure along a swept key, with its interval; NaN where undefined.
 
     Attributes:
-        label: of the solver.
+        label: label of the solver.
         at: ``(k,)`` values of the key, ascending.
-        value: ``(k,)``.
-        low: ``(k,)``.
-        high: ``(k,)``.
+        value: ``(k,)`` the measure.
+        low: ``(k,)`` lower end of its interval.
+        high: ``(k,)`` upper end of its interval.
     """
 
     label: str
@@ -43,21 +43,21 @@ class MeasureCurve:
 def measure_curves(
     runs: Sequence[Run], key: str, measure: str
 ) -> dict[ComparisonCell, list[MeasureCurve]]:
-    """Settings apart from ``key`` -> one curve a solver, of those with more than one point.
+    """Settings without ``key`` -> one curve per solver that has more than one point.
 
     Args:
-        runs: of one sweep.
-        key: of `SWEPT`.
+        runs: the runs of one sweep.
+        key: a key of `SWEPT`.
         measure: a name in a run's measures.
     """
     rows: dict[tuple[ComparisonCell, str], list[tuple[float, ...]]] = {}
-    for run, place in zip(runs, comparison_cells(runs, key), strict=True):
+    for run, cell in zip(runs, comparison_cells(runs, key), strict=True):
         if key == "costs.ratio" and run.about["config"]["costs"].get("ratio") is None:
             continue
         at = run.about["queries"]["train"] if key != "costs.ratio" else run.about["costs"]
         found = (run.measures.get(measure), *run.intervals.get(measure, (None, None)))
         numbers = (float("nan") if value is None else float(value) for value in found)
-        rows.setdefault(place, []).append((float(at), *numbers))
+        rows.setdefault(cell, []).append((float(at), *numbers))
     curves: dict[ComparisonCell, list[MeasureCurve]] = {}
     for (setting, label), points in sorted(rows.items(), key=_by_name):
         if len(points) > 1:
@@ -67,13 +67,13 @@ def measure_curves(
 
 
 def _ticks(panel: Sequence[MeasureCurve]) -> list[float]:
-    """Where points stand; of those too close for two numbers on a logarithmic axis the larger."""
-    comparison_cells = np.unique(np.concatenate([curve.at for curve in panel]))
-    apart = (comparison_cells[-1] / comparison_cells[0]) ** 0.08
+    """Tick positions: the points of the curves, without the smaller of two that are too close."""
+    points = np.unique(np.concatenate([curve.at for curve in panel]))
+    apart = (points[-1] / points[0]) ** 0.08
     kept: list[float] = []
-    for place in reversed(comparison_cells.tolist()):
-        if not kept or kept[-1] / place >= apart:
-            kept.append(place)
+    for point in reversed(points.tolist()):
+        if not kept or kept[-1] / point >= apart:
+            kept.append(point)
     return kept
 
 
@@ -85,12 +85,12 @@ def _by_name(item: tuple[tuple[ComparisonCell, str], object]) -> tuple[str, str,
 def curve_figure(
     curves: dict[ComparisonCell, list[MeasureCurve]], key: str, measure: str
 ) -> Figure:
-    """Small multiples, one panel a setting; bands are the runs' confidence intervals.
+    """Small multiples, one panel per setting; bands are the runs' confidence intervals.
 
     Args:
         curves: from `measure_curves`, at least one.
-        key: of `SWEPT`, for the axis.
-        measure: for the axis.
+        key: the key of the horizontal axis.
+        measure: the measure of the vertical axis.
     """
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)

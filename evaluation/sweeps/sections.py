@@ -1,4 +1,4 @@
-"""A sweep's report as sections: each a table of plain cells with a title and how to read it."""
+"""The sections of a sweep's report: tables of plain cells, each with a title and a note."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _ALPHA = 0.05
 
 Settings = Mapping[ComparisonCell, Mapping[str, Run]]
 
-# Measure -> title, format, how to read it.
+# Measure -> title, format, note.
 _MEASURES = {
     "aiq": (
         "AIQ",
         "{:.4f}",
-        "Mean height of the frontier between the costs of the cheapest and the largest model.",
+        "Mean score of the frontier between the costs of the cheapest and the last model.",
     ),
     "gap_closed": (
         "Gap closed",
@@ -47,25 +47,25 @@ _MEASURES = {
     "delta_ibc": (
         "ΔIBC, %",
         "{:+.1f}",
-        "Benefit per cost over that of mixing single models, mean of five cost regions.",
+        "Incremental benefit per cost relative to mixing single models, mean of five cost regions.",
     ),
     "saving_at_1": (
         "Saving at 1 point",
         "{:.3f}",
-        "Share of the most expensive model's cost saved by the policy picked on validation to lose "
-        "at most 1 point there.",
+        "Share of the last model's cost that is saved on test by the cheapest policy that loses at "
+        "most 1 point to it on validation.",
     ),
     "drop_at_1": (
-        "Lost on test at 1 point, points",
+        "Loss on test at 1 point, in points",
         "{:+.1f}",
-        "What that policy loses to the most expensive model on test.",
+        "The loss of that policy to the last model on test.",
     ),
     "saving_at_2": ("Saving at 2 points", "{:.3f}", "The same for 2 points."),
-    "drop_at_2": ("Lost on test at 2 points, points", "{:+.1f}", "The same for 2 points."),
+    "drop_at_2": ("Loss on test at 2 points, in points", "{:+.1f}", "The same for 2 points."),
     "model_regret": (
         "Model regret",
         "{:.4f}",
-        "Exact value minus the policy's inside the fitted model, mean over prices.",
+        "Optimal value minus the policy's value inside the fitted model, mean over prices.",
     ),
 }
 
@@ -75,11 +75,11 @@ class Section:
     """One table of a report.
 
     Attributes:
-        name: of its file, such as "gap_closed".
-        title: for people.
-        note: how to read it.
+        name: name of its file, such as "gap_closed".
+        title: heading.
+        note: explanation of the table.
         header: column names.
-        rows: cells, as shown.
+        rows: cells as text.
     """
 
     name: str
@@ -101,7 +101,7 @@ class Section:
 
 
 def measure_sections(settings: Settings) -> Iterator[Section]:
-    """One table a measure: solvers by settings, with intervals."""
+    """One table per measure: solvers by settings, with intervals."""
     labels = solver_labels(settings)
     for name, (title, form, note) in _MEASURES.items():
         rows = []
@@ -123,16 +123,14 @@ def region_section(settings: Settings) -> Section:
             cells = [_cell(run, name, "{:+.1f}") for name in names]
             rows.append([name_of(setting), label, *cells])
     shares = [f"{low}–{low + 20}% of the way" for low in range(0, 100, 20)]
-    note = (
-        "ΔIBC in % at the middle of five equal cost regions from the cheapest to the largest model."
-    )
+    note = "ΔIBC in % at the middle of five equal cost regions from the cheapest to the last model."
     return Section(
         "delta_ibc_regions", "ΔIBC by cost region", note, ["setting", "solver", *shares], rows
     )
 
 
 def difference_section(resampled: Mapping[ComparisonCell, Resampled], reference: str) -> Section:
-    """Every solver against one, with Holm's correction in each setting.
+    """Every solver minus a reference, with Holm's adjustment in each setting.
 
     Raises:
         ValueError: the reference is in none of the settings.
@@ -151,16 +149,16 @@ def difference_section(resampled: Mapping[ComparisonCell, Resampled], reference:
         raise ValueError(f"the reference {reference!r} is none of the solvers {known}")
     return Section(
         "differences",
-        f"Gap closed, against {reference}",
-        f"Paired bootstrap on the same queries; p adjusted by Holm over the solvers of a setting, "
-        f"significant below {_ALPHA:g}.",
+        f"Gap closed, compared with {reference}",
+        "Difference of gap closed by the paired bootstrap on the same queries. p-values are "
+        f"adjusted by Holm over the solvers of a setting; significant below {_ALPHA:g}.",
         ["setting", "solver", f"minus {reference}", "p (Holm)", "significantly"],
         rows,
     )
 
 
 def standing_section(resampled: Mapping[ComparisonCell, Resampled]) -> Section:
-    """Who is first in each setting, and who cannot be told from the first."""
+    """The best solver of each setting, and those that are not significantly worse."""
     rows = []
     for setting, found in resampled.items():
         first = found.best()
@@ -175,11 +173,11 @@ def standing_section(resampled: Mapping[ComparisonCell, Resampled]) -> Section:
         rows.append([name_of(setting), *shown])
     return Section(
         "standing",
-        "First, and tied for first",
-        "By gap closed, mean over seeds. Tied are those that do not close significantly less of "
-        "the gap than the first: paired bootstrap on the same queries, Holm over the solvers of a "
-        f"setting, {_ALPHA:g}.",
-        ["setting", "first", "tied", "behind"],
+        "Best solvers",
+        "By gap closed, mean over seeds. Tied solvers are not significantly worse than the best: "
+        "paired bootstrap on the same queries, Holm over the solvers of a setting, level "
+        f"{_ALPHA:g}.",
+        ["setting", "best", "tied", "worse"],
         rows,
     )
 
@@ -197,15 +195,16 @@ def win_section(resampled: Mapping[ComparisonCell, Resampled], labels: Sequence[
     return Section(
         "wins",
         "Wins / ties / losses",
-        f"In how many settings the solver of the row closes significantly more, no different, or "
-        f"significantly less of the gap than that of the column (Holm over all pairs, {_ALPHA:g}).",
+        "Numbers of settings in which the solver of the row closes significantly more of the gap "
+        "than that of the column, not significantly different, or significantly less (Holm over "
+        f"all pairs, level {_ALPHA:g}).",
         ["", *labels],
         rows,
     )
 
 
 def chosen_section(settings: Settings) -> Section:
-    """What was chosen on validation by budget or floor, and what that got on test."""
+    """Operating points selected on validation by budget or floor, with their test outcomes."""
     rows = []
     for setting, runs in settings.items():
         for label, run in runs.items():
@@ -227,19 +226,19 @@ def chosen_section(settings: Settings) -> Section:
                 rows.append([name_of(setting), label, asked, *promised, *got, kept])
     return Section(
         "chosen",
-        "Chosen on validation",
-        "Budgets and costs are shares of the largest model's cost, points are of score below it. "
-        "Promised is on validation, got on test.",
+        "Operating points selected on validation",
+        "Budgets and costs are shares of the last model's cost; points are losses of score to it. "
+        "Kept: whether the target holds on test.",
         [
-            "setting", "solver", "asked", "score promised", "cost promised", "score got",
-            "cost got", "kept",
+            "setting", "solver", "target", "score (validation)", "cost (validation)",
+            "score (test)", "cost (test)", "kept",
         ],
         rows,
     )  # fmt: skip
 
 
 def belief_section(settings: Settings) -> Section | None:
-    """How honest learned beliefs are; None where no policy holds one."""
+    """Calibration of learned beliefs; None if no policy has one."""
     rows = []
     for setting, runs in settings.items():
         for label, run in runs.items():
@@ -257,20 +256,20 @@ def belief_section(settings: Settings) -> Section | None:
         return None
     return Section(
         "belief_calibration",
-        "How honest beliefs are",
-        "Of every model's answer at every place of the test queries, means over models: expected "
-        "calibration error, what an honest belief would show of it by chance, logarithmic loss in "
-        "nats, Brier score. Fitted is the posterior of the fitted model.",
-        ["setting", "solver", "belief", "error", "log loss", "Brier", "error by chance"],
+        "Calibration of beliefs",
+        "Predicted scores of every model at every decision point of the test queries, means over "
+        "models: expected calibration error (ECE), log loss in nats, Brier score, and the ECE that "
+        "a calibrated belief has by chance. Fitted is the posterior of the fitted model.",
+        ["setting", "solver", "belief", "ECE", "log loss", "Brier score", "ECE by chance"],
         rows,
     )
 
 
 def seed_section(runs: Sequence[Run]) -> Section | None:
-    """Measures over runs that differ in their seed alone; None where none do."""
+    """Measures over runs that differ only in their seed; None if there are none."""
     groups: dict[tuple[ComparisonCell, str], list[Run]] = {}
-    for run, place in zip(runs, comparison_cells(runs, *SEEDS), strict=True):
-        groups.setdefault(place, []).append(run)
+    for run, cell in zip(runs, comparison_cells(runs, *SEEDS), strict=True):
+        groups.setdefault(cell, []).append(run)
     rows = []
     for (setting, label), same in sorted(groups.items(), key=lambda item: str(item[0])):
         if len(same) < 2:
@@ -286,16 +285,16 @@ def seed_section(runs: Sequence[Run]) -> Section | None:
     return Section(
         "seeds",
         "Across seeds",
-        "Mean and standard deviation over seeds; the interval is of a new seed on new queries.",
+        "Mean and standard deviation over seeds; the interval is for a new seed on new queries.",
         ["setting", "solver", "measure", "seeds", "mean", "sd", "interval"],
         rows,
     )
 
 
 def resample(runs: Sequence[Run], measure: str = "gap_closed") -> dict[ComparisonCell, Resampled]:
-    """One measure of every solver, resampled on the same queries in each setting, often enough for
-    all pairs of solvers to be compared. Runs that differ in their seed alone are one solver, unless
-    the seed draws other queries too."""
+    """One measure of every solver, resampled on the same queries in each setting, with enough
+    resamples to compare all pairs of solvers. Runs that differ only in their seed are one solver,
+    unless their test queries differ too."""
     groups: dict[ComparisonCell, dict[str, list[FrontierOutcomes]]] = {}
     apart: dict[ComparisonCell, dict[str, list[FrontierOutcomes]]] = {}
     for run, (setting, label), (own, _) in zip(
@@ -322,7 +321,7 @@ def resample(runs: Sequence[Run], measure: str = "gap_closed") -> dict[Compariso
 
 
 def solver_labels(settings: Settings) -> list[str]:
-    """Every solver of a sweep, by the mean of the gap it closes."""
+    """The solvers of a sweep, sorted by their mean gap closed."""
     gaps: dict[str, list[float]] = {}
     for runs in settings.values():
         for label, run in runs.items():
@@ -332,7 +331,7 @@ def solver_labels(settings: Settings) -> list[str]:
 
 
 def name_of(setting: ComparisonCell) -> str:
-    """A setting in one cell."""
+    """A setting as text."""
     return " · ".join(filter(None, (setting.row, setting.column)))
 
 

@@ -1,4 +1,4 @@
-"""A sweep's report on disk: one page, its tables as CSV, its figures, all of it for W&B too."""
+"""The report of a sweep: a page, its tables as CSV and its figures, on disk and in W&B."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from routing_pomdp.envs.files.atomic import write_text
 from routing_pomdp.evaluation.policies.policy_map import PolicyMap
 from routing_pomdp.evaluation.runs.run_folder import Run
-from routing_pomdp.evaluation.sweeps.comparison import ComparisonCell, panel, sort_runs
+from routing_pomdp.evaluation.runs.run_panel import panel
+from routing_pomdp.evaluation.sweeps.comparison import ComparisonCell, sort_runs
 from routing_pomdp.evaluation.sweeps.sections import (
     Section,
     belief_section,
@@ -33,11 +34,11 @@ _REFERENCE = "static"
 
 @dataclass(frozen=True, eq=False)
 class SweepReport:
-    """What a sweep found, ready to be written.
+    """The tables and figures of a sweep.
 
     Attributes:
         sections: the tables, in order.
-        figures: name -> the PNG.
+        figures: name -> PNG file.
     """
 
     sections: Sequence[Section]
@@ -59,7 +60,7 @@ class SweepReport:
         return page
 
     def track(self, tracker: Tracker, folder: Path, sweep: str) -> None:
-        """Logs every table and figure as a run of the sweep's group."""
+        """Logs every table and figure as one run of the sweep's group."""
         about = {"sweep": sweep, "tables": [section.name for section in self.sections]}
         with tracker.run(
             folder=folder, name=f"report-{sweep}", group=sweep, job_type="report", config=about
@@ -76,11 +77,11 @@ def sweep_report(
     """Tables and figures of the finished runs of a sweep; the figures are drawn into ``folder``.
 
     Args:
-        runs: all of a sweep.
-        folder: where figures go.
-        reference: the solver that the others are compared with; None for "static", or the last of
-            the solvers where it was not run.
-        log_cost: a logarithmic cost axis.
+        runs: all runs of a sweep.
+        folder: folder of the figures.
+        reference: the solver that the others are compared with; None for "static" or, if it was not
+            run, the last solver.
+        log_cost: whether the cost axis is logarithmic.
 
     Raises:
         ValueError: the reference is none of the solvers.
@@ -103,7 +104,7 @@ def sweep_report(
     return SweepReport(sections, _figures(runs, settings, folder, log_cost))
 
 
-# Measures drawn along each swept key.
+# Measures drawn over each swept key.
 _CURVES = {
     "costs.ratio": ("gap_closed", "delta_ibc"),
     "evaluation.train_size": ("gap_closed", "delta_ibc", "promise_excess"),
@@ -116,12 +117,12 @@ def _figures(
     folder: Path,
     log_cost: bool,
 ) -> dict[str, Path]:
-    # Who computes needs no matplotlib.
+    # Imported here so that computing does not load matplotlib.
     from routing_pomdp.evaluation.plots.figures import save_figure, sweep_figure
-    from routing_pomdp.evaluation.plots.policy_figure import policy_figure
+    from routing_pomdp.evaluation.policies.policy_figure import policy_figure
     from routing_pomdp.evaluation.sweeps.curves import SWEPT, curve_figure, measure_curves
 
-    panels = [panel(setting, found) for setting, found in settings.items()]
+    panels = [panel(setting.row, setting.column, found) for setting, found in settings.items()]
     drawn = {"frontiers": sweep_figure(panels, log_cost=log_cost)}
     for key in SWEPT:
         for measure in _CURVES[key]:
@@ -136,14 +137,14 @@ def _figures(
         kept = {label: found for label, found in maps.items() if found is not None}
         if kept:
             names = [model["name"] for model in next(iter(settings[middle].values())).models]
-            title = f"{name_of(middle)}: policies that spend nearest to half of the largest model"
+            title = f"{name_of(middle)}: policies whose cost is nearest to half the last model's"
             slug = "".join(c if c.isalnum() else "_" for c in row)
             drawn[f"policies_{slug}"] = policy_figure(kept, names, title)
     return {name: save_figure(figure, folder / name)[0] for name, figure in drawn.items()}
 
 
 def half_way(run: Run) -> PolicyMap | None:
-    """The policy map of the price whose mean cost is nearest to half of the largest model's."""
+    """The policy map of the price whose mean cost is nearest to half of the last model's."""
     maps = run.maps()
     if not maps:
         return None

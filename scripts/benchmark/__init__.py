@@ -1,1 +1,1 @@
-"""Speed, measured beside peers and plain baselines in one process, as ratios."""
+"""Benchmarks of speed, as ratios to peers and plain baselines in the same process."""

@@ -1,4 +1,4 @@
-"""Speed and accuracy figures, each beside a peer timed in the same run."""
+"""Benchmarks of speed and accuracy, each with a peer timed in the same run."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ EVERYTHING = {"skip": True, "free_start": True, "verify": True}
 
 
 def data() -> Iterator[Row]:
-    """Replaying one policy over 10^6 queries, beside a plain loop over queries."""
+    """Evaluation of one policy on 10^6 queries, compared with a plain loop over queries."""
     for n_models, rules in ((2, {}), (5, {}), (5, EVERYTHING)):
         model = problem(n_models, 8, rules, price=0.01)
         queries = model.sample(10**6, np.random.default_rng(1))
@@ -107,7 +107,7 @@ def data() -> Iterator[Row]:
 
 
 def threshold_loop(queries: RoutingData, policy: Any, n: int) -> float:
-    """The threshold script that everyone writes first: the peer of `replay`."""
+    """A plain threshold script: the peer of `data`."""
     total, last = 0.0, queries.n_models - 1
     for q in range(n):
         model = 0
@@ -123,14 +123,14 @@ def threshold_loop(queries: RoutingData, policy: Any, n: int) -> float:
 
 
 def exact() -> Iterator[Row]:
-    """Solve times, beside plain recursion over actions and symbols."""
+    """Solve times, compared with plain recursion over actions and symbols."""
     small = problem(4, 8, EVERYTHING)
     value, recursion = timed(tree_search, small)
     policy, seconds = timed(Exact().solve, small, repeat=5)
     assert abs(policy.value - value) < 1e-9
     yield Row(
         "exact, N = 4, 8 bins, every option",
-        f"{seconds * 1e3:.2f} ms a price",
+        f"{seconds * 1e3:.2f} ms per price",
         peer=f"tree search: {recursion * 1e3:.0f} ms",
         ratio=f"{recursion / seconds:.0f}×",
     )
@@ -144,12 +144,14 @@ def exact() -> Iterator[Row]:
         _, seconds = timed(Exact().solve, model, repeat=3)
         name = "every option" if rules == EVERYTHING else ("SKIP" if rules else "core")
         yield Row(
-            f"exact, N = {n_models}, {bins} bins, {name}", f"{seconds * 1e3:.2f} ms a price", target
+            f"exact, N = {n_models}, {bins} bins, {name}",
+            f"{seconds * 1e3:.2f} ms per price",
+            target,
         )
 
 
 def tree_search(model: RoutingPOMDP) -> float:
-    """Value by plain recursion straight from DESIGN §1: the peer of `exact`."""
+    """The value by plain recursion, as in DESIGN §1: the peer of `exact`."""
     n, rules = model.n_models, model.rules
 
     def call(joint: Any, target: int) -> float:
@@ -176,7 +178,7 @@ def tree_search(model: RoutingPOMDP) -> float:
 
 
 def automix() -> Iterator[Row]:
-    """AutoMix's routers, fitted on 1,000 and replayed on 5,000 queries, beside its own release."""
+    """AutoMix's routers, fitted on 1,000 and evaluated on 5,000 queries, beside its release."""
     from routing_pomdp.solvers.automix.pomdp import AutoMixPOMDP
     from routing_pomdp.solvers.automix.released import (
         AutoMixGreedy,
@@ -192,7 +194,7 @@ def automix() -> Iterator[Row]:
 
     bins: Bins = 8
     model = problem(2, bins + 1, {}, price=0.02)
-    train, test = (frame_of_two(n, seed) for seed, n in enumerate((1000, 5000)))
+    train, test = (two_models(n, seed) for seed, n in enumerate((1000, 5000)))
     solvers = {
         "Threshold": AutoMixThreshold(),
         "DoubleThreshold": AutoMixDoubleThreshold(),
@@ -217,7 +219,7 @@ def automix() -> Iterator[Row]:
     particles = replace(queries, score=graded)
     policy, seconds = timed(AutoMixPOMDP().solve, large, particles)
     yield Row(
-        "automix_pomdp, 300 particles, N = 5, 9 confidences", f"{seconds:.2f} s a price", "≤ 2 s"
+        "automix_pomdp, 300 particles, N = 5, 9 confidences", f"{seconds:.2f} s per price", "≤ 2 s"
     )
     one = replace(queries, **{name: getattr(queries, name)[:1] for name in PER_QUERY})
     _, seconds = timed(evaluate, policy, one, repeat=200)
@@ -227,8 +229,8 @@ def automix() -> Iterator[Row]:
 PER_QUERY = ("score", "call_cost", "verify_cost", "signal")
 
 
-def frame_of_two(n: int, seed: int) -> RoutingData:
-    """Two models and a confidence of nine values."""
+def two_models(n: int, seed: int) -> RoutingData:
+    """Random data of two models with a confidence of nine values."""
     rng = np.random.default_rng(seed)
     score = (rng.random((n, 2)) < [0.5, 0.8]).astype(float)
     confidence = rng.binomial(8, 0.3 + 0.4 * score[:, :1], (n, 2)) / 8
@@ -237,7 +239,7 @@ def frame_of_two(n: int, seed: int) -> RoutingData:
 
 
 def release_seconds(name: str, bins: int, train: RoutingData, test: RoutingData) -> float | None:
-    """What the release takes for the same; None where it is not installed."""
+    """The release's time for the same; None if it is not installed."""
     try:
         import automix as release
         import pandas
@@ -261,7 +263,7 @@ def release_seconds(name: str, bins: int, train: RoutingData, test: RoutingData)
 
 
 def bootstrap() -> Iterator[Row]:
-    """Intervals and differences of a full table, beside a loop over resamples."""
+    """Intervals and differences of a full table, compared with a loop over resamples."""
     from routing_pomdp.evaluation.bootstrap import bootstrap_weights, intervals
     from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
     from routing_pomdp.evaluation.measures import measure
@@ -303,7 +305,7 @@ def bootstrap() -> Iterator[Row]:
 
 
 def loading() -> Iterator[Row]:
-    """Loading 10^6 queries × 5 models, beside reading the same file into an Arrow table."""
+    """Loading 10^6 queries × 5 models, compared with reading the file into an Arrow table."""
     import pyarrow.parquet
 
     from routing_pomdp.envs.logs.calls_table import read_calls, write_calls
@@ -334,7 +336,7 @@ def loading() -> Iterator[Row]:
 
 
 def help_time() -> Iterator[Row]:
-    """Time to print the help of train.py, beside importing torch alone."""
+    """Time to print the help of train.py, compared with importing torch."""
     script = Path(__file__).parents[1] / "train.py"
     _, seconds = timed(run, [str(script), "--help"], repeat=3)
     _, torch = timed(run, ["-c", "import torch"], repeat=3)

@@ -1,4 +1,4 @@
-"""Throughput and memory of the collector against a server on loopback, in a process of its own."""
+"""Throughput and memory of the collector, with a local server in another process."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from routing_pomdp.verifiers import LiveVerifier
 from routing_pomdp.verifiers.collection import ModelSpec, Plan, Price, Question, collect
 from routing_pomdp.verifiers.live import Case, Query
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONCURRENCY = 64
 _SAMPLES = 3
 
 
 def throughput(calls: int = 20_000, bare: int = 2000) -> Iterator[tuple[str, ...]]:
-    """Calls a second and resident memory, beside the openai client alone in a plain gather."""
+    """Calls per second and resident memory, compared with the openai client in a plain gather."""
     with server() as url:
         peer, peer_cpu = asyncio.run(plain_gather(url, bare))
         with tempfile.TemporaryDirectory() as folder:
@@ -41,9 +41,9 @@ def throughput(calls: int = 20_000, bare: int = 2000) -> Iterator[tuple[str, ...
     rate = made / seconds
     yield (
         f"collect {made:,} calls, {CONCURRENCY} at once",
-        f"{rate:.0f} calls/s ({cpu / made * 1e3:.2f} ms CPU a call)",
+        f"{rate:.0f} calls/s ({cpu / made * 1e3:.2f} ms CPU per call)",
         "≥ 200",
-        f"openai's client alone: {peer:.0f} calls/s ({peer_cpu * 1e3:.2f} ms CPU)",
+        f"openai's client: {peer:.0f} calls/s ({peer_cpu * 1e3:.2f} ms CPU)",
         f"{rate / peer:.1f}×",
     )
     size = samples[-1][0]
@@ -53,7 +53,7 @@ def throughput(calls: int = 20_000, bare: int = 2000) -> Iterator[tuple[str, ...
     yield (
         f"memory over {made:,} calls",
         f"{quarter / 2**20:.0f} MiB after a quarter, {last / 2**20:.0f} after all "
-        f"({grown:.0f} bytes a call), {samples[-1][1] / 2**20:.0f} with the table written",
+        f"({grown:.0f} bytes per call), {samples[-1][1] / 2**20:.0f} with the table written",
         "flat",
     )
     yield (f"resume with {made:,} calls in the log", f"{again:.1f} s, none repeated")
@@ -61,20 +61,20 @@ def throughput(calls: int = 20_000, bare: int = 2000) -> Iterator[tuple[str, ...
 
 @dataclass(frozen=True)
 class Verdicts(LiveVerifier):
-    """A few verdicts on each answer of the first model."""
+    """Asks for a few verdicts on each answer; the signal is the share of correct ones."""
 
     name: str = "verdicts"
 
     async def verify(self, case: Case) -> float:
         text = f"{case.query.prompt} Verdict on {case.answer.text}: correct or incorrect?"
-        said = await case.client.complete(
+        verdicts = await case.client.complete(
             [{"role": "user", "content": text}], samples=_SAMPLES, temperature=1.0, max_tokens=8
         )
-        return sum(each.text.endswith(" correct") for each in said) / len(said)
+        return sum(each.text.endswith(" correct") for each in verdicts) / len(verdicts)
 
 
 def a_plan(url: str, calls: int) -> Plan:
-    """Two models on one endpoint, and verdicts on the first one's answers."""
+    """A plan with two models on one endpoint and verdicts on the first model's answers."""
     n = calls // (2 + _SAMPLES)
     questions = [
         Question(Query(f"q{i}", f"What is {i} + {i % 97}?"), (str(i + i % 97),)) for i in range(n)
@@ -87,7 +87,7 @@ def a_plan(url: str, calls: int) -> Plan:
 
 
 async def plain_gather(url: str, calls: int) -> tuple[float, float]:
-    """Calls a second, and seconds of CPU a call, of the client as everyone uses it at first."""
+    """Calls per second and CPU seconds per call of the openai client, used in the plain way."""
     import openai
 
     client = openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0)
@@ -112,7 +112,7 @@ async def plain_gather(url: str, calls: int) -> tuple[float, float]:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """The address of the tests' server, which shares the cores with its client."""
+    """The address of the tests' server, which runs on the same cores as its client."""
     process = subprocess.Popen(
         [sys.executable, ROOT / "tests/support/loopback.py"], stdout=subprocess.PIPE, text=True
     )
@@ -126,7 +126,7 @@ def server() -> Iterator[str]:
 
 @contextmanager
 def memory(log: Path, every: float = 0.1) -> Iterator[list[tuple[int, int]]]:
-    """(bytes of the log, resident bytes of this process), sampled while the block runs."""
+    """Samples (bytes of the log, resident bytes of this process) while the block runs."""
     samples: list[tuple[int, int]] = []
     ended = threading.Event()
 
@@ -146,7 +146,7 @@ def memory(log: Path, every: float = 0.1) -> Iterator[list[tuple[int, int]]]:
 def resident() -> int:
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:  # only the largest so far is known elsewhere
+    except OSError:  # other systems only know the peak
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return pages * os.sysconf("SC_PAGE_SIZE")
 

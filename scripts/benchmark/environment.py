@@ -1,6 +1,6 @@
-"""Figures of the environments: many episodes at once, beside one at a time, in the same run.
+"""Benchmarks of the environments: many episodes at once, compared with one at a time.
 
-Seconds are those of the processor, so that other programs on the machine count less.
+Times are processor times, which depend less on other programs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MANY = 4096
 
 
 def environment() -> Iterator[tuple[str, ...]]:
-    """Steps a second, of single environments and of thousands at once; random actions."""
+    """Steps per second of single and vectorised environments with random actions."""
     for rules in ({}, EVERYTHING):
         model = own(5, 8, **rules)
         queries = model.sample(2048, np.random.default_rng(0))
@@ -55,8 +55,8 @@ def environment() -> Iterator[tuple[str, ...]]:
             "observations shared": {"copy": False},
             "tensors, no copies": {"copy": False, "backend": "torch"},
             "SAME_STEP autoreset": {"autoreset_mode": "SameStep"},
-            "a price an episode": {"price": (0.01, 1.0)},
-            "a price and a ratio an episode": {"price": (0.01, 1.0), "ratio": (10.0, 100.0)},
+            "a price per episode": {"price": (0.01, 1.0)},
+            "a price and a ratio per episode": {"price": (0.01, 1.0), "ratio": (10.0, 100.0)},
         }
         for variant, options in variants.items():
             env = RoutingVectorEnv(MANY, queries, problem=model, **options)
@@ -83,7 +83,7 @@ def steps_per_second(env: Any, steps: int = 200_000) -> float:
 
 
 def vector_steps_per_second(env: Any, steps: int = 100, repeat: int = 7) -> float:
-    """Environment-steps a second, those that only reset included; the fastest of some runs."""
+    """Environment steps per second, with resets, of the fastest of several runs."""
     rng = np.random.default_rng(0)
     actions = rng.integers(env.single_action_space.n, size=(steps, env.num_envs))
     env.reset(seed=0)

@@ -1,7 +1,7 @@
-"""A routing problem as the README of pomdp-py would have it: what the benchmark measures against.
+"""A routing problem in the style of pomdp-py's README: the peer of the POMCP benchmark.
 
-Core rules alone. States, actions and observations are values that hash and compare by what they
-hold, models are the four classes of the library, rollouts are random.
+It has the core rules only. States, actions and observations hash and compare by value, the models
+are the library's four classes, and rollouts are random.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Transition(pomdp_py.TransitionModel):
         return State(state.stage + 1, state.vector)
 
 
-class Seen(pomdp_py.ObservationModel):
+class Signals(pomdp_py.ObservationModel):
     def __init__(self, problem: RoutingPOMDP) -> None:
         self._likelihood = problem.likelihood
 
@@ -72,15 +72,15 @@ class Seen(pomdp_py.ObservationModel):
 class Reward(pomdp_py.RewardModel):
     def __init__(self, problem: RoutingPOMDP) -> None:
         self._score, self._last = problem.score, problem.n_models - 1
-        self._toll = problem.call_price.copy()
-        self._toll[:-1] += problem.verify_price[:-1]
+        self._action_cost = problem.call_price.copy()
+        self._action_cost[:-1] += problem.verify_price[:-1]
 
     def sample(self, state: State, action: Action, next_state: State) -> float:
         if state.stage >= self._last:
             return 0.0
         if action.index == STAY:
             return float(self._score[state.vector, state.stage])
-        reward = -float(self._toll[state.stage + 1])
+        reward = -float(self._action_cost[state.stage + 1])
         if state.stage + 1 == self._last:
             reward += float(self._score[state.vector, self._last])
         return reward
@@ -100,9 +100,9 @@ class Choices(pomdp_py.RolloutPolicy):
 
 
 def agent(problem: RoutingPOMDP, code: int, particles: int = 1000) -> pomdp_py.Agent:
-    """An agent at a history of a problem under the core rules."""
+    """An agent at a history of a problem with the core rules."""
     if problem.rules.skip or problem.rules.free_start or problem.rules.verify:
-        raise ValueError("the naive model knows the core rules alone")
+        raise ValueError("the naive model has only the core rules")
     history = problem.decode(np.array([code]))
     posterior = problem.belief(np.array([code]))[0]
     rng = np.random.default_rng(code)
@@ -112,13 +112,13 @@ def agent(problem: RoutingPOMDP, code: int, particles: int = 1000) -> pomdp_py.A
         pomdp_py.Particles([State(stage, int(vector)) for vector in drawn]),
         Choices(),
         Transition(problem.n_models),
-        Seen(problem),
+        Signals(problem),
         Reward(problem),
     )
 
 
 def planner(n_models: int, simulations: int) -> pomdp_py.POMCP:
-    """POMCP for it, to the end of an episode."""
+    """A POMCP planner that searches to the end of an episode."""
     return pomdp_py.POMCP(
         max_depth=n_models,
         discount_factor=1.0,

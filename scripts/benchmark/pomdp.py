@@ -1,4 +1,4 @@
-"""Figures of the POMDP solvers: alpha vectors, bounds, POMCP, and what each takes in memory."""
+"""Benchmarks of the POMDP solvers: alpha vectors, bounds, POMCP, and their memory."""
 
 from __future__ import annotations
 
@@ -24,11 +24,8 @@ from routing_pomdp.solvers.exact.alpha_vectors import AlphaVectorIteration
 from routing_pomdp.solvers.exact.bounds import FIB, QMDP, Bounds
 from routing_pomdp.solvers.exact.point_based import PointBased
 from routing_pomdp.solvers.exact.value_iteration import value_iteration
-from routing_pomdp.solvers.search.continuous import ContinuousPOMDP
 from routing_pomdp.solvers.search.pomcp import POMCP
-from routing_pomdp.solvers.search.pomcpow import POMCPOW
-from routing_pomdp.solvers.search.signal_cells import discretised
-from routing_pomdp.verifiers import Histogram, KernelDensity, LoggedSignal, make_routing_data
+from routing_pomdp.verifiers import Histogram, LoggedSignal, make_routing_data
 
 EVERYTHING: dict[str, Any] = {"skip": True, "free_start": True, "verify": True}
 PROFILES = ("gsm8k", "medmcqa", "mmlu", "triviaqa", "truthfulqa")
@@ -36,7 +33,7 @@ LADDER = 50.0
 
 
 def timed(call: Callable[..., Any], *arguments: Any, repeat: int = 1) -> tuple[Any, float]:
-    """The result of the last of several calls, and the seconds of the fastest."""
+    """The result of a call and the time of the fastest of several, in seconds."""
     best = float("inf")
     for _ in range(repeat):
         started = time.perf_counter()
@@ -61,7 +58,7 @@ def fitted(
 def own(
     n_models: int, symbols: int, levels: int = 2, price: float = 0.3, **rules: Any
 ) -> RoutingPOMDP:
-    """A problem of any size whose verifiers each tell of their own model alone."""
+    """A problem of any size in which a signal depends only on its own model's score."""
     grid = np.linspace(0, 1, levels)
     level = np.array(list(product(range(levels), repeat=n_models)))
     skill, difficulty = np.linspace(0.4, 0.8, n_models), np.linspace(-0.4, 0.4, 9)
@@ -84,7 +81,7 @@ def own(
 
 
 def unsure(n_models: int, symbols: int) -> RoutingPOMDP:
-    """A problem whose signals tell of every score, so that bounds leave much to a search."""
+    """A problem in which signals depend on every score, so that bounds decide little."""
     rng = np.random.default_rng(0)
     score = np.array(list(product((0.0, 1.0), repeat=n_models)))
     call = np.power(1.5, np.arange(n_models, dtype=np.float64))
@@ -99,7 +96,7 @@ def unsure(n_models: int, symbols: int) -> RoutingPOMDP:
 
 
 def tiger() -> FinitePOMDP:
-    """Kaelbling, Littman & Cassandra (1998): listening at 85%."""
+    """The tiger problem of Kaelbling, Littman & Cassandra (1998), listening at 85%."""
     half = np.full((2, 2), 0.5)
     return FinitePOMDP(
         transition=np.stack([np.eye(2), half, half]),
@@ -114,7 +111,7 @@ def tiger() -> FinitePOMDP:
 
 
 def solvers() -> dict[str, Any]:
-    """What is compared, by name; those that plan when they are asked come last."""
+    """The solvers to compare, by name; those that plan online come last."""
     return {
         "exact": Exact(),
         "alpha_vectors": AlphaVectorIteration(),
@@ -122,16 +119,15 @@ def solvers() -> dict[str, Any]:
         "qmdp": QMDP(),
         "fib": FIB(),
         "pomcp": POMCP(),
-        "pomcpow": POMCPOW(),
     }
 
 
 def peak(solver: str, problem: str) -> str:
-    """What solving and replaying 200 queries takes beside the problem itself, in MiB, or why it is
-    refused.
+    """Memory to solve and evaluate 200 queries, in MiB without the problem itself, or why the
+    solver refuses it.
 
-    A fresh process is asked: only the peak of its resident memory counts what HiGHS and pomdp-py
-    allocate, and a peak that went before would hide it.
+    It is the growth of the peak resident memory of a fresh process, which includes allocations of
+    HiGHS and pomdp-py; an earlier peak would hide it.
     """
     code = (
         "from routing_pomdp.scripts.benchmark import pomdp as b; "
@@ -144,10 +140,10 @@ def peak(solver: str, problem: str) -> str:
 
 
 def grown(solver: Any, problem: RoutingPOMDP) -> str:
-    """By how much the peak of this process grows; see `peak`."""
+    """The growth of this process's peak memory; see `peak`."""
     data = problem.sample(200, np.random.default_rng(0))
     if (reset := Path("/proc/self/clear_refs")).exists():
-        reset.write_text("5")  # the peak so far was that of importing
+        reset.write_text("5")  # resets the peak, which was that of importing
     before = _peak()
     try:
         evaluate(solver.solve(problem), data)
@@ -191,7 +187,7 @@ def alpha() -> Iterator[tuple[str, ...]]:
         )
     model = own(5, 16, skip=True)
     _, seconds = timed(Exact().solve, model)
-    yield "exact, N = 5, 16 symbols, SKIP", f"{seconds:.2f} s a price", "≤ 2 s", ""
+    yield "exact, N = 5, 16 symbols, SKIP", f"{seconds:.2f} s per price", "≤ 2 s", ""
     prices = np.geomspace(0.01, 1, 50).tolist()
 
     def both() -> None:
@@ -220,7 +216,7 @@ def alpha() -> Iterator[tuple[str, ...]]:
 
 
 def search() -> Iterator[tuple[str, ...]]:
-    """Simulations a second beside a plain pomdp-py model, a whole data, and regret curves."""
+    """Simulations per second compared with a plain pomdp-py model, evaluation time, and regret."""
     model = unsure(5, 8)
     policy = POMCP(simulations=10).solve(model)
     model_value(policy)
@@ -248,16 +244,6 @@ def search() -> Iterator[tuple[str, ...]]:
         "≤ 60 s",
         f"{policy.plans} plans, {len(policy.searched)} searches",
     )
-    raw = ContinuousPOMDP.of(fitted("mmlu", observation=KernelDensity(), **EVERYTHING)).at(0.1)
-    searching = POMCPOW().solve(raw)
-    data = raw.sample(1531, np.random.default_rng(0))
-    _, seconds = timed(evaluate, searching, data)
-    yield (
-        "pomcpow, replay of 1,531 queries on raw signals, every option, 300 simulations",
-        f"{len(data) / seconds:,.0f} queries/s",
-        "≤ 60 s",
-        f"{seconds:.1f} s, {searching.plans} plans, {len(searching.searched)} searches",
-    )
     for name in PROFILES:
         regret: dict[int, list[float]] = {}
         for price in (0.01, 0.05, 0.1, 0.2, 0.3, 0.5):
@@ -270,39 +256,28 @@ def search() -> Iterator[tuple[str, ...]]:
 
 
 def profiles() -> Iterator[tuple[str, ...]]:
-    """Solvers by shipped profiles: value, regret, time to solve and to decide, peak of memory.
-
-    POMCPOW plans on the raw signals of a kernel density: its optimum is that of many small cells,
-    and it is judged in fewer.
-    """
+    """Solvers by shipped profiles: value, regret, time to solve and to decide, peak of memory."""
     for name in PROFILES:
         model = fitted(name, **EVERYTHING).at(0.2)
         best, bounds = Exact().solve(model).value, Bounds.of(model)
         between = f"{bounds.blind:.4f} ≤ {best:.4f} ≤ {bounds.fib:.4f} ≤ {bounds.qmdp:.4f}"
         yield name, "blind ≤ exact ≤ fib ≤ qmdp", between, ""
-        raw = ContinuousPOMDP.of(fitted(name, observation=KernelDensity(), **EVERYTHING)).at(0.2)
-        cells = discretised(raw, 10)
+        data = model.sample(1500, np.random.default_rng(0))
         for label, solver in solvers().items():
-            played, judged = (raw, cells) if label == "pomcpow" else (model, model)
-            data = played.sample(1500, np.random.default_rng(0))
-            policy, seconds = timed(solver.solve, played)
+            policy, seconds = timed(solver.solve, model)
             outcome, replayed = timed(evaluate, policy, data)
-            value = model_value(policy, judged)
-            regret = (Exact().solve(cells).value if label == "pomcpow" else best) - value
-            problem = f"fitted({name!r}, **b.EVERYTHING).at(0.2)"
-            if label == "pomcpow":
-                problem = problem.replace("**", "observation=b.KernelDensity(), **")
+            value = model_value(policy)
             yield (
                 f"{name}, {label}",
-                f"value {value:.4f}, regret {regret:.4f}",
+                f"value {value:.4f}, regret {best - value:.4f}",
                 f"{seconds * 1e3:.0f} ms to solve, "
                 f"{replayed / outcome.decisions * 1e6:.1f} µs a decision",
-                peak(label, problem),
+                peak(label, f"fitted({name!r}, **b.EVERYTHING).at(0.2)"),
             )
 
 
 def memory() -> Iterator[tuple[str, ...]]:
-    """Peak memory of each solver as models and symbols grow, every option on."""
+    """Peak memory of each solver by numbers of models and symbols, with every option."""
     for n, symbols in ((3, 8), (4, 8), (5, 8), (5, 16), (6, 8), (8, 32)):
         for solver in ("exact", "alpha_vectors", "point_based", "pomcp"):
             figure = peak(solver, f"own({n}, {symbols}, **b.EVERYTHING)")

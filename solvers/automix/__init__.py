@@ -1,4 +1,4 @@
-"""AutoMix's routers (arXiv 2310.12963): thresholds, its POMDP, the heuristics of its release."""
+"""AutoMix's routers (arXiv 2310.12963): thresholds, POMDP, and the heuristics of its release."""
 
 from typing import TYPE_CHECKING
 

@@ -1,17 +1,17 @@
-"""The heuristics of AutoMix's release (the package automix-llm 1.0.3), decision for decision.
+"""The heuristics of AutoMix's release (the package automix-llm 1.0.3), with equal decisions.
 
 The release routes between two models. It bins the confidence, lists candidate rules and keeps the
-one of the best **IBC lift** on the training queries, ``(IBC_M − IBC_base)/IBC_base``; no price
-enters. Its candidates:
+one with the best **IBC lift** on the training queries, ``(IBC_M − IBC_base)/IBC_base``. It does not
+use a price. Its candidates:
 
-- simple (``POMDPSimple``): classes of queries, *needy* (the large model is better), *hopeless*
-  (neither scores) and *good* (the rest), counted by bin; a bin escalates if a reward for each
-  class, weighted by its counts, says so, for 5,000 values of the reward;
-- greedy (``GreedyPOMDP``): bins in the order of their smoothed gain, the best 1, 2 … escalate;
+- simple (``POMDPSimple``): queries are *needy* (the large model is better), *hopeless* (neither
+  scores) or *good* (the rest), counted by bin; a bin escalates if its expected reward does, for
+  5,000 values of the reward;
+- greedy (``GreedyPOMDP``): bins in the order of their smoothed gain; the best 1, 2 … escalate;
 - union (``POMDP``): both, and all single and double thresholds on the grid of bins.
 
-With 2, 4, 8 and 16 bins the decisions are the release's own, ties included; with other numbers the
-release mislabels bins by rounding, so they are refused.
+With 2, 4, 8 and 16 bins the decisions equal the release's, ties included. Other numbers are
+refused: the release mislabels their bins by rounding.
 """
 
 from __future__ import annotations
@@ -23,18 +23,15 @@ from itertools import pairwise
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import BoolArray, FloatArray
 from routing_pomdp.envs.settings.ranges import Range
 from routing_pomdp.solvers.automix.thresholds import require_confidence, silent_confidence
 from routing_pomdp.solvers.cascades.threshold import require_one_signal
 from routing_pomdp.solvers.settings import Pair
 from routing_pomdp.solvers.solver import Actions, Policy, Solver
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 Bins = Literal[2, 4, 8, 16]  # at no other does the release bin as it says
 _REWARDS = 5000
@@ -62,14 +59,14 @@ class Candidates:
         return np.concatenate([self.by_bin[:, nearest], (confidence >= low) & (confidence <= high)])
 
     def take(self, rule: int) -> Candidates:
-        """One rule alone."""
+        """A single rule."""
         n = len(self.by_bin)
         return Candidates(self.by_bin[rule : rule + 1], self.bands[max(rule - n, 0) :][: rule >= n])
 
 
 @dataclass(frozen=True, eq=False)
 class PairData:
-    """Training queries of two models: scores and confidences ``(n,)``, mean costs."""
+    """Training queries of two models: scores and confidences ``(n,)``, and mean costs."""
 
     small: FloatArray
     large: FloatArray
@@ -78,7 +75,7 @@ class PairData:
     verifier_cost: float
 
     def outcomes(self, escalates: BoolArray) -> tuple[FloatArray, FloatArray]:
-        """Mean score and cost of each rule, ``(c,)``, summed in the release's order."""
+        """Mean score and cost of each rule, ``(c,)`` each, summed in the release's order."""
         small_cost, large_cost = self.costs
         score = np.where(escalates, self.large, self.small).mean(axis=1)
         up = escalates.sum(axis=1)
@@ -96,17 +93,17 @@ class PairData:
 
 @dataclass(frozen=True)
 class Released(Solver):
-    """What the released heuristics share.
+    """Base class of the released heuristics.
 
-    `solve` gives the release's own choice at any price. A frontier needs several operating points:
-    `solve_frontier` gives the best training IBC lift within each of equal cost regions from the
-    small model to the large one (the protocol of the paper's tables), the most expensive region at
-    the smallest prices.
+    `solve` gives the release's choice, whatever the price. A frontier needs several operating
+    points: `solve_frontier` gives the best training IBC lift within each of several equal cost
+    regions between the small model and the large one (the protocol of the paper's tables). The most
+    expensive region goes to the smallest prices.
 
     Attributes:
         bins: grid steps of the confidence: 2, 4, 8 or 16.
         models: indexes of the small and the large model; None where there are only two.
-        regions: equal cost regions of a frontier.
+        regions: number of cost regions of a frontier.
     """
 
     bins: Bins = 8
@@ -118,11 +115,11 @@ class Released(Solver):
         """The rules to choose from, in the release's order, which decides ties."""
 
     def solve(self, problem: RoutingPOMDP, train: RoutingData) -> Policy:
-        """The rule of the best training IBC lift.
+        """The rule with the best training IBC lift.
 
         Raises:
-            ValueError: more than one number an answer, no confidences in [0, 1], or more than two
-                models and none named.
+            ValueError: a signal has several components or is not a confidence in [0, 1], or there
+                are more than two models and ``models`` is None.
         """
         pair = self._pair(problem, train)
         rules = self.candidates(pair)
@@ -147,7 +144,6 @@ class Released(Solver):
                 chosen.append(int(inside[_first_best(lift[inside])]))
         if not chosen:
             chosen = [_first_best(lift)]
-        # The smallest price gets the most expensive region.
         order = np.argsort(np.argsort(prices, kind="stable"), kind="stable")
         region = len(chosen) - 1 - order * len(chosen) // len(prices)
         silent = silent_confidence(train, models[0])
@@ -191,10 +187,8 @@ class AutoMixSimple(Released):
     """``POMDPSimple``: rewards for three classes of queries, counted by bin."""
 
     def candidates(self, train: PairData) -> Candidates:
-        """Every pattern that one of 5,000 rewards gives.
-
-        A bin that no training query falls into never escalates.
-        """
+        """The pattern of escalating bins for each of 5,000 rewards; a bin without training queries
+        never escalates."""
         grid = np.arange(self.bins + 1) / self.bins
         near = np.abs(train.confidence - grid[:, None]) < 0.5 / self.bins
         needy = train.large > train.small
@@ -208,7 +202,7 @@ class AutoMixSimple(Released):
         climb = p[:, 0] * -100 + p[:, 1] * -100 + p[:, 2] * (-reward - 100)
         patterns = climb > stay
         new = np.append(True, (patterns[1:] != patterns[:-1]).any(axis=1))
-        # The release keeps them in a set, whose order decides ties: so does this.
+        # The release keeps them in a set, whose order decides ties.
         distinct = list({tuple(map(int, pattern)) for pattern in patterns[new]})
         none = np.empty((0, 2))
         return Candidates(np.array(distinct, dtype=bool), none)
@@ -216,10 +210,10 @@ class AutoMixSimple(Released):
 
 @dataclass(frozen=True)
 class AutoMixGreedy(Released):
-    """``GreedyPOMDP``: the bins of the largest smoothed gain escalate."""
+    """``GreedyPOMDP``: the bins with the largest smoothed gain escalate."""
 
     def candidates(self, train: PairData) -> Candidates:
-        """The best bin, the best two …
+        """The best bin, the best two, and so on.
 
         The release counts gains in bins that begin at the grid points, and decides by the nearest
         grid point.
@@ -255,11 +249,11 @@ class PairPolicy:
     """Calls the small model, verifies its answer, and keeps it or calls the large one.
 
     Attributes:
-        problem: under rules that let it leave out all other models.
-        small: index.
-        large: index.
-        rule: the one rule that decides.
-        silent: the confidence that a missing one counts as.
+        problem: with rules under which all other models can be skipped.
+        small: index of the small model.
+        large: index of the large model.
+        rule: a single rule.
+        silent: the confidence that replaces a missing one.
     """
 
     problem: RoutingPOMDP

@@ -1,8 +1,8 @@
 """AutoMix's threshold routers (arXiv 2310.12963, §3.3), for any number of models.
 
-The paper has two models; with more, the same rule holds at every rung of the chain
-``M_0, M_1 … M_{N-1}``, which starts at the cheapest model and passes over none. Rules that offer
-more than that are not used, but ``VERIFY``: it is bought wherever a threshold needs it.
+The paper has two models. With more, the same rule applies at every model of the chain
+``M_0, M_1 … M_{N-1}``, which starts at the cheapest model and skips none. ``VERIFY``, where it is
+an action, is played wherever a threshold needs the signal; other options of the rules are not used.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Share
 from routing_pomdp.envs.signals import shrunk_mean
 from routing_pomdp.solvers.cascades.threshold import (
@@ -24,14 +24,12 @@ from routing_pomdp.solvers.cascades.threshold import (
 )
 from routing_pomdp.solvers.solver import Policy, Solver
 
-FloatArray = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class AutoMixThreshold(Solver):
-    """Escalate where the confidence is at most ``t``: AutoMix with thresholding (AutoMix-T).
+    """Escalates where the confidence is at most ``t``: AutoMix with thresholding (AutoMix-T).
 
-    One threshold a rung, the best of the training queries at the price.
+    One threshold per model, with the best training return at the price.
     """
 
     def solve(self, problem: RoutingPOMDP, train: RoutingData) -> Policy:
@@ -41,10 +39,10 @@ class AutoMixThreshold(Solver):
 
 @dataclass(frozen=True)
 class AutoMixDoubleThreshold(Solver):
-    """Escalate where the confidence lies between two thresholds (`DoubleThreshold` of the release).
+    """Escalates if the confidence lies between two thresholds (`DoubleThreshold` of the release).
 
-    What the small model is least sure of is hopeless for the large one too, so it is kept. Two
-    thresholds a rung, the best of the training queries at the price.
+    Answers with the lowest confidence are kept: such queries are too hard for the large model too.
+    Two thresholds per model, with the best training return at the price.
     """
 
     def solve(self, problem: RoutingPOMDP, train: RoutingData) -> Policy:
@@ -54,25 +52,25 @@ class AutoMixDoubleThreshold(Solver):
 
 @dataclass(frozen=True)
 class SelfConsistency(Solver):
-    """Escalate where the confidence is at most a half, whatever the price (`SelfConsistency`).
+    """Escalates where the confidence is at most a half, whatever the price (`SelfConsistency`).
 
-    A missing confidence counts as `silent_confidence`.
+    A missing confidence is replaced by `silent_confidence`.
 
     Attributes:
-        threshold: of the confidence.
+        threshold: threshold on the confidence.
     """
 
     threshold: Share = 0.5
 
     def solve(self, problem: RoutingPOMDP, train: RoutingData) -> Policy:
-        """Fits nothing.
+        """The policy with the given threshold.
 
         Raises:
-            ValueError: a signal that is no confidence in [0, 1].
+            ValueError: a signal is not a confidence in [0, 1].
         """
         require_one_signal(train, "self_consistency")
         require_confidence(train, range(problem.n_models - 1), "self_consistency")
-        cut = np.nextafter(self.threshold, np.inf)  # at most, not below
+        cut = np.nextafter(self.threshold, np.inf)  # so that the threshold itself escalates
         silent = [
             silent_confidence(train, model) <= self.threshold
             for model in range(problem.n_models - 1)
@@ -95,8 +93,8 @@ def require_confidence(train: RoutingData, models: range | list[int], solver: st
 
 
 def silent_confidence(train: RoutingData, model: int) -> float:
-    """What a missing confidence is worth: the mean score of the answers of ``model`` that have
-    none, with half a query added that is like all."""
+    """The confidence that replaces a missing one: the mean score of the answers of ``model``
+    without confidence, shrunk towards that of all answers by half a pseudo-query."""
     return shrunk_mean(train.score[:, model], np.isnan(train.signal[:, model, 0]))
 
 
@@ -104,10 +102,10 @@ def best_band(gain: FloatArray, signal: FloatArray, action_cost: float) -> tuple
     """The interval of signals with the largest sum of ``gain``; arguments as of `best_cut`.
 
     Returns:
-        ``(floor, cut)``: what lies in ``[floor, cut)``; (-∞, ∞) is everything, (-∞, -∞) nothing.
+        ``(floor, cut)`` for the interval ``[floor, cut)``; (-∞, ∞) is everything, (-∞, -∞) nothing.
     """
     total, cuts = running_gain(gain, signal)
-    if not len(cuts):  # nothing to tell apart
+    if not len(cuts):  # all signals are equal
         return -np.inf, np.inf if total[-1] > 0 else -np.inf
     # The largest total[j] - total[i] with i < j: Kadane's maximum subarray.
     lowest = np.minimum.accumulate(total[:-1])

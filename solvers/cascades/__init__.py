@@ -1,4 +1,4 @@
-"""Cascades: models in order of cost, each left where a score of its answer is too low."""
+"""Cascades: models are called in order of cost until the score of an answer is high enough."""
 
 from typing import TYPE_CHECKING
 

@@ -1,8 +1,8 @@
 """Cascade routing (Dekoninck, Baader & Vechev, arXiv 2410.10347).
 
-Whatever has been called and seen, the quality of every model is estimated anew, and the plan is the
-set of models, those called included, with the largest ``E[max q̂] − λ · cost``. If it adds nothing,
-the episode ends; otherwise its cheapest new model is called, and so on.
+At each decision the quality of every model is estimated from the signals so far. The plan is the
+set of models, those already called included, with the largest ``E[max q̂] − λ · cost``. If it adds
+no model, the episode ends; otherwise its cheapest new model is called.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from itertools import combinations
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Positive, Range, Seed
 from routing_pomdp.solvers.baselines import uniform
 from routing_pomdp.solvers.budget import neighbours
@@ -23,26 +23,25 @@ from routing_pomdp.solvers.settings import check_count
 from routing_pomdp.solvers.signal_regression import FittedRegression, SignalRegression
 from routing_pomdp.solvers.solver import Actions, FrontierSolver, Policy
 
-FloatArray = NDArray[np.float64]
 _MOST_SETS = 2**12  # each has regressions of its own
 Verified = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class CascadeRouting(FrontierSolver):
-    """Quality estimates by regression on the signals seen, plans over all supersets.
+    """Estimates quality by regression on the observed signals and plans over all supersets.
 
-    ``E[max q̂]`` is over the estimates that the plan's signals will lead to: now's, plus Gaussian
-    changes whose covariance is that of predictions from other folds of the training queries. The
-    environment climbs, so that a plan adds later models alone; an answer is verified only if the
-    plan goes on, and what is returned is the best answer called by the fitted model's posterior.
+    ``E[max q̂]`` is over the estimates after the plan's signals: the current ones plus Gaussian
+    changes, whose covariance is that of cross-validated predictions on the training queries. In
+    this environment a plan can only add later models. An answer is verified only if the plan goes
+    on. The answer returned is the best one under the fitted model's posterior.
 
     Attributes:
-        budget: a mean cost a query, as a share of the most expensive model's; then the price is
-            searched for that spends it on the training queries, two neighbouring ones mixed (their
-            §3.3). None takes the price as it is.
-        draws: of the Gaussian changes, quasi-random.
-        seed: of the draws, folds and mixing.
+        budget: a mean cost per query, as a share of the most expensive model's. The price is then
+            the one that spends it on the training queries, by mixing two neighbouring policies
+            (their §3.3). None uses the price of the run.
+        draws: number of quasi-random draws of the Gaussian changes.
+        seed: seed of the draws, folds and mixing.
     """
 
     budget: Positive | None = None
@@ -52,10 +51,10 @@ class CascadeRouting(FrontierSolver):
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData
     ) -> list[Policy]:
-        """Policies for all prices, which share their estimates.
+        """Policies, one per price, with the same estimates.
 
         Raises:
-            ValueError: fewer than five training queries, or a budget that buys no model.
+            ValueError: there are fewer than five training queries, or the budget buys no model.
         """
         rules = Rules(problem.n_models, skip=True, free_start=True, verify=True, answer="best")
         own = replace(problem, rules=rules)
@@ -75,11 +74,11 @@ class CascadeRouting(FrontierSolver):
 
 @dataclass(frozen=True, eq=False)
 class Estimates:
-    """What every model's quality is thought to be once some answers are verified.
+    """Estimates of every model's quality, given the signals of each set of verified models.
 
     Attributes:
-        regressions: for each set of verified models the regression of all ``N`` scores.
-        guess: for each the ``(n, N)`` predictions of the training queries from other folds.
+        regressions: for each set of verified models, the regression of all ``N`` scores.
+        guess: for each set, the ``(n, N)`` cross-validated predictions on the training queries.
         normal: ``(R, N)`` quasi-random normal draws.
     """
 
@@ -104,11 +103,11 @@ class Estimates:
             seen = _features(train.signal, verified)
             regressions[verified], guess[verified] = regression.fit(seen, train.score)
         normal = MultivariateNormalQMC(np.zeros(n_models), rng=np.random.default_rng(seed))
-        size = 1 << max(draws - 1, 0).bit_length()  # what quasi-random draws are balanced at
+        size = 1 << max(draws - 1, 0).bit_length()  # quasi-random draws are balanced at powers of 2
         return cls(regressions, guess, normal.random(size)[:draws])
 
     def quality(self, signal: FloatArray, verified: Verified) -> FloatArray:
-        """``(n, N)`` from signals ``(n, N, D)``."""
+        """``(n, N)`` quality estimates from signals ``(n, N, D)``."""
         return self.regressions[verified].predict(_features(signal, verified))
 
     def best_of(
@@ -117,17 +116,17 @@ class Estimates:
         """``E[max q̂]`` over ``models`` once ``later`` is verified, ``(n,)``.
 
         Args:
-            quality: ``(n, N)`` estimates now.
-            verified: what is verified now.
-            later: what will be.
-            models: whose answers there will be to choose from.
+            quality: ``(n, N)`` current estimates.
+            verified: the models verified so far.
+            later: the models that will be verified.
+            models: the models to choose an answer from.
         """
         chosen = list(models)
         if later == verified or len(chosen) == 1:
             return quality[:, chosen].max(axis=1)
         change = (self.guess[later] - self.guess[verified])[:, chosen]
         covariance = np.cov(change, rowvar=False)
-        # Symmetric, so that no order of the models is special; covariances may be singular.
+        # The symmetric root does not depend on the order of the models; it may be singular.
         values, vectors = np.linalg.eigh(covariance)
         root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
         moved = self.normal[:, chosen] @ root
@@ -136,7 +135,7 @@ class Estimates:
 
 @dataclass(frozen=True, eq=False)
 class CascadeRoutingPolicy:
-    """Follows the best plan, made anew after each signal."""
+    """Follows the best plan, which is computed again after each signal."""
 
     problem: RoutingPOMDP
     estimates: Estimates
@@ -153,7 +152,7 @@ class CascadeRoutingPolicy:
         return action
 
     def _act(self, signal: FloatArray, called: Verified, verified: Verified) -> Actions:
-        """Actions at one pattern of what was called and verified."""
+        """Actions ``(m,)`` for histories with the same models called and verified."""
         problem, rules = self.problem, self.problem.rules
         quality = self.estimates.quality(signal, verified)
         stage = called[-1] if called else -1
@@ -178,14 +177,14 @@ class CascadeRoutingPolicy:
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """One policy with some probability, else another, drawn once a query.
+    """A random mixture of two policies, drawn once per query.
 
     Attributes:
-        problem: whose rules both play by.
+        problem: the problem whose rules both follow.
         first: the policy drawn with probability ``share``.
-        second: the other.
+        second: the other policy.
         share: in [0, 1].
-        seed: of the draw.
+        seed: seed of the draw.
     """
 
     problem: RoutingPOMDP

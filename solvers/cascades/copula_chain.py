@@ -1,10 +1,10 @@
 """A probabilistic model of the confidences along a chain (Zellinger & Thomson, arXiv 2501.09345).
 
-Three layers, §3 of the paper: raw confidences are stretched and calibrated by logistic regression;
-each model's calibrated confidence has a mixed distribution, point masses at its smallest and
-largest value and a mixture of two beta densities in between; neighbours along the chain are joined
-by Gumbel copulas, a Markov chain. Here the chain is put on a grid of each confidence's quantiles,
-on which expectations are sums.
+The model has three layers (§3 of the paper). Raw confidences are transformed and calibrated by
+logistic regression. Each calibrated confidence has a mixed distribution: point masses at its
+smallest and largest value, and a mixture of two beta densities in between. Gumbel copulas join
+neighbours along the chain into a Markov chain. Here the chain is discretised on a grid of each
+confidence's quantiles, so that expectations are sums.
 """
 
 from __future__ import annotations
@@ -12,25 +12,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import beta, kendalltau
 
-FloatArray = NDArray[np.float64]
+from routing_pomdp.envs.arrays import FloatArray
 
-_LEAST = 1e-12  # a confidence of exactly 0 or 1 has no logarithm
+_LEAST = 1e-12  # keeps the logarithm of a confidence of exactly 0 or 1 finite
 
 
 def stretched(signal: FloatArray, two_sided: bool) -> FloatArray:
-    """The paper's logarithmic transforms of a confidence ``p``, which spread what is near certain.
+    """The paper's logarithmic transforms of a confidence ``p``, which spread values near 1.
 
     Args:
         signal: confidences in [0, 1], or their logarithms if none is above 0; none missing.
-        two_sided: for self-verification, where both ends are certain: ``log 1/(1 − p)`` from a half
-            up, ``log 2 − log 1/p`` below, which meet at a half but for the sign; otherwise
-            ``log 1/(1 − p)`` throughout.
+        two_sided: for self-verification, whose values near 0 are spread too: ``log 1/(1 − p)`` from
+            a half up and ``log 2 − log 1/p`` below; otherwise ``log 1/(1 − p)`` throughout.
 
     Raises:
-        ValueError: signals that are neither.
+        ValueError: the signals are neither.
     """
     if (signal > 0).any() and not _within(signal):
         raise ValueError(
@@ -39,7 +37,7 @@ def stretched(signal: FloatArray, two_sided: bool) -> FloatArray:
         )
     logged = not _within(signal)
     p = np.exp(signal) if logged else signal
-    # 1 - p keeps its digits where the logarithm of p is known.
+    # From log p, 1 - p is computed without loss of digits.
     rest = np.maximum(-np.expm1(signal) if logged else 1 - p, _LEAST)
     up = -np.log(rest)
     if not two_sided:
@@ -61,10 +59,10 @@ class Calibration:
 
     @classmethod
     def fit(cls, x: FloatArray, score: FloatArray) -> Calibration:
-        """Logistic regression, mildly regularised; graded scores are shares of right and wrong.
+        """Mildly regularised logistic regression; graded scores weight a right and a wrong answer.
 
-        Where every score is 0 or every one is 1, and where ``x`` does not vary, it is constant,
-        with half a wrong and half a right answer added.
+        It is constant where all scores are 0, all are 1, or ``x`` does not vary; half a wrong and
+        half a right answer are then added.
         """
         from sklearn.linear_model import LogisticRegression
 
@@ -87,14 +85,14 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False)
 class Marginal:
-    """Point masses at both ends of [low, high], a mixture of two beta densities between.
+    """Point masses at both ends of [low, high] and a mixture of two beta densities between.
 
     Attributes:
         low: smallest value.
         high: largest value.
-        at_low: probability of it.
-        at_high: probability of the largest.
-        weight: of the first density, of what is between.
+        at_low: probability of the smallest value.
+        at_high: probability of the largest value.
+        weight: weight of the first beta density in the mixture.
         shapes: ``(2, 2)`` parameters of the two densities on [0, 1].
     """
 
@@ -107,9 +105,9 @@ class Marginal:
 
     @classmethod
     def fit(cls, values: FloatArray, rounds: int = 30) -> Marginal:
-        """Point masses by counting, the mixture by expectation–maximisation with moments.
+        """Fits point masses by counts and the mixture by expectation–maximisation with moments.
 
-        An end that only one value reaches is no point mass.
+        An end with a single value is not a point mass.
         """
         low, high = float(values.min()), float(values.max())
         if low == high:
@@ -120,13 +118,13 @@ class Marginal:
         x = np.clip((values[kept] - low) / (high - low), 1e-4, 1 - 1e-4)
         if len(x) < 2 or np.ptp(x) == 0:
             return cls(low, high, at_low, at_high, 1.0, np.ones((2, 2)))
-        # Two halves to start from.
+        # Start from the lower and the upper half.
         first = (x > np.median(x)).astype(np.float64) * 0.8 + 0.1
         for _ in range(rounds):
             shapes = np.stack([_moments(x, first), _moments(x, 1 - first)])
             weight = float(first.mean())
             density = beta.pdf(x[:, None], *shapes.T) * [weight, 1 - weight]
-            # A density that shrinks onto equal values must not lose all of the others.
+            # A density that shrinks onto equal values must keep some weight on the others.
             first = np.clip(density[:, 0] / density.sum(axis=1), 1e-6, 1 - 1e-6)
         return cls(low, high, at_low, at_high, weight, shapes)
 
@@ -141,7 +139,7 @@ class Marginal:
 
 
 def _moments(x: FloatArray, weight: FloatArray) -> FloatArray:
-    """Parameters of a beta density by weighted moments, kept where densities stay bounded."""
+    """Parameters of a beta density by weighted moments, clipped so that it stays bounded."""
     mean = np.average(x, weights=weight)
     variance = max(np.average((x - mean) ** 2, weights=weight), 1e-6)
     strength = max(mean * (1 - mean) / variance - 1, 0.1)
@@ -151,14 +149,14 @@ def _moments(x: FloatArray, weight: FloatArray) -> FloatArray:
 def gumbel(u: FloatArray, v: FloatArray, theta: float) -> FloatArray:
     """The Gumbel copula ``exp(−((−ln u)^θ + (−ln v)^θ)^(1/θ))``, ``θ >= 1``; 1 is independence."""
     a, b = -np.log(np.maximum(u, 1e-300)), -np.log(np.maximum(v, 1e-300))
-    # The larger one is taken out, so that no power overflows.
+    # The larger one is factored out so that no power overflows.
     most = np.maximum(np.maximum(a, b), 1e-300)
     value = np.exp(-most * ((a / most) ** theta + (b / most) ** theta) ** (1 / theta))
     return np.where((u <= 0) | (v <= 0), 0.0, value)
 
 
 def gumbel_theta(first: FloatArray, second: FloatArray) -> float:
-    """The parameter by Kendall's tau, ``1/(1 − τ)``; 1 where they do not rise together."""
+    """The copula's parameter from Kendall's tau, ``1/(1 − τ)``; 1 where τ is not positive."""
     tau = float(kendalltau(first, second).statistic)
     return 1 / (1 - min(tau, 0.99)) if tau > 0 else 1.0
 
@@ -168,9 +166,9 @@ class CopulaChain:
     """The joint model of ``k`` calibrated confidences on grids.
 
     Attributes:
-        grid: for each confidence ``(G + 1,)`` ascending edges of its cells.
-        first: ``(G,)`` probabilities of the first one's cells.
-        step: for each neighbouring pair ``(G, G')`` transition probabilities.
+        grid: for each confidence, ``(G + 1,)`` ascending edges of its cells.
+        first: ``(G,)`` probabilities of the first confidence's cells.
+        step: for each neighbouring pair, ``(G, G')`` transition probabilities.
     """
 
     grid: list[FloatArray]
@@ -179,7 +177,7 @@ class CopulaChain:
 
     @classmethod
     def fit(cls, confidence: FloatArray, cells: int = 40) -> CopulaChain:
-        """From calibrated confidences ``(n, k)`` of training queries, ``k >= 1``."""
+        """Fits the model to calibrated confidences ``(n, k)`` of training queries, ``k >= 1``."""
         grids, below = [], []
         for column in confidence.T:
             marginal = Marginal.fit(column)
@@ -196,21 +194,21 @@ class CopulaChain:
         return cls(grids, np.diff(below[0]), steps)
 
     def value(self, i: int) -> FloatArray:
-        """``(G,)`` a typical confidence of each cell."""
+        """``(G,)`` the midpoint of each cell of confidence ``i``."""
         return (self.grid[i][1:] + self.grid[i][:-1]) / 2
 
     def worth(
         self, cut: FloatArray, last: FloatArray, call: FloatArray, verify: FloatArray
     ) -> float:
-        """Expected score minus prices of a cascade that escalates below its cuts.
+        """Expected return of a cascade that escalates below its cuts.
 
-        A cell that a cut divides counts in part, so that the worth is continuous in the cuts.
+        A cell divided by a cut counts in part, so that the value is continuous in the cuts.
 
         Args:
-            cut: ``(k,)`` on calibrated confidence.
-            last: ``(G,)`` expected score of the model after the last confidence, by its cell.
-            call: ``(k + 1,)`` price of each call.
-            verify: ``(k,)`` price of each verification.
+            cut: ``(k,)`` cuts on calibrated confidence.
+            last: ``(G,)`` expected score of the last model, by cell of the last confidence.
+            call: ``(k + 1,)`` action cost of each call.
+            verify: ``(k,)`` action cost of each verification.
         """
         reached, total = self.first, 0.0
         for i, grid in enumerate(self.grid):
@@ -224,7 +222,7 @@ class CopulaChain:
 
 
 def _grid(values: FloatArray, cells: int) -> FloatArray:
-    """Edges at quantiles, with a narrow cell of its own for each end, where a point mass may be."""
+    """Cell edges at quantiles, with a narrow cell at each end for a possible point mass."""
     low, high = values.min(), values.max()
     narrow = max(1e-3 * (high - low), 1e-9)
     inner = np.quantile(values, np.linspace(0, 1, cells - 1)[1:-1])

@@ -1,4 +1,4 @@
-"""FrugalGPT (Chen, Zaharia & Zou, arXiv 2305.05176): a learned scorer of answers, and a cascade."""
+"""FrugalGPT (Chen, Zaharia & Zou, arXiv 2305.05176): a cascade on learned scores of answers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Count, Positive, Seed, Text
 from routing_pomdp.envs.signals import SignalRange
 from routing_pomdp.solvers.budget import neighbours
 from routing_pomdp.solvers.cascades.threshold import ThresholdPolicy, best_chain, best_cut
-from routing_pomdp.solvers.predictive.text_models import (
+from routing_pomdp.solvers.solver import Actions, FrontierSolver, Policy, QueryPolicy
+from routing_pomdp.solvers.text_models import (
     FittedFeatures,
     Kind,
     Remembered,
@@ -23,29 +24,26 @@ from routing_pomdp.solvers.predictive.text_models import (
     TextFeatures,
     logistic,
 )
-from routing_pomdp.solvers.solver import Actions, FrontierSolver, Policy, QueryPolicy
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class FrugalGPT(FrontierSolver):
-    """Scores the answer at hand, and goes on down a short list of models where it scores low.
+    """A cascade over a short list of models that escalates where an answer's score is low.
 
-    The list, of at most ``max_models`` models, and a threshold for each are the best of the
-    training queries (§3, "LLM cascade"), on scores that each query got without its own fold. The
-    scorer is a logistic regression on features of prompt and answer for each model, where the paper
-    fine-tunes DistilBERT. Scoring costs nothing; the verifier's signal, if it is a feature, has to
-    be bought. It plays by rules of its own: any start, any later model next.
+    The list and a threshold for each model have the best training return (§3, "LLM cascade") on
+    cross-validated scores. The scorer is a logistic regression for each model on features of prompt
+    and answer; the paper fine-tunes DistilBERT. Scoring is free, but the verifier's signal, if it
+    is a feature, is paid for. The policy may start at any model and skip models, whatever the
+    rules.
 
     Attributes:
-        max_models: of a list.
+        max_models: the largest number of models of a list.
         signal: whether the verifier's signal is a feature.
-        features: of texts, "tfidf" or "embedding".
-        embedding_model: its name or path.
-        budget: a mean cost a query, as a share of the most expensive model's, that the training
-            queries must not exceed, whatever the price; None takes the price.
-        seed: of the folds.
+        features: text features, "tfidf" or "embedding".
+        embedding_model: name or path of the embedding model.
+        budget: an upper limit on the mean cost per training query, as a share of the most expensive
+            model's; it replaces the price. None uses the price.
+        seed: seed of the folds.
     """
 
     max_models: Count = 3
@@ -58,10 +56,10 @@ class FrugalGPT(FrontierSolver):
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData
     ) -> list[QueryPolicy]:
-        """Lists and thresholds for all prices; the scorer is fitted once.
+        """Policies, one per price; the scorer is fitted once.
 
         Raises:
-            ValueError: nothing to score answers by, or a budget that buys no model.
+            ValueError: there are no features of answers, or the budget buys no model.
         """
         n = problem.n_models
         own = replace(problem, rules=Rules(n, skip=True, free_start=True, verify=True))
@@ -91,13 +89,13 @@ class FrugalGPT(FrontierSolver):
 
 @dataclass(frozen=True, eq=False)
 class AnswerScorer:
-    """How likely an answer is right, by its texts (and signal).
+    """The probability that an answer is right, from prompt and answer (and signal).
 
     Attributes:
-        prompt: features of prompts; None where the log has none.
-        answer: features of answers; None where the log has none.
-        ranks: of signals; None where they are no feature.
-        models: one for each model that a decision can follow.
+        prompt: features of prompts; None if the log has none.
+        answer: features of answers; None if the log has none.
+        ranks: ranks of signals; None if they are not features.
+        models: one regression for each model but the last.
     """
 
     prompt: FittedFeatures | None
@@ -108,7 +106,7 @@ class AnswerScorer:
 
     @classmethod
     def fit(cls, solver: FrugalGPT, train: RoutingData) -> tuple[AnswerScorer, FloatArray]:
-        """A scorer, and the ``(n, N)`` scores of training answers without their own folds."""
+        """A scorer, and the ``(n, N)`` cross-validated scores of the training answers."""
         log, last = train.rollouts, train.n_models - 1
         texts = TextFeatures(solver.features, solver.embedding_model)
         prompt = answer = ranks = None
@@ -147,7 +145,7 @@ class AnswerScorer:
         return hstack([csr_array(part) for part in parts]).tocsr()
 
     def scores(self, data: RoutingData) -> FloatArray:
-        """``(n, N)``; the last model's answers, which nothing follows, get 0."""
+        """``(n, N)`` scores of answers; 0 for the last model, which never escalates."""
         if data not in self._known:
             found = [model.predict(self.rows(data, i)) for i, model in enumerate(self.models)]
             self._known[data] = np.column_stack([*found, np.zeros(len(data))])
@@ -156,7 +154,7 @@ class AnswerScorer:
 
 @dataclass(frozen=True, eq=False)
 class SignalRanks:
-    """Ranks of signals among the training queries', and indicators of those that are missing.
+    """Ranks of signals among the training signals, and indicators of missing signals.
 
     Attributes:
         range: makes signals finite.
@@ -176,7 +174,7 @@ class SignalRanks:
         return cls(bounds, QuantileTransformer(n_quantiles=min(len(signal), 100)).fit(finite))
 
     def __call__(self, signal: FloatArray) -> FloatArray:
-        """``(n, 2D)`` of signals ``(n, D)``; a missing one has the middle rank."""
+        """``(n, 2D)`` features of signals ``(n, D)``; a missing one has the middle rank."""
         silent = np.isnan(signal)
         found = self.ranks.transform(np.where(silent, self.range.low, self.range.finite(signal)))
         return np.column_stack([np.where(silent, 0.5, found), silent])
@@ -184,12 +182,12 @@ class SignalRanks:
 
 @dataclass(frozen=True, eq=False)
 class Frugal(QueryPolicy):
-    """A list with its thresholds, for queries yet to be read.
+    """FrugalGPT's policy: a scorer of answers and a chain of models with thresholds.
 
     Attributes:
-        problem: whose rules it plays by.
-        scorer: of answers.
-        chain: the list.
+        problem: the problem whose rules it follows.
+        scorer: scores answers.
+        chain: the chain with its thresholds.
     """
 
     problem: RoutingPOMDP
@@ -203,11 +201,11 @@ class Frugal(QueryPolicy):
 
 @dataclass(frozen=True, eq=False)
 class ScoredChain:
-    """A threshold chain on scores of answers.
+    """A threshold chain on the scores of answers.
 
     Attributes:
-        chain: the list with its thresholds.
-        scores: ``(n, N)``, looked at only where the answer was called for.
+        chain: the chain with its thresholds.
+        scores: ``(n, N)`` scores, used only after their model was called.
         bought: whether a score also needs the verifier's signal.
     """
 

@@ -1,4 +1,4 @@
-"""A cascade on how sure the small model is of its own answer (arXiv 2405.02134)."""
+"""A cascade on the margin between the small model's two likeliest answers (arXiv 2405.02134)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Range
 from routing_pomdp.envs.signals import between
 from routing_pomdp.solvers.cascades.threshold import (
@@ -20,34 +21,32 @@ from routing_pomdp.solvers.cascades.threshold import (
 )
 from routing_pomdp.solvers.solver import Policy, Solver
 
-FloatArray = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Margin(Solver):
     """One threshold on the answer's probability, the same for every model of the chain.
 
     Ramírez, Birch & Titov ("Optimising Calls to Large Language Models with Uncertainty-Based
-    Two-Tier Selection") call the large model where the small one's margin between its two likeliest
-    answers is small, and need no other training than one threshold. Here the signal stands in for
-    the margin (of two possible answers the likelier one's probability ``p`` has the margin
-    ``2p − 1``), so this is their rule where the verifier is the answer's own probability or its
-    logarithm. With more than two models the rule and its threshold are those of every rung; the
-    chain is the best on the training queries of those that the rules allow. Whether missing signals
-    go on is one more choice, the same for every rung; where training has none, they do what pays on
-    average.
+    Two-Tier Selection") call the large model where the margin between the small model's two
+    likeliest answers is small; training fits one threshold. Here the signal replaces the margin: of
+    two possible answers, the likelier one's probability ``p`` has the margin ``2p − 1``. The rule
+    is therefore theirs if the verifier is the answer's own probability or its logarithm. With more
+    models, every model has the same threshold, and the chain is the one with the best training
+    return among those that the rules allow. Whether missing signals escalate is chosen too, once
+    for all models; where training has none, they do what pays on average.
 
     Attributes:
-        thresholds: the most that are tried, evenly spaced quantiles of the training signals.
+        thresholds: the largest number of thresholds tried, evenly spaced quantiles of the training
+            signals.
     """
 
     thresholds: Annotated[int, Range(1, 1_000_000)] = 256
 
     def solve(self, problem: RoutingPOMDP, train: RoutingData) -> Policy:
-        """Fits chain and threshold on ``train``.
+        """The chain and threshold with the best return on ``train``.
 
         Raises:
-            ValueError: a signal of more than one number.
+            ValueError: a signal has several components.
         """
         require_one_signal(train, "margin")
         signals = train.signal[:, :-1, 0]
@@ -80,12 +79,12 @@ def _returns(
     cuts: FloatArray,
     silent: NDArray[np.bool_],
 ) -> FloatArray:
-    """Mean training return of a chain with each common threshold, and what missing signals do,
-    ``(T,)``."""
+    """Mean training return of a chain, ``(T,)``, for each common threshold and each choice of
+    whether missing signals escalate."""
     rate, bought = problem.price / problem.costs.unit, problem.rules.verify
     last = chain[-1]
     worth = train.score[:, last] - rate * train.call_cost[:, last]
-    if not bought and last < problem.n_models - 1:
+    if problem.rules.verified_at_once[last]:
         worth = worth - rate * train.verify_cost[:, last]
     worth = np.broadcast_to(worth, (len(cuts), len(train)))
     pays = (needs_signal(cuts, -np.inf, silent) | (not bought))[:, None]

@@ -1,4 +1,4 @@
-"""The pairwise envelope: at every price the best cascade of two models (arXiv 2605.06350)."""
+"""The pairwise envelope: the best cascade of two models at every price (arXiv 2605.06350)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from routing_pomdp.solvers.solver import Policy, Solver
 
 @dataclass(frozen=True)
 class PairwiseEnvelope(Solver):
-    """The best single model or two-model threshold cascade of the training queries at the price.
+    """The single model or two-model threshold cascade with the best training return at the price.
 
-    Fixed cascades of more models lose to this envelope on real logs (arXiv 2605.06350), which makes
-    it the baseline of every longer one. It plays by rules of its own: it starts where it likes,
-    passes over what lies between, and verifies only where its threshold needs it.
+    Fixed cascades of more models lose to this envelope on real logs (arXiv 2605.06350), so it is
+    the baseline of longer cascades. Whatever the rules, it may start at any model, skip models and
+    verify only where its threshold needs the signal.
     """
 
     def solve(self, problem: RoutingPOMDP, train: RoutingData) -> Policy:
-        """Fits every pair on ``train``.
+        """The best of all models and pairs on ``train``.
 
         Raises:
-            ValueError: a signal of more than one number.
+            ValueError: a signal has several components.
         """
         require_one_signal(train, "pairwise_envelope")
         n = problem.n_models

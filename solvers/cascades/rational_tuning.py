@@ -1,4 +1,4 @@
-"""Rational tuning of cascades (Zellinger & Thomson, arXiv 2501.09345): thresholds by a model."""
+"""Rational tuning of cascades (Zellinger & Thomson, arXiv 2501.09345)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import CountOrZero, Range, Seed
 from routing_pomdp.envs.signals import between, shrunk_mean
 from routing_pomdp.solvers.cascades.copula_chain import Calibration, CopulaChain, stretched
 from routing_pomdp.solvers.cascades.threshold import ThresholdPolicy, chains, require_one_signal
 from routing_pomdp.solvers.solver import FrontierSolver, Policy
 
-FloatArray = NDArray[np.float64]
 Chain = tuple[int, ...]
 
 
@@ -24,19 +23,20 @@ Chain = tuple[int, ...]
 class RationalTuning(FrontierSolver):
     """Thresholds on calibrated confidence, optimised in a copula model of the chain (§4).
 
-    Their thresholds minimise expected error plus a multiple of the expected cost by continuous
-    optimisation; so do these, at every price. They tune one given chain: here it is every model in
-    turn or, with ``SKIP`` and a free start, the chain that the model values most. Their last model
-    has a confidence too, which is never paid for here: its expected score is a logistic regression
-    on the confidence before it. A missing signal is a calibrated confidence, too: the mean score of
-    such answers, with half a query added that is like all.
+    As in the paper, continuous optimisation minimises expected error plus a multiple of the
+    expected cost. The paper tunes one given chain. Here the chain is every model in turn or, with
+    ``SKIP`` and a free start, the one of the largest value in the copula model. The paper verifies
+    the last model too; here its expected score is a logistic regression on the confidence before
+    it. A missing signal is replaced by a calibrated confidence: the mean score of such answers,
+    shrunk towards that of all answers by half a pseudo-query.
 
     Attributes:
-        two_sided: whether confidences are self-verification, certain at both ends, rather than an
-            answer's own probability.
-        cells: of the grid on which expectations are sums.
-        starts: random ones of each optimisation, beside the last price's thresholds and three more.
-        seed: of the random starts.
+        two_sided: whether confidences come from self-verification, which is certain near 0 and near
+            1, rather than being an answer's own probability.
+        cells: number of grid cells of each confidence.
+        starts: number of random starts of each optimisation, beside the previous price's thresholds
+            and three fixed starts.
+        seed: seed of the random starts.
     """
 
     two_sided: bool = False
@@ -47,10 +47,10 @@ class RationalTuning(FrontierSolver):
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData
     ) -> list[Policy]:
-        """Policies for all prices; the model is fitted once.
+        """Policies, one per price; the copula model is fitted once.
 
         Raises:
-            ValueError: more than one number an answer, or signals that are no probabilities.
+            ValueError: a signal has several components or is not a probability.
         """
         require_one_signal(train, "rational_tuning")
         signal = train.signal[:, :-1, 0]
@@ -75,7 +75,7 @@ class RationalTuning(FrontierSolver):
 
 
 class _Tuned:
-    """One chain with its model, and its thresholds of the last price."""
+    """One chain with its copula model and the thresholds of the previous price."""
 
     def __init__(
         self,
@@ -97,11 +97,11 @@ class _Tuned:
             self._bounds = np.array(edges)
 
     def tune(self, problem: RoutingPOMDP) -> float:
-        """Finds the thresholds of a price; returns what the model values them at."""
+        """Finds the thresholds for a price; returns their value in the copula model."""
         call, models = problem.call_price, list(self.chain)
-        # Charged at the end of a chain too, where answers are verified at once.
+        # Without a VERIFY action, the answer at the end of the chain is verified and paid for too.
         end, idle = models[-1], 0.0
-        if not problem.rules.verify and end < problem.n_models - 1:
+        if problem.rules.verified_at_once[end]:
             idle = float(problem.verify_price[end])
         prices = call[models].copy()
         prices[-1] += idle
@@ -138,10 +138,10 @@ def _policy(
     silent: FloatArray,
     signal: FloatArray,
 ) -> ThresholdPolicy:
-    """The thresholds on raw signals that tell the training queries apart as ``cut`` does; the
-    confidence of missing ones is ``silent (N - 1,)``.
+    """The policy whose thresholds on raw signals divide the training queries as ``cut`` does.
 
-    Calibration is monotone: rising, or falling where a signal is worse than chance.
+    Missing signals have the confidence ``silent (N - 1,)``. Calibration is monotone: rising, or
+    falling where a signal is worse than chance.
     """
     cuts, floors, absent = [], [], []
     for model, limit in zip(chain[:-1], cut, strict=True):
@@ -156,7 +156,7 @@ def _policy(
         else:
             cuts.append(np.inf)
             floors.append(float(between(raw[~escalated].max(), raw[escalated].min())))
-        # Where training has no missing ones, they cost no verification by themselves.
+        # If no training signal is missing, a rule for missing ones is no reason to verify.
         looks = np.isfinite(cuts[-1]) or np.isfinite(floors[-1]) or not there.all()
         absent.append(silent[model] <= limit if looks else cuts[-1] == np.inf)
     return ThresholdPolicy.of(problem, chain, cuts, floors, absent)

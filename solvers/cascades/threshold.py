@@ -1,4 +1,4 @@
-"""Threshold cascades: escalate where the signal is low, with the thresholds fitted to the price."""
+"""Threshold cascades: escalate where the signal is low, with thresholds fitted at each price."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Count
 from routing_pomdp.envs.signals import HALF, between
 from routing_pomdp.solvers.settings import check_count
 from routing_pomdp.solvers.solver import Actions, Policy, Solver
-
-FloatArray = NDArray[np.float64]
 
 _MOST_CHAINS = 2**14
 
 
 @dataclass(frozen=True)
 class Threshold(Solver):
-    """One threshold a model: go on to the next model of the chain if the signal is below it.
+    """One threshold per model: call the next model of the chain if the signal is below it.
 
-    The chain is every model in turn, or with ``SKIP`` and a free start whichever of the chains
-    that the rules allow has the best training return. Thresholds are fitted by coordinate ascent
-    on that return, each step an exact line search over all cuts between training signals, from
-    two starts (always and never escalate). Escalating always or never needs no verification, which
-    is saved where ``VERIFY`` is an action. A missing signal lies on neither side of a threshold:
-    whether it escalates is fitted like one, see `best_rule`.
+    The chain is every model in turn or, with ``SKIP`` and a free start, the one with the best
+    training return among those that the rules allow. Thresholds are fitted by coordinate ascent on
+    the training return, from two starts (always and never escalate); each step is an exact line
+    search over all cuts between training signals. A rule that escalates always or never needs no
+    verification and saves its cost where ``VERIFY`` is an action. Whether a missing signal
+    escalates is fitted too, see `best_rule`.
 
     Attributes:
-        sweeps: the most rounds of coordinate ascent; it stops when nothing improves.
+        sweeps: the largest number of rounds of coordinate ascent; it stops early when nothing
+            improves.
     """
 
     sweeps: Count = 20
 
     def solve(self, problem: RoutingPOMDP, train: RoutingData) -> Policy:
-        """Fits chain and thresholds on ``train``.
+        """The chain and thresholds with the best return on ``train``.
 
         Raises:
-            ValueError: a signal of more than one number.
+            ValueError: a signal has several components.
         """
         require_one_signal(train, "threshold")
         return best_chain(problem, train, chains(problem.rules), best_cut, self.sweeps)
@@ -49,14 +49,14 @@ class Threshold(Solver):
 
 @dataclass(frozen=True, eq=False)
 class ThresholdPolicy:
-    """A fitted chain: escalate where ``floor <= signal < cut``, or where the signal is missing.
+    """A fitted chain: escalates where ``floor <= signal < cut``, or where the signal is missing.
 
     Attributes:
-        problem: the problem whose rules it plays by.
+        problem: the problem whose rules it follows.
         start: the first model of the chain.
-        target: ``(N,)`` the next model of the chain after each; its own index where it ends.
-        cut: ``(N,)`` escalate from a model where its signal is below this; ∞ for any signal.
-        floor: ``(N,)`` and not below this: -∞, but for double thresholds.
+        target: ``(N,)`` the next model of the chain; the model itself at the end of the chain.
+        cut: ``(N,)`` upper end of the signals that escalate; ∞ for any signal.
+        floor: ``(N,)`` lower end of the signals that escalate; -∞ except with double thresholds.
         silent: ``(N,)`` whether a missing signal escalates.
     """
 
@@ -76,8 +76,8 @@ class ThresholdPolicy:
         floor: ArrayLike = -np.inf,
         silent: ArrayLike | None = None,
     ) -> ThresholdPolicy:
-        """A chain with a cut (and a floor, and what missing signals do) for each of its models but
-        the last, or one for all. By default missing signals escalate where all others do."""
+        """The policy of a chain, with a cut, a floor and ``silent`` for each of its models but the
+        last, or one for all. By default missing signals escalate where all others do."""
         target = np.arange(problem.n_models)
         target[list(chain[:-1])] = chain[1:]
         cuts, floors = np.full((2, problem.n_models), -np.inf)
@@ -93,7 +93,7 @@ class ThresholdPolicy:
         cut, floor, silent = self.cut[stage], self.floor[stage], self.silent[stage]
         signal = history.signal[np.arange(len(history)), stage, 0]
         always, looks = _always(cut, floor, silent), needs_signal(cut, floor, silent)
-        # An answer that was not verified has no signal either, but that is no observation.
+        # NaN of an answer that was not verified is not a missing signal.
         climbs = np.where(history.last_verified, escalates(signal, cut, floor, silent), always)
         action = np.where(climbs, self.target[stage] - stage, STAY)
         if self.problem.rules.verify:
@@ -105,13 +105,13 @@ class ThresholdPolicy:
 def escalates(
     signal: FloatArray, cut: ArrayLike, floor: ArrayLike, silent: ArrayLike
 ) -> NDArray[np.bool_]:
-    """Which verified signals escalate, see `ThresholdPolicy`."""
-    below = np.less(signal, cut) | np.equal(cut, np.inf)  # ∞ itself is below no number
+    """A mask of the verified signals that escalate, see `ThresholdPolicy`."""
+    below = np.less(signal, cut) | np.equal(cut, np.inf)  # a signal of ∞ is not less than ∞
     return np.where(np.isnan(signal), silent, below & np.greater_equal(signal, floor))
 
 
 def needs_signal(cut: ArrayLike, floor: ArrayLike, silent: ArrayLike) -> NDArray[np.bool_]:
-    """Whether a rule has to look: it neither always escalates nor never."""
+    """Whether a rule depends on the signal: it neither always escalates nor never."""
     never = np.equal(cut, -np.inf) & np.equal(silent, False)
     return ~(_always(cut, floor, silent) | never)
 
@@ -121,12 +121,11 @@ def _always(cut: ArrayLike, floor: ArrayLike, silent: ArrayLike) -> NDArray[np.b
 
 
 LineSearch = Callable[[FloatArray, FloatArray, float], tuple[float, float]]
-"""From gains, signals that are there and an action cost, as of `best_cut`, to the best
-``(floor, cut)``."""
+"""A function with the arguments of `best_cut` that returns the best ``(floor, cut)``."""
 
 
 def require_one_signal(train: RoutingData, solver: str) -> None:
-    """Raise ValueError unless the verifier gives one number an answer."""
+    """Raise ValueError unless the verifier's signal has one component."""
     if train.n_signals != 1:
         raise ValueError(
             f"solver={solver} needs one number an answer, the verifier gives "
@@ -141,7 +140,7 @@ def best_chain(
     search: LineSearch,
     sweeps: int = 20,
 ) -> ThresholdPolicy:
-    """The chain and thresholds of the best training return; ties go to the earlier candidate."""
+    """The chain and thresholds with the best training return; ties go to the earlier candidate."""
     fits = (
         _fit(problem, train, chain, start, search, sweeps)
         for chain in candidates
@@ -163,7 +162,7 @@ def _fit(
     score, signal = train.score[:, models], train.signal[:, models, 0]
     call, verify = rate * train.call_cost[:, models], rate * train.verify_cost[:, models]
     bought = problem.rules.verify
-    if not bought and chain[-1] < problem.n_models - 1:
+    if problem.rules.verified_at_once[chain[-1]]:
         call[:, -1] += verify[:, -1]  # charged there too, though the chain ends
     cut, floor = np.full(len(chain) - 1, start), np.full(len(chain) - 1, -np.inf)
     silent = cut == np.inf
@@ -173,7 +172,7 @@ def _fit(
 
     best = -np.inf
     for _ in range(sweeps):
-        # worth[r]: what rung r returns from its call on, given the cuts from r upwards.
+        # worth[r]: return from the call of the chain's model r on, given the later cuts.
         worth = [score[:, -1] - call[:, -1]]
         for r in reversed(range(len(cut))):
             gain = np.where(climbs(r), worth[0], score[:, r])
@@ -195,7 +194,7 @@ def _fit(
 
 
 def chains(rules: Rules) -> Iterator[tuple[int, ...]]:
-    """Every chain of models that the rules allow; a core chain may stop climbing anywhere."""
+    """Every chain of models that the rules allow; without ``SKIP``, every start has one chain."""
     n = rules.n_models
     starts = range(n) if rules.free_start else range(1)
     if rules.skip:
@@ -212,11 +211,11 @@ def chains(rules: Rules) -> Iterator[tuple[int, ...]]:
 def best_rule(
     search: LineSearch, gain: FloatArray, signal: FloatArray, action_cost: float
 ) -> tuple[float, float, bool]:
-    """The best ``(floor, cut, silent)``, see `ThresholdPolicy`; arguments as of `best_cut`, but
+    """The best ``(floor, cut, silent)``, see `ThresholdPolicy`; arguments as for `best_cut`, but
     signals may be missing.
 
-    Missing ones escalate if their gain, with half a query added that is like all, is positive.
-    Where training has none and there is a threshold, they so do what pays on average.
+    Missing signals escalate if their gain, shrunk towards the mean gain by half a pseudo-query, is
+    positive. If no training signal is missing, they do what pays on average.
     """
     known = ~np.isnan(signal)
     floor, cut = search(gain[known], signal[known], action_cost)
@@ -242,9 +241,9 @@ def best_cut(gain: FloatArray, signal: FloatArray, action_cost: float) -> tuple[
     """The cut with the largest sum of ``gain`` over the signals below it.
 
     Args:
-        gain: ``(m,)`` what escalating adds on each query.
+        gain: ``(m,)`` return of escalating minus that of stopping, on each query.
         signal: ``(m,)``, none missing.
-        action cost: what a finite cut costs in all, since only ±∞ needs no verification.
+        action_cost: total cost of verification, paid if the cut is finite.
 
     Returns:
         -∞ and the cut.
@@ -256,11 +255,11 @@ def best_cut(gain: FloatArray, signal: FloatArray, action_cost: float) -> tuple[
 
 
 def running_gain(gain: FloatArray, signal: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Sums of ``gain`` over the signals below each cut that tells training signals apart.
+    """Sums of ``gain`` over the signals below each cut between distinct training signals.
 
     Returns:
         ``(d + 1,)`` sums over the lowest 0, 1 … d distinct signals, and the ``(d - 1,)`` cuts
-        between neighbours.
+        between neighbouring signals.
     """
     order = np.argsort(signal, kind="stable")
     ordered = signal[order]

@@ -1,4 +1,4 @@
-"""Exact solvers of the fitted model, bounds of its value, and policies robust to its errors."""
+"""Exact solvers of the fitted model, bounds on its value, and policies robust to its errors."""
 
 from typing import TYPE_CHECKING
 

@@ -12,8 +12,8 @@ from routing_pomdp.solvers.exact.value_iteration import AlphaVectors
 
 
 def write_alpha(value: AlphaVectors, path: str | Path) -> None:
-    """Writes what `read_alpha` reads back to the last bit: SARSOP's XML for a path that ends in
-    ``.policy`` or ``.xml``, else pomdp-solve's text."""
+    """Writes alpha vectors without loss: as SARSOP's XML if the path ends in ``.policy`` or
+    ``.xml``, otherwise as pomdp-solve's text."""
     path = Path(path)
     rows = [" ".join(map(repr, vector)) for vector in value.vectors.tolist()]
     if path.suffix in (".policy", ".xml"):
@@ -32,10 +32,11 @@ def write_alpha(value: AlphaVectors, path: str | Path) -> None:
 
 
 def read_alpha(path: str | Path) -> AlphaVectors:
-    """Reads either format, told apart by what the file begins with.
+    """Reads alpha vectors in either format, which is recognised by the first character.
 
     Raises:
-        ValueError: malformed, with the file, the reason, and in a text the line.
+        ValueError: the file is malformed; the message names the file, the reason and, in the text
+            format, the line.
     """
     path = Path(path)
     try:
@@ -65,7 +66,7 @@ def _from_text(text: str) -> list[tuple[str, list[str]]]:
             raise ValueError(f"line {point}: expected an action from 0, found {' '.join(action)!r}")
         if len(row) != len(rows[1][1]):
             raise ValueError(
-                f"line {below}: a vector of length {len(row)}, those before have {len(rows[1][1])}"
+                f"line {below}: a vector of length {len(row)}, earlier ones have {len(rows[1][1])}"
             )
         for number in row:
             if not _finite(number):

@@ -1,8 +1,8 @@
-"""Exact alpha vectors of a routing problem: over every belief, or over those that can be reached.
+"""Exact alpha vectors of a routing problem, over all beliefs or over the reachable ones.
 
-The general solver of `value_iteration` sees one state for each score vector and position. Here the
-position is observed and the score vector constant, so a node's value needs alpha vectors over score
-vectors alone, and a backup is a product with a likelihood, not with a matrix.
+The general solver of `value_iteration` has one state for each score vector and position. Here the
+position is observed and the score vector constant. A node therefore needs alpha vectors over score
+vectors only, and a backup multiplies by an observation likelihood instead of a transition matrix.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import History, RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.model.decision_graph import Choice, DecisionGraph, Node
 from routing_pomdp.envs.settings.ranges import Count
 from routing_pomdp.solvers.exact.pruning import pruned_sum
 from routing_pomdp.solvers.exact.value_iteration import AlphaVectors
 from routing_pomdp.solvers.solver import Actions, Solver
 
-FloatArray = NDArray[np.float64]
 Region = Literal["simplex", "statistic", "reachable"]
 
 
@@ -30,13 +29,13 @@ class AlphaVectorIteration(Solver):
     """Backward induction on sets of alpha vectors.
 
     Attributes:
-        region: of which beliefs it gives the value. "simplex": all, whatever the prior; the sets
-            grow steeply with models and symbols (3 models with 8 symbols are quick, 4 are not).
-            "statistic": all beliefs over what the called models may have told, the rest as the
-            prior has it; few dimensions at early nodes. "reachable": only what is optimal after
-            some history, exact at those beliefs and a lower bound elsewhere.
-        max_vectors: the largest set of candidates that the first two take on.
-        max_histories: the most histories that "reachable" takes on.
+        region: the beliefs for which the value is exact. "simplex": all beliefs, whatever the
+            prior; the sets grow steeply with models and symbols (3 models with 8 symbols are fast,
+            4 are not). "statistic": all beliefs over the states that the called models can
+            distinguish, and the prior within each; few dimensions at early nodes. "reachable": the
+            beliefs after some history; elsewhere the value is a lower bound.
+        max_vectors: the largest set of candidate vectors, for the first two regions.
+        max_histories: the largest number of histories, for "reachable".
     """
 
     region: Region = "reachable"
@@ -47,7 +46,7 @@ class AlphaVectorIteration(Solver):
         """The optimal policy with its alpha vectors.
 
         Raises:
-            ValueError: more vectors or histories than allowed.
+            ValueError: there are more vectors or histories than allowed.
         """
         return self.solve_frontier(problem, [problem.price])[0]
 
@@ -81,17 +80,17 @@ class AlphaVectorIteration(Solver):
         return AlphaVectors.pruned(np.concatenate(vectors), np.concatenate(actions))
 
     def _reachable(self, graph: DecisionGraph) -> list[FloatArray]:
-        """Unnormalised beliefs ``(n, C)`` that can be met at each node."""
+        """Unnormalised beliefs ``(n, C)`` that can be reached at each node."""
         reached = [np.empty((0, len(node.prior))) for node in graph.nodes]
         reached[0] = graph.nodes[0].prior[None]
         for i, node in enumerate(graph.nodes):
             if len(reached[i]) > self.max_histories:
                 raise ValueError(
-                    f"{len(reached[i]):,} histories can be met at one position, more than "
+                    f"{len(reached[i]):,} histories lead to one position, more than "
                     f"solver.max_histories={self.max_histories:,}: use fewer observation.bins or "
                     "solver=point_based"
                 )
-            # Under the answer rule `last`, different histories meet at a node with one belief.
+            # Under the answer rule `last`, different histories of a node can have equal beliefs.
             reached[i] = np.unique(reached[i], axis=0)
             for choice in node.choices:
                 if choice.following >= 0:
@@ -103,12 +102,12 @@ class AlphaVectorIteration(Solver):
 
 
 def best_at(joint: FloatArray, node: Node, values: dict[int, AlphaVectors]) -> AlphaVectors:
-    """The alpha vectors of ``node`` that are best at some of the beliefs ``(n, C)``, given those of
-    the nodes that follow (point-based backup: Pineau, Gordon & Thrun, IJCAI 2003)."""
+    """Point-based backup: the alpha vectors of ``node`` that are best at some of the beliefs
+    ``(n, C)``, given those of the following nodes (Pineau, Gordon & Thrun, IJCAI 2003)."""
     backed = [_backed(joint, choice, values) for choice in node.choices]
     worth = np.stack([np.einsum("ns,ns->n", joint, vectors) for vectors in backed], axis=1)
     mass = joint.sum(axis=1, keepdims=True)
-    # Ties but for rounding go to the lower action, as in backward induction.
+    # Ties up to rounding go to the lower action, as in backward induction.
     chosen = (worth >= worth.max(axis=1, keepdims=True) - 1e-12 * mass).argmax(axis=1)
     vectors = np.stack(backed)[chosen, np.arange(len(joint))]
     actions = np.array([choice.action for choice in node.choices])[chosen]
@@ -117,8 +116,7 @@ def best_at(joint: FloatArray, node: Node, values: dict[int, AlphaVectors]) -> A
 
 
 def _backed(joint: FloatArray, choice: Choice, values: dict[int, AlphaVectors]) -> FloatArray:
-    """What ``choice`` is worth in each class if it is followed by what is best at each belief,
-    ``(n, C)``."""
+    """Alpha vectors ``(n, C)`` of ``choice``, each followed by the best vectors at one belief."""
     total = np.tile(choice.reward, (len(joint), 1))
     if choice.following >= 0:
         for projected in choice.before(values[choice.following].vectors):
@@ -128,11 +126,11 @@ def _backed(joint: FloatArray, choice: Choice, values: dict[int, AlphaVectors]) 
 
 @dataclass(frozen=True, eq=False)
 class AlphaPolicy:
-    """Greedy in the alpha vectors of each node.
+    """The greedy policy of the alpha vectors of each node.
 
     Attributes:
-        graph: of the problem that it decides in.
-        values: the alpha vectors of each node that can be reached.
+        graph: the decision graph of the problem.
+        values: the alpha vectors of each reachable node.
     """
 
     graph: DecisionGraph
@@ -144,7 +142,7 @@ class AlphaPolicy:
 
     @property
     def value(self) -> float:
-        """The expected return that the vectors promise at the prior."""
+        """The value of the alpha vectors at the prior."""
         root = self.graph.nodes[0]
         return float(self.values[0].value(root.belief(self.problem.prior[None]))[0])
 

@@ -1,8 +1,8 @@
 """Exact value iteration by backward induction over the reachable beliefs.
 
-A reachable belief is a history code, so values live in one array of shape ``(digits,) * (N - 1)``.
-Everything is kept unnormalised, ``W(h) = P(h) V(h)``: the sum over the next symbol is then a plain
-sum over an axis and nothing is ever divided. With the core actions this is DESIGN §1's
+A reachable belief is a history code, so values are one array of shape ``(digits,) * (N - 1)``.
+Values are unnormalised, ``W(h) = P(h) V(h)``: the expectation over the next symbol is then a plain
+sum over an axis, without division. With the core actions this is DESIGN §1's
 ``V_i(b) = max(E_b[y_i], -λ(c_{i+1} + v_{i+1})/c_{N-1} + Σ_o P(o|b) V_{i+1}(b_o))``.
 """
 
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs import ESCALATE, STAY, RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Count
 from routing_pomdp.solvers.solver import Solver, TablePolicy
 
-FloatArray = NDArray[np.float64]
 Index = tuple[slice | int, ...]
 
 
@@ -26,11 +26,10 @@ Index = tuple[slice | int, ...]
 class Exact(Solver):
     """The optimal policy of the fitted model, for every combination of rules.
 
-    A history that the model holds impossible is worth nothing whatever is done: its answer is
-    returned.
+    At a history of probability 0 inside the model, it returns the current answer.
 
     Attributes:
-        max_histories: the largest tree it takes on (three floats and a byte a history).
+        max_histories: the largest number of histories (three floats and a byte each).
     """
 
     max_histories: Count = 2**24
@@ -41,7 +40,7 @@ class Exact(Solver):
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData | None = None
     ) -> list[TablePolicy]:
-        """Exact policies for every price; the price-free tables are made once.
+        """Optimal policies, one per price; the tables that do not depend on it are made once.
 
         Raises:
             ValueError: the tree of histories is too large.
@@ -59,15 +58,15 @@ class Exact(Solver):
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """What does not depend on the price, each of shape ``(digits,) * (N - 1)`` over histories.
+    """Tables that do not depend on the price, of shape ``(digits,) * (N - 1)`` over histories.
 
     Attributes:
         mass: ``P(h)``.
         stay: ``P(h) E[score of the returned answer | h]``; 0 before the first call.
-        final: the same once the last model has been called after ``h``.
+        final: the same after the last model is called at ``h``.
         call: ``P(h) E[cost of calling model i | h]`` for each model ``i`` and the histories of the
-            models before it, ``(digits,) * i``; None where costs are the same in every state.
-        verify: the same of verifying its answer.
+            models before it, ``(digits,) * i``; None if costs are the same in every state.
+        verify: the same for the verification of its answer.
     """
 
     mass: FloatArray
@@ -112,16 +111,16 @@ def backward_induction(
     """The optimal policy at the problem's price. Ties go to the lower action, `STAY` first.
 
     Args:
-        problem: whose price and rules apply.
-        tables: of the same problem.
-        follow: ``(n_histories,)`` the actions of a policy to be evaluated instead.
+        problem: the problem with its price and rules.
+        tables: tables of the same problem.
+        follow: ``(n_histories,)`` actions of a policy to evaluate instead.
     """
     n, symbols, rules = problem.n_models, problem.n_symbols, problem.rules
     rate = problem.price / problem.costs.unit
 
     def paid(model: int, here: Index, verified: bool = False) -> FloatArray:
-        """What a call or a verification takes from the return after the histories ``here``, in
-        which the models from ``model`` on are not called, or it alone and not verified."""
+        """The action cost of a call or a verification of ``model`` times ``P(h)``, for the
+        histories ``here``; models after ``model`` were not called."""
         tables_of = tables.verify if verified else tables.call
         if tables_of is not None:
             return rate * tables_of[model][here[:model]]
@@ -135,7 +134,7 @@ def backward_induction(
     for stage in range(n - 2, -2, -1):
         here = _last_called(stage, n)
         mass = tables.mass[here]
-        # A forced start is a start with one choice; its action is never asked for.
+        # Without a free start, the start has one choice; the policy is never asked for it.
         forced = stage < 0 and not rules.free_start
         best = tables.stay[here] if stage >= 0 else np.full_like(mass, -np.inf)
         choice = np.full(np.shape(mass), STAY, dtype=np.int8)
@@ -144,11 +143,11 @@ def backward_induction(
             q = -paid(target, here)
             if target == n - 1:
                 q = q + tables.final[here]
-            elif rules.verify:
-                q = q + value[_then(here, target, problem.unverified)]
-            else:
+            elif rules.verified_at_once[target]:
                 after = value[_then(here, target, slice(1, 1 + symbols))]
                 q = q - paid(target, here, verified=True) + after.sum(axis=-1)
+            else:
+                q = q + value[_then(here, target, problem.unverified)]
             taken = q > best if given is None or forced else given[here] == rungs
             choice = np.where(taken, np.int8(rungs), choice)
             best = np.where(taken, q, best)

@@ -1,9 +1,10 @@
-"""Cheap bounds of a POMDP's value, and the two policies that believe them.
+"""Upper and lower bounds on a POMDP's value, and the policies that are greedy in the upper ones.
 
-QMDP (Littman, Cassandra & Kaelbling, ICML 1995) knows the state from the next step on, the fast
-informed bound (Hauskrecht, JAIR 2000) one observation later. A state here is a score vector for
-QMDP; for the fast informed bound it is what the called models can tell of one, since of a whole
-score vector, which never changes, nothing new is ever seen and the two bounds would be the same.
+QMDP (Littman, Cassandra & Kaelbling, ICML 1995) assumes that the state is observed from the next
+step on; the fast informed bound (Hauskrecht, JAIR 2000) assumes it one observation later. For QMDP
+the state is a score vector. For the fast informed bound it is the class of score vectors that the
+called models can distinguish: with whole score vectors, which never change, the two bounds would be
+equal.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.model.decision_graph import Choice, DecisionGraph
 from routing_pomdp.envs.model.finite_pomdp import FinitePOMDP
 from routing_pomdp.solvers.exact.alpha_vectors import AlphaPolicy
@@ -22,12 +23,11 @@ from routing_pomdp.solvers.exact.pruning import NEVER, Deadline, undominated
 from routing_pomdp.solvers.exact.value_iteration import AlphaVectors
 from routing_pomdp.solvers.solver import Solver
 
-FloatArray = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class QMDP(Solver):
-    """Decides as if the next step told every score: verification is never worth a price."""
+    """The QMDP policy: decides as if every score were observed after the next action, so it never
+    pays for verification."""
 
     def solve(self, problem: RoutingPOMDP, train: RoutingData | None = None) -> AlphaPolicy:
         return self.solve_frontier(problem, [problem.price])[0]
@@ -36,12 +36,13 @@ class QMDP(Solver):
         self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData | None = None
     ) -> list[AlphaPolicy]:
         graphs = _graphs(problem, prices, merged=False)
-        return [AlphaPolicy(graph, clairvoyant(graph)) for graph in graphs]
+        return [AlphaPolicy(graph, qmdp(graph)) for graph in graphs]
 
 
 @dataclass(frozen=True)
 class FIB(Solver):
-    """Decides as if each call told the scores of the models called before it."""
+    """The policy of the fast informed bound: decides as if each call revealed the scores of the
+    models called before it."""
 
     def solve(self, problem: RoutingPOMDP, train: RoutingData | None = None) -> AlphaPolicy:
         return self.solve_frontier(problem, [problem.price])[0]
@@ -60,30 +61,29 @@ def _graphs(
     return [graph.at(price) for price in prices]
 
 
-def clairvoyant(graph: DecisionGraph) -> dict[int, AlphaVectors]:
-    """QMDP: one vector a choice, what it is worth to a router that knows its class from then on."""
+def qmdp(graph: DecisionGraph) -> dict[int, AlphaVectors]:
+    """QMDP's alpha vectors, one per choice: its value if the class is observed afterwards."""
     return _backward(
         graph, lambda choice, vectors: choice.before(vectors.max(axis=0)[None]).sum(axis=(0, 1))
     )
 
 
 def informed(graph: DecisionGraph) -> dict[int, AlphaVectors]:
-    """The fast informed bound: one vector a choice, what it is worth to a router that will see the
-    next symbol, and know its present class then."""
+    """Alpha vectors of the fast informed bound, one per choice: its value if the next symbol and
+    then the present class are observed."""
     return _backward(graph, lambda choice, vectors: choice.before(vectors).max(axis=1).sum(axis=0))
 
 
 def open_loop(graph: DecisionGraph) -> dict[int, AlphaVectors]:
-    """A lower bound: one vector for each plan that looks at nothing and that no other such plan
-    dominates."""
+    """A lower bound: one vector for each undominated open-loop plan."""
     return _backward(graph, lambda choice, plans: choice.before(plans).sum(axis=0))
 
 
 def _backward(
     graph: DecisionGraph, onward: Callable[[Choice, FloatArray], FloatArray]
 ) -> dict[int, AlphaVectors]:
-    """Values of all nodes, given what the vectors of the following node are worth before a choice
-    leads there: one vector or several."""
+    """Alpha vectors of all nodes; ``onward`` maps a choice and the vectors of the following node to
+    one or several vectors before the choice."""
     values: dict[int, AlphaVectors] = {}
     for i in reversed(range(len(graph.nodes))):
         vectors, actions = [], []
@@ -101,10 +101,10 @@ def _backward(
 
 @dataclass(frozen=True)
 class Bounds:
-    """What the optimal value lies between, ``blind <= exact <= fib <= qmdp``.
+    """Bounds on the optimal value at the prior, ``blind <= exact <= fib <= qmdp``.
 
     Attributes:
-        blind: of the best policy that looks at no symbol.
+        blind: value of the best open-loop plan.
         fib: the fast informed bound.
         qmdp: QMDP's bound.
     """
@@ -120,7 +120,7 @@ class Bounds:
 
     @classmethod
     def at_prices(cls, problem: RoutingPOMDP, prices: Sequence[float]) -> list[Bounds]:
-        """The bounds at each price; under a pre-query signal their mean over what it can show."""
+        """The bounds at each price; with a pre-query signal, their mean over its symbols."""
         shares, found = zip(
             *((share, cls._at_prices(left, prices)) for share, left in problem.branches()),
             strict=True,
@@ -134,16 +134,16 @@ class Bounds:
 
     @classmethod
     def _at_prices(cls, problem: RoutingPOMDP, prices: Sequence[float]) -> list[Bounds]:
-        informed_at = FIB().solve_frontier(problem, prices)
-        clairvoyant_at = QMDP().solve_frontier(problem, prices)
-        return [
-            cls(_blind(fib.graph), fib.value, qmdp.value)
-            for fib, qmdp in zip(informed_at, clairvoyant_at, strict=True)
-        ]
+        policies = zip(
+            FIB().solve_frontier(problem, prices),
+            QMDP().solve_frontier(problem, prices),
+            strict=True,
+        )
+        return [cls(_blind(fib.graph), fib.value, known.value) for fib, known in policies]
 
 
 def _blind(graph: DecisionGraph) -> float:
-    """The value of the best policy that looks at no symbol."""
+    """The value of the best open-loop policy."""
     blind = np.zeros(len(graph.nodes))
     for i in reversed(range(len(graph.nodes))):
         node = graph.nodes[i]
@@ -160,7 +160,7 @@ def _blind(graph: DecisionGraph) -> float:
 def qmdp_bound(
     pomdp: FinitePOMDP, horizon: int | None = None, deadline: Deadline = NEVER
 ) -> FloatArray:
-    """QMDP's vectors, one an action, ``(A, S)``; see `_iterate` for horizon and deadline."""
+    """QMDP's vectors, one per action, ``(A, S)``; see `_iterate` for horizon and deadline."""
 
     def backup(q: FloatArray) -> FloatArray:
         return pomdp.reward + pomdp.discount * pomdp.transition @ q.max(axis=0)
@@ -171,7 +171,7 @@ def qmdp_bound(
 def fib_bound(
     pomdp: FinitePOMDP, horizon: int | None = None, deadline: Deadline = NEVER
 ) -> FloatArray:
-    """The fast informed bound's vectors, one an action, ``(A, S)``: never above QMDP's."""
+    """The fast informed bound's vectors, one per action, ``(A, S)``: never above QMDP's."""
     kernel = pomdp.discount * pomdp.kernel
 
     def backup(q: FloatArray) -> FloatArray:
@@ -186,25 +186,24 @@ def _iterate(
     backup: Callable[[FloatArray], FloatArray],
     deadline: Deadline,
 ) -> FloatArray:
-    """Backs up ``horizon`` times, or with None until it moves no more or the deadline passes: the
-    bound is looser then.
+    """Backs up ``horizon`` times, or with None until convergence or the deadline, which leaves a
+    looser bound.
 
     Raises:
-        ValueError: a horizon below 1, or no horizon and no discount.
+        ValueError: the horizon is below 1, or there is neither horizon nor discount.
     """
     if horizon is not None and horizon < 1:
         raise ValueError(f"the horizon is {horizon}: expected at least 1")
     if horizon is None and pomdp.discount == 1:
         raise ValueError("an infinite horizon needs a discount below 1: set a horizon")
-    # A bound from above stays one however early the iteration stops.
+    # Iterates from above are upper bounds at every step.
     least = 0.0 if horizon is not None else pomdp.reward.max() / (1 - pomdp.discount)
     vectors = np.full(pomdp.reward.shape, least)
     steps = 0
     while horizon is None or steps < horizon:
         before, vectors, steps = vectors, backup(vectors), steps + 1
-        # Large values cannot move by less than their rounding.
-        least_move = 1e-12 + 4 * np.finfo(float).eps * np.abs(vectors).max()
-        still = np.abs(vectors - before).max() < least_move
+        tolerance = 1e-12 + 4 * np.finfo(float).eps * np.abs(vectors).max()  # with rounding
+        still = np.abs(vectors - before).max() < tolerance
         if horizon is None and (still or deadline.passed):
             break
     return vectors

@@ -1,10 +1,11 @@
 """Point-based value iteration with two bounds, for problems too large to enumerate.
 
-Heuristic search value iteration (Smith & Simmons, UAI 2004) on the graph of observed positions: a
-trial walks from the prior to the belief whose bounds are farthest apart, weighted by how likely it
-is, and backs both up on its way home. The lower bound is a set of alpha vectors a position, so it
-is the value of a policy that can be played; the upper one is interpolated between beliefs
-("sawtooth": Hauskrecht, JAIR 2000) and starts from the fast informed bound.
+Heuristic search value iteration (Smith & Simmons, UAI 2004) on the graph of observed positions. A
+trial descends from the prior towards the beliefs with the largest gap between the bounds, weighted
+by their probability, then backs both bounds up along its path. The lower bound is a set of alpha
+vectors for each position, so it is the value of an executable policy. The upper bound is
+interpolated between beliefs ("sawtooth": Hauskrecht, JAIR 2000) and starts from the fast informed
+bound.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import History, RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.model.decision_graph import Choice, DecisionGraph, Node
 from routing_pomdp.envs.settings.ranges import Count, Positive
 from routing_pomdp.solvers.exact.alpha_vectors import best_at
@@ -24,19 +25,17 @@ from routing_pomdp.solvers.exact.bounds import informed, open_loop
 from routing_pomdp.solvers.exact.value_iteration import AlphaVectors
 from routing_pomdp.solvers.solver import Actions, Log, Solver, Training
 
-FloatArray = NDArray[np.float64]
-
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class PointBased(Solver):
-    """Alpha vectors at the beliefs that matter, with a certified gap to the optimum.
+    """Heuristic search value iteration, with a certified gap to the optimum.
 
     Attributes:
-        gap: between the two bounds at the prior, in score: it stops there.
-        max_trials: or after so many trials; the gap that is left is logged as a warning.
-        log: takes a row a trial with both bounds.
+        gap: the gap between the two bounds at the prior, in score, at which it stops.
+        max_trials: the largest number of trials; a remaining gap is logged as a warning.
+        log: records one row per trial with both bounds.
     """
 
     gap: Positive = 1e-3
@@ -47,7 +46,7 @@ class PointBased(Solver):
         return replace(self, log=training.log)
 
     def solve(self, problem: RoutingPOMDP, train: RoutingData | None = None) -> PointBasedPolicy:
-        """A policy whose value is at least its ``lower`` and the optimum at most its ``upper``."""
+        """A policy with value at least ``lower``; the optimal value is at most ``upper``."""
         return self.solve_frontier(problem, [problem.price])[0]
 
     def solve_frontier(
@@ -79,14 +78,14 @@ class PointBased(Solver):
 
 @dataclass(frozen=True, eq=False)
 class PointBasedPolicy:
-    """Looks one symbol ahead in the lower bound.
+    """The policy with one step of look-ahead in the lower bound.
 
     Attributes:
-        graph: of the problem that it decides in.
+        graph: the decision graph of the problem.
         values: the lower bound's alpha vectors at each node.
-        lower: what its value is at least, in the model.
-        upper: what no policy exceeds, in the model.
-        trials: that it took.
+        lower: a lower bound on its value inside the model.
+        upper: an upper bound on the optimal value inside the model.
+        trials: number of trials made.
     """
 
     graph: DecisionGraph
@@ -106,15 +105,14 @@ class PointBasedPolicy:
         for i in np.unique(point).tolist():
             rows, node = np.flatnonzero(point == i), self.graph.nodes[i]
             worth = _lookahead(node.belief(belief[rows]), node, self.values)
-            # What ties but for rounding must not be decided by the size of a batch.
+            # Ties up to rounding go to the first action: rounding depends on the batch.
             first = (worth >= worth.max(axis=1, keepdims=True) - 1e-12).argmax(axis=1)
             action[rows] = np.array([choice.action for choice in node.choices])[first]
         return action
 
 
 def _lookahead(joint: FloatArray, node: Node, values: dict[int, AlphaVectors]) -> FloatArray:
-    """What each choice of ``node`` is worth at (unnormalised) beliefs ``(n, C)``: one column a
-    choice."""
+    """Q-values ``(n, choices)`` of ``node`` at (unnormalised) beliefs ``(n, C)``."""
     worth = []
     for choice in node.choices:
         total = joint @ choice.reward
@@ -139,7 +137,7 @@ class _Search:
         return float(self.lower[0].value(prior)[0]), float(self._upper[0].value(prior)[0])
 
     def trial(self) -> None:
-        """One walk from the prior; what is visited is backed up on the way home."""
+        """One descent from the prior, with backups along its path in reverse."""
         path: list[tuple[int, FloatArray]] = []
         i, belief = 0, self.graph.nodes[0].prior
         while True:
@@ -175,7 +173,8 @@ class _Search:
 
 
 def _joined(known: AlphaVectors, found: AlphaVectors, upper: _Sawtooth) -> AlphaVectors:
-    """``known`` and ``found``; once in a while only those that are best at a visited belief."""
+    """The vectors of ``known`` and ``found``. Whenever their number is a power of two, only those
+    that are best at a visited belief are kept."""
     vectors = np.concatenate([known.vectors, found.vectors])
     actions = np.concatenate([known.actions, found.actions])
     if len(vectors) > 32 and len(vectors) & (len(vectors) - 1) == 0:
@@ -185,7 +184,7 @@ def _joined(known: AlphaVectors, found: AlphaVectors, upper: _Sawtooth) -> Alpha
 
 
 class _Sawtooth:
-    """An upper bound through its values at the corners of the simplex and at some beliefs."""
+    """An upper bound, interpolated between the corners of the simplex and some beliefs."""
 
     def __init__(self, bound: AlphaVectors) -> None:
         self._bound, self._corner = bound, bound.vectors.max(axis=0)
@@ -195,11 +194,11 @@ class _Sawtooth:
 
     @property
     def beliefs(self) -> FloatArray:
-        """``(p, S)`` those that it goes through, but for the corners."""
+        """``(p, S)`` the interpolated beliefs, without the corners."""
         return self._beliefs[: self._size]
 
     def add(self, belief: FloatArray, value: float) -> None:
-        """Goes through ``value`` at ``belief`` from now on."""
+        """Adds an interpolation point."""
         if self._size == len(self._drop):
             self._beliefs = np.concatenate([self._beliefs, np.empty_like(self._beliefs)])
             self._drop = np.concatenate([self._drop, np.empty_like(self._drop)])
@@ -208,7 +207,7 @@ class _Sawtooth:
         self._size += 1
 
     def value(self, joint: FloatArray) -> FloatArray:
-        """``(n,)`` at (unnormalised) beliefs ``(n, S)``; scales with their mass."""
+        """``(n,)`` values at (unnormalised) beliefs ``(n, S)``, times their mass."""
         found = self._bound.value(joint)
         if self._size:
             flat = joint @ self._corner

@@ -1,4 +1,4 @@
-"""Pruning sets of alpha vectors to the few that are best somewhere on the belief simplex."""
+"""Pruning of a set of alpha vectors to those that are best somewhere on the belief simplex."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ from typing import Self
 
 import highspy
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 
-# What a vector must add somewhere to be kept; also HiGHS's smallest tolerance.
+# The least by which a kept vector improves the value somewhere; also HiGHS's smallest tolerance.
 TOLERANCE = 1e-10
-_ROUNDING = 1e-12  # the same where nothing is solved numerically
-_PROBES = 256  # beliefs at which the best vector is kept without asking a linear program
+_ROUNDING = 1e-12  # the same without a linear program
+_PROBES = 256  # random beliefs whose best vectors are kept without a linear program
 
 
 class OutOfTimeError(RuntimeError):
-    """A time limit is over."""
+    """A time limit has passed."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +28,14 @@ class Deadline:
     """A time after which pruning stops.
 
     Attributes:
-        at: by `time.monotonic`, in seconds.
+        at: in seconds of `time.monotonic`.
     """
 
     at: float = math.inf
 
     @classmethod
     def after(cls, seconds: float | None) -> Self:
-        """So many seconds from now; None for never."""
+        """The deadline ``seconds`` from now; None for never."""
         return cls() if seconds is None else cls(time.monotonic() + seconds)
 
     @property
@@ -54,18 +52,19 @@ NEVER = Deadline()
 
 
 def prune(vectors: FloatArray, deadline: Deadline = NEVER) -> IntArray:
-    """The fewest vectors with the same upper surface over the belief simplex.
+    """Indices of the smallest subset of vectors with the same upper surface over the simplex.
 
-    Pointwise domination first; what is best at a few probing beliefs is kept at once; each of the
-    rest needs one linear program: where does it rise most above those kept (Lark's filter: White,
-    Annals of OR 1991)? Two states need none: the upper envelope of lines is found by sorting.
+    Dominated vectors are removed first. The best vectors at some random beliefs are kept. Each of
+    the rest needs one linear program, which finds the belief where it rises most above those kept
+    (Lark's filter: White, Annals of OR 1991). With two states, sorting finds the upper envelope of
+    lines without a linear program.
 
     Args:
         vectors: ``(m, S)``, at least one.
-        deadline: to stop by.
+        deadline: time limit.
 
     Returns:
-        Indices of those kept, ascending. Of equal vectors the first is kept.
+        Indices, ascending. Of equal vectors the first is kept.
 
     Raises:
         OutOfTimeError: the deadline passes.
@@ -73,7 +72,7 @@ def prune(vectors: FloatArray, deadline: Deadline = NEVER) -> IntArray:
     deadline.check()
     _, distinct = np.unique(vectors, axis=0, return_index=True)
     distinct.sort()
-    # States in which all vectors agree in pairs are one state to a linear program.
+    # States with equal columns are one state to a linear program.
     _, columns = np.unique(vectors[distinct], axis=1, return_index=True)
     points = vectors[np.ix_(distinct, np.sort(columns))]
     if points.shape[1] == 1:
@@ -92,11 +91,11 @@ def cross_sum(left: FloatArray, right: FloatArray) -> FloatArray:
 def pruned_sum(
     sets: Sequence[FloatArray], max_vectors: int, deadline: Deadline = NEVER
 ) -> FloatArray:
-    """The pruned cross-sum of several sets, pruned after each (incremental pruning: Cassandra,
+    """The pruned cross-sum of several sets, pruned after each set (incremental pruning: Cassandra,
     Littman & Zhang, UAI 1997).
 
     Raises:
-        ValueError: more sums to prune than ``max_vectors``.
+        ValueError: there are more sums to prune than ``max_vectors``.
         OutOfTimeError: the deadline passes.
     """
     total = sets[0][prune(sets[0], deadline)]
@@ -116,8 +115,7 @@ def pruned_sum(
 
 
 def undominated(points: FloatArray, deadline: Deadline = NEVER) -> IntArray:
-    """Indices, ascending, of those that no other is at least as good as in every state; of equal
-    ones the first."""
+    """Indices, ascending, of the vectors that no other one dominates; of equal ones the first."""
     # A vector can only be dominated by one with a larger sum.
     order = np.argsort(-points.sum(axis=1), kind="stable")
     kept: list[int] = []
@@ -132,8 +130,8 @@ def undominated(points: FloatArray, deadline: Deadline = NEVER) -> IntArray:
 
 
 def _envelope(lines: FloatArray) -> IntArray:
-    """The upper envelope of lines over [0, 1], each given by its ends ``(m, 2)``: the corner of
-    the points' convex hull between the rightmost and the uppermost (Andrew's monotone chain)."""
+    """Indices of the upper envelope of lines over [0, 1], given by their ends ``(m, 2)``: the part
+    of the points' convex hull from the rightmost to the uppermost (Andrew's monotone chain)."""
     hull: list[tuple[float, float, int]] = []
     ends = lines.tolist()
     for i in np.lexsort((-lines[:, 1], -lines[:, 0])).tolist():
@@ -142,7 +140,7 @@ def _envelope(lines: FloatArray) -> IntArray:
             continue
         while len(hull) > 1:
             (first_left, first_right, _), (mid_left, mid_right, _) = hull[-2:]
-            # By how much the middle line rises above the others where they cross.
+            # Rise of the middle line above the crossing of the other two.
             turn = (mid_left - first_left) * (right - mid_right)
             turn -= (mid_right - first_right) * (left - mid_left)
             if turn > _ROUNDING * (first_left - left + right - first_right):
@@ -153,8 +151,8 @@ def _envelope(lines: FloatArray) -> IntArray:
 
 
 def _sum_of_envelopes(a: FloatArray, b: FloatArray) -> FloatArray:
-    """The pruned cross-sum of two pruned sets over two states: between two neighbouring corners
-    of either envelope, one line of each is best."""
+    """The pruned cross-sum of two pruned sets over two states: one line of each set is best
+    between neighbouring corners of the two envelopes."""
     a, b = (lines[np.argsort(lines[:, 1] - lines[:, 0])] for lines in (a, b))
     corners = [
         (drop := lines[:-1, 0] - lines[1:, 0]) / (drop + lines[1:, 1] - lines[:-1, 1])
@@ -181,7 +179,7 @@ def _by_programs(points: FloatArray, deadline: Deadline) -> IntArray:
         rise, belief = program.rise(points[candidate])
         if rise <= TOLERANCE:
             continue
-        # The best of all at that belief is certainly needed; the candidate may turn out not to be.
+        # The best vector at that belief is needed; the candidate may not be.
         rest.append(candidate)
         best = rest.pop(int((points[rest] @ belief).argmax()))
         kept[best] = True
@@ -190,16 +188,16 @@ def _by_programs(points: FloatArray, deadline: Deadline) -> IntArray:
 
 
 class _QuietHighs(highspy.Highs):
-    """Its constructor prints a banner when it registers callbacks, which nothing here has."""
+    """HiGHS without its banner, which the constructor prints when it registers callbacks."""
 
     def enableCallbacks(self) -> None:  # noqa: N802
         self.silent()
 
 
 class _Surface:
-    """The linear program of a growing upper surface: ``max w·b - z`` over beliefs ``b`` with
-    ``z >= u·b`` for every vector ``u`` below. Only ``w`` changes from one question to the next, so
-    each starts from the last one's basis."""
+    """The linear program ``max w·b - z`` over beliefs ``b`` with ``z >= u·b`` for all vectors ``u``
+    of a growing upper surface. Only ``w`` changes between calls, so each starts from the last
+    basis."""
 
     def __init__(self, vectors: FloatArray) -> None:
         n = vectors.shape[1]
@@ -222,13 +220,13 @@ class _Surface:
         self._solver.addRow(-highspy.kHighsInf, 0.0, len(coefficients), self._columns, coefficients)
 
     def rise(self, vector: FloatArray) -> tuple[float, FloatArray]:
-        """How far ``vector`` rises above the surface at most, and the belief where it does."""
+        """The largest rise of ``vector`` above the surface, and the belief where it occurs."""
         solver, n = self._solver, len(vector)
         solver.changeColsCost(n, self._columns[:-1], vector)
         solver.run()
         if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-            solver.clearSolver()  # an old basis may be too ill-conditioned to go on from
+            solver.clearSolver()  # the old basis may be ill-conditioned
             solver.run()
         if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-            return np.inf, np.full(n, 1 / n)  # a vector too many is no error, one too few is
+            return np.inf, np.full(n, 1 / n)  # keeping a superfluous vector is no error
         return solver.getObjectiveValue(), np.array(solver.getSolution().col_value[:n])

@@ -1,9 +1,9 @@
-"""Solvers that know how little the fitted model knows: 300 queries leave it uncertain.
+"""Solvers robust to the uncertainty of the fitted model.
 
-The prior over score vectors and every row of the likelihoods have Dirichlet posteriors around what
-was fitted, as heavy as the training queries behind them. `Bayes` maximises the expected value over
-that posterior; `Pessimist` a low quantile of it (percentile criterion: Delage & Mannor, Operations
-Research 2010).
+The prior over score vectors and every row of the likelihoods have Dirichlet posteriors. Their means
+are the fitted distributions, their weights the numbers of training queries. `Bayes` maximises the
+expected value over that posterior, `Pessimist` a low quantile (percentile criterion: Delage &
+Mannor, Operations Research 2010).
 """
 
 from __future__ import annotations
@@ -13,27 +13,25 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import CountOrZero, Positive, Range, Seed, Share
 from routing_pomdp.solvers.exact.backward_induction import Exact, Tables, backward_induction
 from routing_pomdp.solvers.solver import FrontierSolver, TablePolicy
 
-FloatArray = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Bayes(FrontierSolver):
-    """The best policy on average over models drawn from the posterior.
+    """The policy with the best mean value over models drawn from the posterior.
 
-    A query comes from one of the drawn models, it is not known which: that is again a routing
-    problem, whose hidden state is the model and the score vector, and it is solved exactly.
+    The mixture of the drawn models is a routing problem whose hidden state is the model and the
+    score vector; it is solved exactly.
 
     Attributes:
-        draws: models.
-        strength: pseudo-counts behind each fitted distribution, besides the training queries.
-        seed: of the draws.
+        draws: number of models drawn.
+        strength: pseudo-counts added to each fitted distribution.
+        seed: seed of the draws.
     """
 
     draws: Annotated[int, Range(1, 100_000)] = 64
@@ -51,19 +49,21 @@ class Bayes(FrontierSolver):
         """Exact policies of the mixture.
 
         Raises:
-            ValueError: the tree of histories is too large.
+            ValueError: there are too many histories.
         """
         return Exact().solve_frontier(mixture(self.posterior(problem, train)), prices)
 
 
 @dataclass(frozen=True)
 class Pessimist(Bayes):
-    """The policy that is least bad in the bad models: of the best ones for some of the drawn
-    models, for their mixture and for the fitted model, that of the largest low quantile of values.
+    """The policy with the largest low quantile of value over the drawn models.
+
+    The candidates are the optimal policies of the fitted model, of the mixture and of some of the
+    drawn models.
 
     Attributes:
-        quantile: of the value over the drawn models.
-        candidates: how many of the drawn models give a policy to choose from.
+        quantile: the quantile of the value over the drawn models.
+        candidates: the number of drawn models whose optimal policies are candidates.
     """
 
     draws: Annotated[int, Range(1, 100_000)] = 32
@@ -80,10 +80,10 @@ class Pessimist(Bayes):
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData
     ) -> list[TablePolicy]:
-        """One of the candidates a price, with the quantile as its value.
+        """The best candidate for each price, with the quantile as its value.
 
         Raises:
-            ValueError: the tree of histories is too large.
+            ValueError: there are too many histories.
         """
         drawn = self.posterior(problem, train)
         whole = mixture(drawn)
@@ -105,41 +105,40 @@ class Pessimist(Bayes):
             [backward_induction(m, t, p.actions).value for m, t in zip(drawn, tables, strict=True)]
             for p in policies
         ]
-        promised = np.quantile(values, self.quantile, axis=1)
-        best = int(promised.argmax())
-        return replace(policies[best], value=float(promised[best]))
+        quantiles = np.quantile(values, self.quantile, axis=1)
+        best = int(quantiles.argmax())
+        return replace(policies[best], value=float(quantiles[best]))
 
 
 def posterior_draws(
     problem: RoutingPOMDP, train: RoutingData, n: int, strength: float, rng: np.random.Generator
 ) -> list[RoutingPOMDP]:
-    """Models from Dirichlet posteriors whose means are what was fitted.
+    """Models drawn from Dirichlet posteriors whose means are the fitted distributions.
 
-    Rows of a likelihood that were fitted equal (under the conditioning ``own``, those of one level
-    of the model's score) are one distribution, with the training queries of all of them behind it.
+    Equal rows of a likelihood (under the conditioning ``own``, those of one level of the model's
+    score) are one distribution, with the training queries of all of them.
 
     Args:
         problem: fitted on ``train``.
         train: training queries.
-        n: models to draw.
-        strength: pseudo-counts behind each distribution, besides the queries.
-        rng: to draw with.
+        n: number of models to draw.
+        strength: pseudo-counts added to each distribution.
+        rng: random generator.
     """
-    count = _behind(problem, train)
+    count = _queries_of_states(problem, train)
     prior = _dirichlet(problem.prior * (len(train) + strength), n, rng)
     likelihood = np.empty((n, *problem.likelihood.shape))
     for model, rows in enumerate(problem.likelihood):
         distinct, group = np.unique(rows, axis=0, return_inverse=True)
-        behind = np.bincount(group.ravel(), count, minlength=len(distinct)) + strength
-        drawn = _dirichlet(distinct * behind[:, None], n, rng)
+        weight = np.bincount(group.ravel(), count, minlength=len(distinct)) + strength
+        drawn = _dirichlet(distinct * weight[:, None], n, rng)
         likelihood[:, model] = drawn[:, group.ravel()]
     return [replace(problem, prior=p, likelihood=z) for p, z in zip(prior, likelihood, strict=True)]
 
 
-def _behind(problem: RoutingPOMDP, train: RoutingData) -> FloatArray:
-    """``(S,)`` how many training queries are behind each hidden state: each query counts for those
-    of the nearest score vector, levels being means of the scores they stand for, in the
-    proportions that its signals leave them."""
+def _queries_of_states(problem: RoutingPOMDP, train: RoutingData) -> FloatArray:
+    """``(S,)`` number of training queries of each hidden state: each query is divided between the
+    states of the nearest score vector, in proportion to their posterior given its signals."""
     vectors, of_state = np.unique(problem.score, axis=0, return_inverse=True)
     nearest = np.abs(train.score[:, None] - vectors[None]).sum(axis=2).argmin(axis=1)
     signals = [train.signal[:, model] for model in range(problem.n_models - 1)]
@@ -157,7 +156,7 @@ def _behind(problem: RoutingPOMDP, train: RoutingData) -> FloatArray:
 
 
 def mixture(models: Sequence[RoutingPOMDP]) -> RoutingPOMDP:
-    """The problem of not knowing which of several equally likely models is true."""
+    """The problem in which each query comes from one of several equally likely models."""
 
     def joined(parts: list[FloatArray | None]) -> FloatArray | None:
         there = [part for part in parts if part is not None]
@@ -185,9 +184,9 @@ def mixture(models: Sequence[RoutingPOMDP]) -> RoutingPOMDP:
 
 
 def _dirichlet(concentration: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
-    """``n`` draws with any leading axes; a concentration of 0 is a probability of 0."""
-    # A tiny concentration may round every gamma to 0: the mean takes the decision point of such a
-    # row.
+    """``n`` draws of Dirichlet distributions over the last axis; a concentration of 0 gives a
+    probability of 0."""
+    # A tiny concentration may round every gamma of a row to 0: the row is then its mean.
     gamma = rng.standard_gamma(concentration, size=(n, *concentration.shape))
     total = gamma.sum(axis=-1, keepdims=True)
     mean = concentration / concentration.sum(axis=-1, keepdims=True)

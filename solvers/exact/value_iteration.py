@@ -1,8 +1,8 @@
 """Exact value iteration over the whole belief simplex, for any finite POMDP.
 
-Values are convex and piecewise linear in the belief (Sondik, 1971): a set of alpha vectors, each
-with the action that it prescribes, backed up by incremental pruning (Cassandra, Littman & Zhang,
-UAI 1997).
+The value function is convex and piecewise linear in the belief (Sondik, 1971): a set of alpha
+vectors, each with an action, backed up by incremental pruning (Cassandra, Littman & Zhang, UAI
+1997).
 """
 
 from __future__ import annotations
@@ -11,13 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.model.finite_pomdp import FinitePOMDP
 from routing_pomdp.solvers.exact.pruning import NEVER, Deadline, OutOfTimeError, prune, pruned_sum
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,20 +23,20 @@ class AlphaVectors:
 
     Attributes:
         vectors: ``(m, S)``.
-        actions: ``(m,)`` what each prescribes; ascending, so that ties go to the lower action.
+        actions: ``(m,)`` the action of each vector; ascending, so that ties go to the lower one.
     """
 
     vectors: FloatArray
     actions: IntArray
 
     def value(self, belief: FloatArray) -> FloatArray:
-        """``(n,)`` for beliefs ``(n, S)``; of an unnormalised one, its value times its mass."""
+        """Values ``(n,)`` at beliefs ``(n, S)``, times their mass if they are unnormalised."""
         return (belief @ self.vectors.T).max(axis=-1)
 
     def act(self, belief: FloatArray) -> IntArray:
         """Actions ``(n,)`` at beliefs ``(n, S)``."""
         value = belief @ self.vectors.T
-        # What ties but for rounding must not be decided by the size of a batch.
+        # Ties up to rounding go to the first action: rounding depends on the batch.
         best = value.max(axis=-1, keepdims=True)
         return self.actions[(value >= best - 1e-12).argmax(axis=-1)]
 
@@ -47,7 +44,7 @@ class AlphaVectors:
     def pruned(
         cls, vectors: FloatArray, actions: IntArray, deadline: Deadline = NEVER
     ) -> AlphaVectors:
-        """What is left of candidates ``(m, S)``: the fewest with the same value."""
+        """The smallest subset of candidates ``(m, S)`` with the same value function."""
         order = np.argsort(actions, kind="stable")
         kept = order[prune(vectors[order], deadline)]
         return cls(vectors[kept], actions[kept])
@@ -55,14 +52,14 @@ class AlphaVectors:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """What value iteration found.
+    """A result of value iteration.
 
     Attributes:
         value: the value function with the first action of an optimal policy.
-        iterations: backups made.
-        error: the most by which a value can differ from the optimal one, rounding and the
-            tolerance of pruning aside; 0 for a finite horizon that was reached.
-        stopped: the time limit was over first.
+        iterations: number of backups made.
+        error: bound on the difference from the optimal value, apart from rounding and the tolerance
+            of pruning; 0 if a finite horizon was reached.
+        stopped: whether the time limit stopped it.
     """
 
     value: AlphaVectors
@@ -83,15 +80,16 @@ def value_iteration(
 
     Args:
         pomdp: with a discount below 1 if the horizon is infinite.
-        horizon: decisions to make, at least 1; None for infinitely many.
-        precision: of an infinite horizon's value.
-        max_vectors: the largest set of vectors it takes on.
+        horizon: number of decisions, at least 1; None for infinitely many.
+        precision: error of an infinite horizon's value at which it stops.
+        max_vectors: the largest set of vectors.
         seconds: a time limit, at which the last full backup is returned; None for no limit.
-        progress: is called with what there is after each backup.
+        progress: called with the current solution after each backup.
 
     Raises:
-        ValueError: a horizon below 1, no horizon and no discount, a time limit that is not above
-            0, more vectors than allowed, or a problem too large for memory.
+        ValueError: the horizon is below 1, there is neither horizon nor discount, the time limit is
+            not above 0, there are more vectors than allowed, or the problem is too large for
+            memory.
     """
     if horizon is not None and horizon < 1:
         raise ValueError(f"the horizon is {horizon}: expected at least 1")
@@ -123,8 +121,8 @@ def value_iteration(
 
 
 def _still_to_come(discount: float, done: int, horizon: int | None) -> float:
-    """The most by which the backups still to come can move a value, as a multiple of what the
-    last one moved it by: each moves it by at most the discount times the one before."""
+    """Bound on the change by all remaining backups, as a multiple of the last one's change: each
+    changes a value by at most the discount times the change before."""
     if horizon is None:
         return discount / (1 - discount)
     return float(sum(discount**step for step in range(1, horizon - done + 1)))
@@ -139,7 +137,7 @@ def _backup(
 ) -> AlphaVectors:
     vectors, actions = [], []
     for action, by_symbol in enumerate(kernel):
-        # Symbols that never come add nothing.
+        # Symbols of probability 0 add nothing.
         emitted = [weight for weight in by_symbol if weight.any()]
         sums = pruned_sum([following @ weight.T for weight in emitted], max_vectors, deadline)
         vectors.append(reward[action] + sums)
@@ -148,6 +146,7 @@ def _backup(
 
 
 def _distance(left: FloatArray, right: FloatArray) -> float:
-    """An upper bound of how far two surfaces lie apart: each vector to its nearest of the other."""
+    """An upper bound on the distance of two value functions: the largest distance of a vector to
+    its nearest vector of the other."""
     apart = np.abs(left[:, None] - right[None]).max(axis=2)
     return float(max(apart.min(axis=1).max(), apart.min(axis=0).max()))

@@ -7,7 +7,6 @@ from routing_pomdp.envs.lazy import lazy_face
 if TYPE_CHECKING:
     from routing_pomdp.solvers.learned.belief_dqn import BeliefDQN
     from routing_pomdp.solvers.learned.belief_fqi import BeliefFQI
-    from routing_pomdp.solvers.learned.belief_ppo import BeliefPPO
     from routing_pomdp.solvers.learned.checkpoint import Restored
     from routing_pomdp.solvers.learned.fitted_q import FittedQ
     from routing_pomdp.solvers.learned.history_net import HistoryNet

@@ -22,93 +22,44 @@ there, and what the policy returns from each start is tried out on simulated que
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from routing_pomdp.envs import History, RoutingData, RoutingPOMDP
-from routing_pomdp.envs.settings.ranges import (
-    Count,
-    CountOrZero,
-    NotNegative,
-    PositiveShare,
-    Range,
-    Seed,
-)
-from routing_pomdp.solvers.action_costs import CostRange, action_costs_of, packed
+from routing_pomdp.envs.arrays import FloatArray
+from routing_pomdp.solvers.action_costs import action_costs_of
 from routing_pomdp.solvers.decision_points import DecisionPoints
-from routing_pomdp.solvers.learned.checkpoint import about, save
 from routing_pomdp.solvers.learned.fitted_values import (
     Batch,
-    StartRollouts,
+    FitSettings,
     TargetBuilder,
     check_queries,
     choose,
     fit,
     grouped,
-    plain_settings,
     ready,
 )
 from routing_pomdp.solvers.learned.returns import Returns
 from routing_pomdp.solvers.learned.training import device_of
 from routing_pomdp.solvers.learned.value_net import FrozenValues, NormalScores, ValueNet
-from routing_pomdp.solvers.settings import CostRatios, Device, PriceRange, Width
-from routing_pomdp.solvers.solver import Actions, FrontierSolver, Training
-
-FloatArray = NDArray[np.float64]
+from routing_pomdp.solvers.settings import Width
+from routing_pomdp.solvers.solver import Actions, FrontierSolver
 
 
 @dataclass(frozen=True)
-class BeliefFQI(FrontierSolver):
+class BeliefFQI(FitSettings, FrontierSolver):
     """See the module. Where any paid-for answer may be returned, it is the best by the fitted
-    problem's belief, as in the environment.
+    problem's belief, as in the environment. Further settings are those of `FitSettings`.
 
     Attributes:
         hidden: features of each member.
-        members: of the ensemble, and folds of the log.
-        simulations: queries drawn from models of the log; 0 for the log alone.
-        resamples: bootstrap resamples of the log that have a model each; 0 for one model, of the
-            log as it is.
-        pretraining: steps on the simulated queries.
-        steps: of fine-tuning on the log, the most; those that are best on validation are kept.
-        patience: judgements on validation without a better one after which that ends; null to go
-            on to the end and keep the last.
-        batch: queries a step.
-        action costs: drawn a step, for all of its queries.
-        learning_rate: of Adam while pretraining; it falls to zero along a cosine.
-        tuning_rate: the same while fine-tuning.
-        weight_decay: of AdamW while fine-tuning.
-        price_range: trained prices; null for the smallest and largest that are asked for.
-        cost_ratios: trained cost ratios; null for the log's own costs alone.
-        device: "auto" for CUDA where it is there, or a torch device.
-        seed: of simulations, folds, initial weights and batches.
-        training: see `with_training`.
     """
 
     hidden: Width = 32
-    members: Annotated[int, Range(1, 1000)] = 4
-    simulations: CountOrZero = 8000
-    resamples: Annotated[int, Range(0, 10_000)] = 6
-    pretraining: CountOrZero = 600
-    steps: CountOrZero = 200
-    patience: Count | None = 5
-    batch: Count = 32
-    action_costs: Count = 3
-    learning_rate: PositiveShare = 5e-3
-    tuning_rate: PositiveShare = 1e-3
-    weight_decay: NotNegative = 0.0
-    price_range: PriceRange | None = None
-    cost_ratios: CostRatios | None = None
-    device: Device = "auto"
-    seed: Seed = 0
-    training: Training = field(default_factory=Training, repr=False, compare=False)
-
-    def with_training(self, training: Training) -> BeliefFQI:
-        return replace(self, training=training)
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData
@@ -120,8 +71,6 @@ class BeliefFQI(FrontierSolver):
             TrainingError: the loss is no finite number.
         """
         check_queries("belief_fqi", self, train)
-        terms = CostRange.of(problem, prices, self.price_range, self.cost_ratios)
-        told = about("belief_fqi", plain_settings(self), problem, self.training)
         seen, mean = NormalScores.of(train), train.score.mean(axis=0)
         device, points = device_of(self.device), DecisionPoints.of(problem.rules)
         builder = TargetBuilder(points, device, seen)
@@ -138,17 +87,19 @@ class BeliefFQI(FrontierSolver):
         def policies_of(network: ValueNet) -> list[ValuePolicy]:
             return _policies(problem, prices, network, seen, mean)
 
-        fit(network, loss_of, policies_of, self, problem, train, seen, terms, told)
-        saved = {
-            "about": told,
-            "rehearsal": StartRollouts.of(train, self.seed).packed(),
-            "terms": packed(terms),
-            **seen.packed(),
-            "mean": torch.as_tensor(mean),
-            "network": network.double().cpu().state_dict(),
-        }
-        if self.training.folder:
-            save(self.training.folder / "policy.pt", saved)
+        kept = torch.as_tensor(mean)
+        saved = fit(
+            "belief_fqi",
+            network,
+            loss_of,
+            policies_of,
+            self,
+            problem,
+            prices,
+            train,
+            seen,
+            mean=kept,
+        )
         return self.restored(problem, prices, saved)
 
     @classmethod

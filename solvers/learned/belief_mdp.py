@@ -1,19 +1,17 @@
-"""The belief MDP of a routing problem (Kaelbling et al., 1998), as networks see it.
+"""The belief MDP of a routing problem (Kaelbling et al., 1998), encoded for networks.
 
-Its state is the exact posterior over hidden states with what was called. What returning an answer
-earns there is a posterior mean, so that only the value of going on is unknown; and whatever the
-action costs (price and costs, `solvers.action_costs`), what action ``a`` leads to is worth, before
-its cost,
+Its state is the exact posterior over hidden states and the set of called models. The reward of
+returning an answer is a posterior mean, so only the value of going on is unknown. For any action
+costs (`solvers.action_costs`), the value ``g_a`` of action ``a`` before its cost has the bounds
 
-    E_b[score of the answer then in hand]  <=  g_a  <=  E_b[best score still within reach].
+    E_b[score of the answer after a]  <=  g_a  <=  E_b[best score that can still be reached].
 
-Learners on the belief are told these bounds, and none of them can do worse than they allow.
+Learners on the belief take these bounds as inputs and keep their values within them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from routing_pomdp.envs import STAY, History, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.solvers.action_costs import (
     action_cost_features,
     action_cost_matrix,
@@ -30,24 +29,21 @@ from routing_pomdp.solvers.action_costs import (
 )
 from routing_pomdp.solvers.solver import Actions
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
-_MOST_REMEMBERED = 2**24  # histories whose decisions are kept, a byte each
+_MOST_CACHED = 2**24  # histories whose decisions are kept, a byte each
 
 
 @dataclass(frozen=True, eq=False)
 class Positions:
-    """``n`` histories as a network sees them.
+    """Network inputs of ``n`` histories.
 
     Attributes:
         features: ``(n, F)`` belief over the components, posterior means, stage, whether the answer
-            is verified; under the answer rule ``best`` also what was called and the mean of the
-            best of it.
-        low: ``(n, n_actions)`` lower bounds on what each action leads to, before its cost.
-        high: ``(n, n_actions)`` upper bounds; the same where the action ends the episode.
+            is verified; under the answer rule ``best`` also which models were called and the
+            largest posterior mean among them.
+        low: ``(n, n_actions)`` lower bounds on the value of each action before its cost.
+        high: ``(n, n_actions)`` upper bounds; equal to ``low`` where the action ends the episode.
         legal: ``(n, n_actions)``.
-        decision point: ``(n,)`` the stage + 1.
+        point: ``(n,)`` the stage + 1.
         dear: ``(n, 2N)`` what each call and verification is expected to cost here, relative to its
             mean.
     """
@@ -57,7 +53,7 @@ class Positions:
     high: Tensor
     legal: Tensor
     point: Tensor
-    dear: Tensor
+    relative_cost: Tensor
 
     def __len__(self) -> int:
         return len(self.point)
@@ -65,24 +61,19 @@ class Positions:
     def take(self, rows: Tensor) -> Positions:
         return Positions(*(getattr(self, field.name)[rows] for field in fields(self)))
 
-    @classmethod
-    def joined(cls, parts: Sequence[Positions]) -> Positions:
-        names = [field.name for field in fields(cls)]
-        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
-
 
 class BeliefMDP:
-    """Makes `Positions` of history codes.
+    """Encodes history codes as `Positions`.
 
     Args:
-        problem: any; its price and costs are not looked at.
-        device: of the tensors.
-        dtype: of the tensors.
+        problem: the routing problem, at any price.
+        device: device of the tensors.
+        dtype: type of the tensors.
 
     Attributes:
         n_features: ``F``.
-        n_actions: of the rules.
-        n_inputs: of a network, see `inputs`.
+        n_actions: number of actions.
+        n_inputs: number of network inputs, see `inputs`.
     """
 
     def __init__(
@@ -109,11 +100,11 @@ class BeliefMDP:
         stage = np.eye(problem.n_models + 1)[point]
         features = [posterior, mean, stage, verified[:, None]]
         if self._best:
-            # Of a model that was called but not verified the belief says nothing.
+            # The belief does not show that a model was called but not verified.
             hand = np.where(history.called, mean, 0.0).max(axis=1)
             features += [history.called, hand[:, None]]
         low, high = _bounds(problem, history, belief, mean)
-        legal = problem.rules.masks[point, verified.astype(np.int64)]
+        legal = problem.rules.legal(history)
         return Positions(
             self.tensor(np.concatenate(features, axis=1)),
             self.tensor(low),
@@ -124,44 +115,46 @@ class BeliefMDP:
         )
 
     def paid(self, positions: Positions, action_costs: Tensor) -> Tensor:
-        """What each action takes from the return, ``(n, n_actions)``, at costs ``(n, 2N)``."""
-        return (self._pays[positions.point] * (action_costs * positions.dear)[:, None]).sum(dim=-1)
+        """The expected cost of each action, ``(n, n_actions)``, at action costs ``(n, 2N)``."""
+        expected = action_costs * positions.relative_cost
+        return (self._pays[positions.point] * expected[:, None]).sum(dim=-1)
 
 
 def within(positions: Positions, paid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Bounds ``(n, n_actions)`` on Q-values after costs, and what the best action gets at least,
-    ``(n, 1)``."""
+    """Lower and upper bounds ``(n, n_actions)`` on Q-values, and the largest lower bound of a legal
+    action, ``(n, 1)``."""
     low, high = positions.low - paid, positions.high - paid
     return low, high, low.masked_fill(~positions.legal, -math.inf).max(dim=1, keepdim=True).values
 
 
 def inputs(positions: Positions, action_costs: Tensor, paid: Tensor) -> Tensor:
-    """What networks see, ``(n, n_inputs)``: features, costs, and how far each action's bounds lie
-    from what is certain."""
+    """Network inputs ``(n, n_inputs)``: features, action costs, and the bounds on each Q-value
+    relative to the largest lower bound."""
     low, high, sure = within(positions, paid)
-    # Beyond one score either way an action is as good as taken, or as ruled out.
+    # A difference of one score or more decides: larger ones carry no more information.
     bounds = torch.cat([low - sure, high - sure], dim=1).clamp(-1, 1)
-    expected = action_cost_features(action_costs * positions.dear)
+    expected = action_cost_features(action_costs * positions.relative_cost)
     return torch.cat([positions.features, expected, 3 * bounds], dim=1)
 
 
 class Scores(Protocol):
-    """A network that says how good each action is."""
+    """A network that scores actions."""
 
     def __call__(self, positions: Positions, action_costs: Tensor, paid: Tensor) -> Tensor:
-        """``(n, n_actions)``, the best action's the largest, -inf for illegal ones; given costs
-        ``(n, 2N)`` and what each action pays of them ``(n, n_actions)``."""
+        """Scores ``(n, n_actions)``, largest for the best action and -inf for illegal ones, given
+        action costs ``(n, 2N)`` and the cost of each action ``(n, n_actions)``."""
 
 
 class BeliefPolicy:
-    """Takes the action that a network gives the highest score.
+    """Chooses the action with the highest score of a network.
 
-    A history is decided once, in double precision: rounding then never depends on the batch.
+    Each history is decided once, in double precision, so that rounding does not depend on the
+    batch.
 
     Args:
         problem: at the policy's price.
-        network: `Scores` in double precision; policies of all prices share one.
-        device: of the network.
+        network: `Scores` in double precision, shared by the policies of all prices.
+        device: device of the network.
 
     Attributes:
         problem: as above.
@@ -173,7 +166,7 @@ class BeliefPolicy:
         self._mdp = BeliefMDP(problem, device, torch.float64)
         self._action_costs = self._mdp.tensor(action_costs_of(problem))
         self._decided: NDArray[np.int8] | None = None
-        if problem.n_histories <= _MOST_REMEMBERED:
+        if problem.n_histories <= _MOST_CACHED:
             self._decided = np.full(problem.n_histories, -1, dtype=np.int8)
 
     def act(self, history: History) -> Actions:
@@ -199,35 +192,28 @@ class BeliefPolicy:
 
 def onward(problem: RoutingPOMDP, history: History) -> NDArray[np.bool_]:
     """``(n, n_actions)``: the legal actions after which a decision follows."""
-    legal = problem.rules.masks[history.stage + 1, history.last_verified.astype(np.int64)]
-    going: NDArray[np.bool_] = legal & (_target(problem, history) < problem.n_models - 1)
+    rules = problem.rules
+    going = rules.legal(history) & (rules.targets(history.stage) < problem.n_models - 1)
     going[:, STAY] = False
     return going
 
 
 def _relative_costs(problem: RoutingPOMDP, posterior: FloatArray) -> FloatArray:
-    """``(n, 2N)`` expected costs of calls and verifications over their means; 1 for what is
-    free."""
+    """``(n, 2N)`` expected costs of calls and verifications divided by their means; 1 where the
+    mean is 0."""
     costs = problem.costs
     mean = np.concatenate([costs.call, costs.verify])
     expected = np.concatenate(problem.components.paid(posterior), axis=1)
     return np.where(mean > 0, expected / np.where(mean > 0, mean, 1.0), 1.0)
 
 
-def _target(problem: RoutingPOMDP, history: History) -> IntArray:
-    """``(n, n_actions)``: the last called model after each action."""
-    rungs = np.arange(problem.rules.n_actions)
-    rungs[problem.rules.verify_action] *= not problem.rules.verify
-    return np.minimum(history.stage[:, None] + rungs, problem.n_models - 1)
-
-
 def _bounds(
     problem: RoutingPOMDP, history: History, belief: FloatArray, mean: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Bounds ``(n, n_actions)`` on what each action leads to; equal where that is the end."""
-    n_models, target = problem.n_models, np.maximum(_target(problem, history), 0)
+    n_models, target = problem.n_models, np.maximum(problem.rules.targets(history.stage), 0)
     low = np.take_along_axis(mean, target, axis=1)
-    # Models from the target on are within reach; those called before it under the rule "best".
+    # Models from the target on can be reached; under the rule "best" also those called before.
     reach = np.maximum.accumulate(problem.score[:, ::-1], axis=1)[:, ::-1]
     if problem.rules.answer == "last":
         high = np.take_along_axis(belief @ reach, target, axis=1)

@@ -1,9 +1,8 @@
-"""Checkpoints of trained networks: safe to load, and clear about what they are for.
+"""Checkpoints of trained networks.
 
-A checkpoint holds tensors and plain values alone and is read by torch's weights-only loader, so
-that opening one runs nothing. What it says of itself is compared with the problem that it is
-asked to solve: a network that was trained for other models or another verifier would answer, and
-be wrong.
+A checkpoint holds tensors and plain values only. It is read by torch's weights-only loader, so
+loading it runs no code. Its metadata is compared with the problem to solve: a network trained for
+other models or another verifier would give wrong actions without an error.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import importlib
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,38 +23,38 @@ from routing_pomdp.solvers.solver import FrontierSolver, Policy, Training
 
 FORMAT = 2
 
-# The learners that can be restored, and where they are: a file may name no others.
+# The learners that can be restored; a file may name no others.
 LEARNERS = {
     "belief_dqn": "routing_pomdp.solvers.learned.belief_dqn.BeliefDQN",
     "belief_fqi": "routing_pomdp.solvers.learned.belief_fqi.BeliefFQI",
-    "belief_ppo": "routing_pomdp.solvers.learned.belief_ppo.BeliefPPO",
     "history_net": "routing_pomdp.solvers.learned.history_net.HistoryNet",
 }
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used: which one, what it holds and what is needed."""
+    """Raised where a checkpoint cannot be used; names the file, its content and what is needed."""
 
 
 class Learner(Protocol):
-    """A solver whose policies can be made again from a checkpoint."""
+    """A solver whose policies can be restored from a checkpoint."""
 
     @classmethod
     def restored(
         cls, problem: RoutingPOMDP, prices: Sequence[float], saved: Mapping[str, Any]
     ) -> Sequence[Policy]:
-        """One policy a price, from what `save` was given; ``saved["about"]`` is checked."""
+        """Policies, one per price, from the content given to `save`; ``saved["about"]`` has been
+        checked."""
 
 
 def about(
     solver: str, settings: Mapping[str, Any], problem: RoutingPOMDP, training: Training
 ) -> dict[str, Any]:
-    """What a checkpoint says of itself.
+    """The metadata of a checkpoint.
 
     Args:
         solver: a key of `LEARNERS`.
-        settings: the solver's hyperparameters, plain values.
-        problem: that it was trained for.
+        settings: the solver's hyperparameters, as plain values.
+        problem: the problem it was trained for.
         training: its ``source`` names models and verifier.
     """
     return {
@@ -65,6 +64,16 @@ def about(
         **_sizes(problem),
         **training.source,
         "torch": torch.__version__.split("+")[0],
+    }
+
+
+def plain_settings(solver: Any) -> dict[str, Any]:
+    """A solver's hyperparameters as plain values, without those that only say where it trains."""
+    named = {f.name: getattr(solver, f.name) for f in fields(solver)}
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in named.items()
+        if key not in ("training", "device")
     }
 
 
@@ -79,17 +88,17 @@ def _sizes(problem: RoutingPOMDP) -> dict[str, Any]:
 
 
 def save(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes tensors and plain values at one stroke: a reader sees all of it or none."""
+    """Writes tensors and plain values atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         torch.save(dict(content), file)
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Reads what `save` wrote.
+    """The content of a file written by `save`.
 
     Raises:
-        CheckpointError: no file, no checkpoint of this project, or one of another format.
+        CheckpointError: there is no such file, or it is not a checkpoint of this format.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such checkpoint")
@@ -110,16 +119,16 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
 def require_fit(
     path: Path, saved: Mapping[str, Any], problem: RoutingPOMDP, source: Mapping[str, Any]
 ) -> None:
-    """Raises unless a checkpoint was trained for such a problem.
+    """Raises unless a checkpoint was trained for a problem like this.
 
     Args:
-        path: for the message.
-        saved: what it says of itself.
-        problem: that it is asked to solve.
-        source: `Training.source` of now; what only one of the two names is not compared.
+        path: file, for the message.
+        saved: metadata of the checkpoint.
+        problem: the problem to solve.
+        source: `Training.source` of this run; keys that only one of the two has are not compared.
 
     Raises:
-        CheckpointError: another number of models, another verifier, other rules …
+        CheckpointError: number of models, verifier, rules or sizes differ.
     """
     for key, needed in {**source, **_sizes(problem)}.items():
         if key in saved and saved[key] != needed:
@@ -130,10 +139,10 @@ def require_fit(
 
 @dataclass(frozen=True)
 class Restored(FrontierSolver):
-    """A learner as it was saved, which does not train again.
+    """A learner restored from a checkpoint, without training.
 
     Attributes:
-        path: its checkpoint, ``checkpoints/policy.pt`` in a run's folder.
+        path: the checkpoint, ``checkpoints/policy.pt`` in a run's folder.
         training: see `with_training`.
     """
 
@@ -146,16 +155,19 @@ class Restored(FrontierSolver):
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData
     ) -> Sequence[Policy]:
-        """One policy a price.
+        """Policies, one per price.
 
         Raises:
-            CheckpointError: it cannot be read, or was trained for something else.
+            CheckpointError: it cannot be read or was trained for another problem.
         """
         path = Path(self.path)
         saved = load(path)
         name = saved["about"].get("solver")
         if name not in LEARNERS:
-            raise CheckpointError(f"{path}: of solver {name!r}, expected one of {list(LEARNERS)}")
+            raise CheckpointError(
+                f"{path}: of solver {name!r}, which this version does not restore: expected one of "
+                f"{list(LEARNERS)}"
+            )
         require_fit(path, saved["about"], problem, self.training.source)
         module, _, attribute = LEARNERS[name].rpartition(".")
         learner: Learner = getattr(importlib.import_module(module), attribute)

@@ -1,11 +1,11 @@
-"""Backward-induction regression on the log itself: fitted Q without a model of the signals.
+"""Fitted Q on the log: backward-induction regression without a model of the signals.
 
-Every model is logged on every training query, so what an action would have returned is known there
-for each of them, given what is decided afterwards. Going backwards, each action's return is
-regressed on the signals seen so far, and what follows is the action of the largest prediction
-(Longstaff & Schwartz, Review of Financial Studies 2001, §1; fitted Q-iteration: Ernst et al., JMLR
-2005, over a finite horizon). The decisions that later returns rest on are made by predictions from
-other folds of the training queries: a maximum over predictions of their own would promise too much.
+The log has every model on every training query, so the return of each action is known, given the
+later decisions. Backwards over the decision points, each action's return is regressed on the
+signals so far, and the action with the largest prediction is taken (Longstaff & Schwartz, Review of
+Financial Studies 2001, §1; fitted Q-iteration: Ernst et al., JMLR 2005, over a finite horizon).
+Later decisions are made by cross-validated predictions: the maximum over in-sample predictions
+would be biased upwards.
 """
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Folds, Range, Seed
 from routing_pomdp.solvers.settings import check_count
 from routing_pomdp.solvers.signal_regression import FittedRegression, SignalRegression
 from routing_pomdp.solvers.solver import Actions, FrontierSolver, Policy
 
-FloatArray = NDArray[np.float64]
-_MOST_PLACES = 2**13  # each has a regression of its own
+_MOST_POINTS = 2**13  # each has a regression of its own
 
 
 class DecisionPoint(NamedTuple):
-    """What has been seen, up to the signals' values: the stage, and whose answers were verified."""
+    """A history without the values of its signals: the stage and which answers were verified."""
 
     stage: int
     verified: frozenset[int]
@@ -36,15 +35,15 @@ class DecisionPoint(NamedTuple):
 
 @dataclass(frozen=True)
 class FittedQ(FrontierSolver):
-    """Ridge regression on piecewise linear functions of the signals' ranks, by cross-validation.
+    """Cross-fitted ridge regression on piecewise linear functions of the signals' ranks.
 
-    Nothing is believed of the signals but that the training queries are like the others. Where the
-    answer rule is "best", it plans as if the last answer were returned.
+    It has no model of the signals. Under the answer rule "best" it plans as if the last answer were
+    returned.
 
     Attributes:
-        knots: of the piecewise linear functions of each signal, ends included.
-        folds: of the cross-fitting.
-        seed: of the folds.
+        knots: number of knots of the piecewise linear functions, ends included.
+        folds: number of folds of the cross-fitting.
+        seed: seed of the folds.
     """
 
     knots: Annotated[int, Range(2, 1000)] = 4
@@ -54,10 +53,10 @@ class FittedQ(FrontierSolver):
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData
     ) -> list[Policy]:
-        """Policies for all prices, whose regressions differ in their targets alone.
+        """Policies, one per price, with one regression for the targets of all prices.
 
         Raises:
-            ValueError: fewer training queries than folds.
+            ValueError: there are fewer training queries than folds.
         """
         if len(train) < self.folds:
             raise ValueError(
@@ -66,7 +65,7 @@ class FittedQ(FrontierSolver):
             )
         rules = problem.rules
         rate = np.asarray(prices, dtype=np.float64) / problem.costs.unit
-        # returned[decision point]: (n, M) what each training query returns from there on.
+        # Return of each training query from a decision point on, (n, M) for M prices.
         returned: dict[DecisionPoint, FloatArray] = {}
         models: dict[DecisionPoint, FittedRegression] = {}
         regression = SignalRegression(self.knots, self.folds, self.seed)
@@ -86,12 +85,12 @@ class FittedQ(FrontierSolver):
 
 @dataclass(frozen=True, eq=False)
 class FittedQPolicy:
-    """The action of the largest predicted return.
+    """The action with the largest predicted return.
 
     Attributes:
-        problem: the problem whose rules it plays by.
-        models: a regression for each decision point: of all prices' and actions' returns.
-        at: which of the prices is this policy's.
+        problem: the problem whose rules it follows.
+        models: for each decision point, a regression of the returns of all actions at all prices.
+        at: index of this policy's price.
     """
 
     problem: RoutingPOMDP
@@ -117,7 +116,7 @@ class FittedQPolicy:
 
 
 def _features(signal: FloatArray, point: DecisionPoint) -> FloatArray:
-    """``(n, V · D)`` the signals seen."""
+    """``(n, V · D)`` the observed signals."""
     return signal[:, sorted(point.verified)].reshape(len(signal), -1)
 
 
@@ -127,26 +126,31 @@ def _legal(rules: Rules, point: DecisionPoint) -> list[int]:
 
 
 def _next(rules: Rules, point: DecisionPoint, action: int) -> DecisionPoint | None:
-    """Where an action leads; None where the episode ends."""
+    """The decision point that an action leads to; None if the episode ends."""
     if action == rules.verify_action:
         return DecisionPoint(point.stage, point.verified | {point.stage})
     target = point.stage + action
     if action == STAY or target == rules.n_models - 1:
         return None
-    return DecisionPoint(target, point.verified if rules.verify else point.verified | {target})
+    return _called(rules, target, point.verified)
+
+
+def _called(rules: Rules, model: int, verified: frozenset[int]) -> DecisionPoint:
+    """Where a call of a model leads, after which a decision follows."""
+    return DecisionPoint(model, verified | {model} if rules.verified_at_once[model] else verified)
 
 
 def _points(rules: Rules) -> list[DecisionPoint]:
     """Every decision point that can be reached, later ones first."""
-    seen = frozenset[int]() if rules.verify else frozenset({0})
-    waiting = [DecisionPoint(-1, frozenset()) if rules.free_start else DecisionPoint(0, seen)]
+    nothing = frozenset[int]()
+    waiting = [DecisionPoint(-1, nothing) if rules.free_start else _called(rules, 0, nothing)]
     found: set[DecisionPoint] = set()
     while waiting:
         point = waiting.pop()
         if point in found:
             continue
         found.add(point)
-        check_count("places", len(found), _MOST_PLACES, rules.n_models)
+        check_count("decision points", len(found), _MOST_POINTS, rules.n_models)
         following = (_next(rules, point, action) for action in _legal(rules, point))
         waiting += [after for after in following if after is not None]
     return sorted(
@@ -162,7 +166,7 @@ def _outcome(
     train: RoutingData,
     returned: dict[DecisionPoint, FloatArray],
 ) -> FloatArray:
-    """What an action returned on each training query at each price, ``(n, M)``."""
+    """Return of an action on each training query at each price, ``(n, M)``."""
     if action == STAY:
         return np.repeat(train.score[:, point.stage, None], len(rate), axis=1)
     if action == rules.verify_action:
@@ -170,7 +174,7 @@ def _outcome(
     else:
         target = point.stage + action
         paid = train.call_cost[:, target]
-        if target < rules.n_models - 1 and not rules.verify:
+        if rules.verified_at_once[target]:
             paid = paid + train.verify_cost[:, target]
     after = _next(rules, point, action)
     gained = train.score[:, -1, None] if after is None else returned[after]

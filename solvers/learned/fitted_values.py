@@ -1,6 +1,6 @@
-"""Values at all decision points of logged queries: what `belief_fqi` and `history_net` share.
+"""Training of networks with values at all decision points, for `belief_fqi` and `history_net`.
 
-First on queries simulated from the log, then a little on the log itself: see
+A network is trained on queries simulated from the log, then fine-tuned on the log itself: see
 `solvers.learned.belief_fqi`.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
@@ -18,47 +18,61 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
-from routing_pomdp.solvers.action_costs import CostRange, unpacked
+from routing_pomdp.envs.arrays import FloatArray
+from routing_pomdp.envs.settings.ranges import (
+    Count,
+    CountOrZero,
+    NotNegative,
+    PositiveShare,
+    Range,
+    Seed,
+)
+from routing_pomdp.solvers.action_costs import CostRange, packed, unpacked
 from routing_pomdp.solvers.decision_points import DecisionPoints, open_loop
+from routing_pomdp.solvers.learned.checkpoint import about, plain_settings, save
 from routing_pomdp.solvers.learned.returns import Returns
 from routing_pomdp.solvers.learned.simulated import simulated
 from routing_pomdp.solvers.learned.training import Loop, mean_return
 from routing_pomdp.solvers.learned.value_net import NormalScores
+from routing_pomdp.solvers.settings import CostRatios, Device, PriceRange
 from routing_pomdp.solvers.solver import Policy, Training
 
-FloatArray = NDArray[np.float64]
 Network = TypeVar("Network", bound=nn.Module)
 P = TypeVar("P", bound=Policy)
 
 
 class TargetBuilder:
-    """Places and their action costs on a device.
+    """Regression targets and losses at all decision points, as tensors on a device.
+
+    Args:
+        points: the decision points.
+        device: device of the tensors.
+        signals: the scaling of the signals; None where ``x`` has one component per model.
 
     Attributes:
-        decision points: ``P`` of them.
-        verified: ``(P, 1, width)`` 1 where a number of ``x`` is seen, else 0.
+        points: the ``P`` decision points.
+        verified: ``(P, 1, width)`` 1 where a component of ``x`` is observed, else 0.
     """
 
     def __init__(
-        self, points: DecisionPoints, device: torch.device, seen: NormalScores | None = None
+        self, points: DecisionPoints, device: torch.device, signals: NormalScores | None = None
     ) -> None:
         self.points, self._device = points, device
-        numbers = points.verified if seen is None else seen.seen(points.verified)
-        self.verified = self._tensor(numbers)[:, None]
+        observed = points.verified if signals is None else signals.observed(points.verified)
+        self.verified = self._tensor(observed)[:, None]
         self._pays, self._legal = self._tensor(points.pays), self._tensor(points.legal)
         self._target = torch.as_tensor(points.target, device=device)
 
     def action_costs(self, action_costs: Tensor) -> Tensor:
-        """``(P, m, n_actions)`` what each action pays at action costs ``(m, 2N)``."""
+        """``(P, m, n_actions)`` the cost of each action at action costs ``(m, 2N)``."""
         return torch.einsum("pak,mk->pma", self._pays.to(action_costs), action_costs)
 
     def open_loop(self, mean: Tensor, action_costs: Tensor) -> Tensor:
-        """Each action's worth before its own action cost to whom nothing more is shown.
+        """Open-loop value of each action before its cost: the best plan without observations.
 
         Args:
-            mean: scores ``(N,)``, or ``(..., P, B, N)`` where they differ by decision point and
-                query.
-            action costs: ``(m, 2N)``.
+            mean: expected scores ``(N,)``, or ``(..., P, B, N)`` by decision point and query.
+            action_costs: ``(m, 2N)``.
 
         Returns:
             ``(..., P, B, m, n_actions)``; ``B`` is 1 for ``(N,)``.
@@ -81,15 +95,15 @@ class TargetBuilder:
         rows: Tensor,
         fold: Tensor | None,
     ) -> Tensor:
-        """Mean squared error of values against what actions returned.
+        """Mean squared error of values against the returns of the actions.
 
         Args:
-            values: ``(K, P, B, m, n_actions)`` before the action's own action cost.
-            action costs: ``(m, 2N)``.
-            returns: of the queries.
-            rows: ``(B,)`` which.
-            fold: ``(B,)`` the one member that is not taught these queries and decides there;
-                None if all are taught all, and their mean decides.
+            values: ``(K, P, B, m, n_actions)`` values of each member before the action's cost.
+            action_costs: ``(m, 2N)``.
+            returns: returns of all queries.
+            rows: ``(B,)`` the queries of the batch.
+            fold: ``(B,)`` for each query the member that is not trained on it and makes the later
+                decisions; None if every member is trained on every query and their mean decides.
         """
         members, _, n, m, n_actions = values.shape
         action_cost, legal = self.action_costs(action_costs), self._legal > 0
@@ -100,59 +114,74 @@ class TargetBuilder:
             else:
                 own = fold.view(1, 1, n, 1, 1).expand(1, *values.shape[1:])
                 deciding = values.gather(0, own)[0]
-            open_to = (deciding - action_cost[:, None]).masked_fill(~legal, -torch.inf)
-            action = nn.functional.one_hot(open_to.argmax(dim=3), n_actions)
+            q = (deciding - action_cost[:, None]).masked_fill(~legal, -torch.inf)
+            action = nn.functional.one_hot(q.argmax(dim=3), n_actions)
             target = returns.of(rows, action, action_cost).nan_to_num()
         error = (values - target).square() * legal
         if fold is not None and members > 1:
-            taught = torch.arange(members, device=fold.device)[:, None] != fold
-            error = error * taught[:, None, :, None, None] * (members / (members - 1))
+            trained = torch.arange(members, device=fold.device)[:, None] != fold
+            error = error * trained[:, None, :, None, None] * (members / (members - 1))
         return error.sum() / (legal.sum() * members * n * m)
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         return torch.as_tensor(array, dtype=torch.float32, device=self._device)
 
 
-class Settings(Protocol):
-    """How a learner fits its network: see `BeliefFQI`."""
+@dataclass(frozen=True)
+class FitSettings:
+    """How a learner fits a network to a log; a solver that does adds settings of its network.
 
-    @property
-    def members(self) -> int: ...
-    @property
-    def simulations(self) -> int: ...
-    @property
-    def resamples(self) -> int: ...
-    @property
-    def pretraining(self) -> int: ...
-    @property
-    def steps(self) -> int: ...
-    @property
-    def patience(self) -> int | None: ...
-    @property
-    def batch(self) -> int: ...
-    @property
-    def action_costs(self) -> int: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def tuning_rate(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def training(self) -> Training: ...
+    Attributes:
+        members: of the ensemble, and folds of the log.
+        simulations: queries drawn from models of the log; 0 for the log alone.
+        resamples: bootstrap resamples of the log that have a model each; 0 for one model, of the
+            log as it is.
+        pretraining: steps on the simulated queries.
+        steps: of fine-tuning on the log, the most; those that are best on validation are kept.
+        patience: judgements on validation without a better one after which that ends; null to go
+            on to the end and keep the last.
+        batch: queries a step.
+        action_costs: vectors of action costs drawn a step, for all of its queries.
+        learning_rate: of Adam while pretraining; it falls to zero along a cosine.
+        tuning_rate: the same while fine-tuning.
+        weight_decay: of AdamW while fine-tuning.
+        price_range: trained prices; null for the smallest and largest that are asked for.
+        cost_ratios: trained cost ratios; null for the log's own costs alone.
+        device: "auto" for CUDA where it is there, or a torch device.
+        seed: of simulations, folds, initial weights and batches.
+        training: see `with_training`.
+    """
+
+    members: Annotated[int, Range(1, 1000)] = 4
+    simulations: CountOrZero = 8000
+    resamples: Annotated[int, Range(0, 10_000)] = 6
+    pretraining: CountOrZero = 600
+    steps: CountOrZero = 200
+    patience: Count | None = 5
+    batch: Count = 32
+    action_costs: Count = 3
+    learning_rate: PositiveShare = 5e-3
+    tuning_rate: PositiveShare = 1e-3
+    weight_decay: NotNegative = 0.0
+    price_range: PriceRange | None = None
+    cost_ratios: CostRatios | None = None
+    device: Device = "auto"
+    seed: Seed = 0
+    training: Training = field(default_factory=Training, repr=False, compare=False)
+
+    def with_training(self, training: Training) -> Self:
+        return replace(self, training=training)
 
 
 class Batch(NamedTuple):
-    """A batch of queries to learn from.
+    """A batch of training queries.
 
     Attributes:
-        rows: ``(B,)`` which queries.
-        x: ``(B, width)`` their signals, as `NormalScores` has them.
-        score: ``(B, N)``.
-        action costs: ``(m, 2N)``, the same for all.
-        fold: as of `TargetBuilder.loss`.
+        rows: ``(B,)`` rows of the queries.
+        x: ``(B, width)`` their signals, scaled by `NormalScores`.
+        score: ``(B, N)`` their scores.
+        action_costs: ``(m, 2N)``, shared by all queries.
+        fold: see `TargetBuilder.loss`.
     """
 
     rows: Tensor
@@ -163,31 +192,38 @@ class Batch(NamedTuple):
 
 
 def fit(
+    solver: str,
     network: Network,
     loss_of: Callable[[Batch, Returns], Tensor],
     policies_of: Callable[[Network], Sequence[P]],
-    settings: Settings,
+    settings: FitSettings,
     problem: RoutingPOMDP,
+    prices: Sequence[float],
     train: RoutingData,
-    seen: NormalScores,
-    terms: CostRange,
-    told: Mapping[str, Any],
+    signals: NormalScores,
     report: Callable[[Sequence[P], RoutingData], Mapping[str, float]] = lambda policies, data: {},
-) -> None:
+    **kept: Tensor,
+) -> dict[str, Any]:
     """Trains a network on simulated queries, then on the log; the best by validation is kept.
 
     Args:
+        solver: name of its config.
         network: on its device.
         loss_of: the loss of a batch, given what actions return on its queries.
         policies_of: one policy a price, from a copy of the network in double precision on the CPU.
-        settings: see `BeliefFQI`.
+        settings: see `FitSettings`.
         problem: whose rules are learned, and whose belief says which answer is returned.
+        prices: that are asked for.
         train: the log.
-        seen: scales the signals.
-        terms: to draw action costs from.
-        told: what checkpoints say of themselves.
+        signals: their scale.
         report: more for the training curve, from policies and validation queries.
+        kept: more for the checkpoint.
+
+    Returns:
+        The checkpoint's content, which is kept in the run's folder.
     """
+    cost_range = CostRange.of(problem, prices, settings.price_range, settings.cost_ratios)
+    metadata = about(solver, plain_settings(settings), problem, settings.training)
     device, points = next(network.parameters()).device, DecisionPoints.of(problem.rules)
     validation = settings.training.validation
 
@@ -202,7 +238,7 @@ def fit(
             loop.log(validation=found, **report(policies, validation))
 
     def learn(loop: Loop, queries: RoutingData, fold: Tensor | None, judged: bool) -> None:
-        x = torch.as_tensor(seen(queries.signal), dtype=torch.float32, device=device)
+        x = torch.as_tensor(signals(queries.signal), dtype=torch.float32, device=device)
         score = torch.as_tensor(queries.score, dtype=torch.float32, device=device)
         returns = Returns(points, points.answers(problem, queries), device)
         for step in loop:
@@ -210,7 +246,7 @@ def fit(
             picked = rng.choice(len(x), min(settings.batch, len(x)), replace=False, shuffle=False)
             rows = torch.as_tensor(picked, device=device)
             action_costs = torch.as_tensor(
-                terms.draw(settings.action_costs, rng), dtype=x.dtype, device=device
+                cost_range.draw(settings.action_costs, rng), dtype=x.dtype, device=device
             )
             of = None if fold is None else fold[rows]
             loop.descend(loss_of(Batch(rows, x[rows], score[rows], action_costs, of), returns))
@@ -226,7 +262,7 @@ def fit(
             optimiser,
             steps=steps,
             seed=seed,
-            about=told,
+            about=metadata,
             training=settings.training,
             schedule=torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps),
             every=max(1, steps // 10),
@@ -246,13 +282,24 @@ def fit(
         seed, rate, decay = settings.seed + _APART, settings.tuning_rate, settings.weight_decay
         tuning = loop("tuning", settings.steps, seed, rate, decay, settings.patience)
         if settings.patience is not None and tuning.best_value == -math.inf:
-            judge(tuning)  # what fine-tuning has to beat
+            judge(tuning)  # the network before fine-tuning, as the one to beat
         learn(tuning, train, folds if settings.members > 1 else None, True)
         tuning.finish()
+    saved = {
+        "about": metadata,
+        "rehearsal": StartRollouts.of(train, settings.seed).packed(),
+        "terms": packed(cost_range),
+        **signals.packed(),
+        **kept,
+        "network": network.double().cpu().state_dict(),
+    }
+    if settings.training.folder:
+        save(settings.training.folder / "policy.pt", saved)
+    return saved
 
 
 class StartRollouts(NamedTuple):
-    """Queries simulated from the log, to try out on where to start: see `rehearsed`.
+    """Simulated queries that compare the models to start with: see `choose_start`.
 
     Attributes:
         score: ``(n, N)``.
@@ -264,13 +311,13 @@ class StartRollouts(NamedTuple):
 
     @classmethod
     def of(cls, train: RoutingData, seed: int) -> Self:
-        """From the training queries, without doubt about them."""
+        """Queries simulated from the training queries, without resampling them."""
         rng = np.random.default_rng([seed, _APART + 2])
-        drawn = simulated(train, _REHEARSAL, 0, rng)
+        drawn = simulated(train, _START_QUERIES, 0, rng)
         return cls(drawn.score, drawn.signal)
 
     def packed(self) -> dict[str, Tensor]:
-        """As a checkpoint holds it."""
+        """The arrays as tensors, for a checkpoint."""
         return {key: torch.as_tensor(value) for key, value in self._asdict().items()}
 
     @classmethod
@@ -280,15 +327,16 @@ class StartRollouts(NamedTuple):
 
 
 def choose_start(policy: P, queries: StartRollouts) -> P:
-    """The policy started where that returns the most on simulated queries, if it may choose.
+    """The policy with the start that has the best mean return on simulated queries.
 
-    Nothing was seen before the first call, so what a start is worth is one number a price, which
-    a mean over queries tells better than a network: one step of policy improvement by rollouts
-    (Bertsekas, Tsitsiklis & Wu, Journal of Heuristics 1997).
+    It is unchanged if the rules fix the start. There is no observation before the first call, so
+    the value of a start is one number, which a mean over queries estimates better than a network.
+    This is one step of policy improvement by rollouts (Bertsekas, Tsitsiklis & Wu, Journal of
+    Heuristics 1997).
 
     Args:
         policy: a dataclass with a field ``start``, an action.
-        queries: to try the starts on, at the costs of the policy's problem.
+        queries: the simulated queries, at the costs of the policy's problem.
     """
     problem = policy.problem
     if not problem.rules.free_start:
@@ -304,23 +352,14 @@ def choose_start(policy: P, queries: StartRollouts) -> P:
 
 
 def ready(policies: Sequence[P], saved: Mapping[str, Any]) -> list[P]:
-    """Policies from a checkpoint's content, rehearsed; warns of those outside its terms."""
-    terms, tried = unpacked(saved["terms"]), StartRollouts.unpacked(saved["rehearsal"])
+    """Restored policies with their best starts; warns of those outside the trained cost range."""
+    cost_range, queries = unpacked(saved["terms"]), StartRollouts.unpacked(saved["rehearsal"])
     for policy in policies:
-        terms.check(policy.problem)
-    return [choose_start(policy, tried) for policy in policies]
+        cost_range.check(policy.problem)
+    return [choose_start(policy, queries) for policy in policies]
 
 
-def plain_settings(settings: Settings) -> dict[str, Any]:
-    """Hyperparameters as a checkpoint names them; where the training runs is none of them."""
-    apart = ("training", "device")
-    values = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in apart}  # type: ignore[arg-type]
-    return {
-        key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
-    }
-
-
-def check_queries(solver: str, settings: Settings, train: RoutingData) -> None:
+def check_queries(solver: str, settings: FitSettings, train: RoutingData) -> None:
     """Raise ValueError for too few training queries, or no queries in the validation split."""
     least, validation = max(2, settings.members), settings.training.validation
     if len(train) < least:
@@ -333,26 +372,26 @@ def check_queries(solver: str, settings: Settings, train: RoutingData) -> None:
         raise ValueError(
             f"solver={solver} stops by the validation split, which is empty: raise "
             "evaluation.validation, or set solver.patience=null to train to the end or "
-            "solver.steps=0 to train on simulated queries alone"
+            "solver.steps=0 to train on simulated queries only"
         )
 
 
 def choose(values: FloatArray, legal: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The greedy actions ``(n,)``; values that differ by rounding alone count as the same, so that
-    an action never depends on what else is in the batch."""
+    """The greedy actions ``(n,)``; values that differ only by rounding are ties, so that actions do
+    not depend on the batch."""
     return np.where(legal, np.round(values, 9), -np.inf).argmax(axis=1)
 
 
 def grouped(point: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """The rows at each decision point that occurs."""
+    """Each decision point that occurs, and its rows."""
     order = np.argsort(point, kind="stable")
-    sorted_places = point[order]
-    ends = np.flatnonzero(np.append(sorted_places[1:] != sorted_places[:-1], True)) + 1
+    ordered = point[order]
+    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) + 1
     begin = 0
     for end in ends[: len(point)].tolist():
-        yield int(sorted_places[begin]), order[begin:end]
+        yield int(ordered[begin]), order[begin:end]
         begin = end
 
 
-_APART = 1_000_003  # keeps the generators of simulations, folds and both trainings apart
-_REHEARSAL = 4000
+_APART = 1_000_003  # gives simulations, folds and both trainings different seeds
+_START_QUERIES = 4000  # simulated queries on which starts are compared

@@ -19,51 +19,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP
-from routing_pomdp.envs.settings.ranges import (
-    Count,
-    CountOrZero,
-    NotNegative,
-    Positive,
-    PositiveShare,
-    Range,
-    Seed,
-)
-from routing_pomdp.solvers.action_costs import CostRange, action_costs_of, packed
+from routing_pomdp.envs.arrays import FloatArray
+from routing_pomdp.envs.settings.ranges import Positive
+from routing_pomdp.solvers.action_costs import action_costs_of
 from routing_pomdp.solvers.belief_calibration import Beliefs, belief_figures
 from routing_pomdp.solvers.decision_points import DecisionPoints, open_loop
-from routing_pomdp.solvers.learned.checkpoint import about, save
+from routing_pomdp.solvers.learned.checkpoint import plain_settings
 from routing_pomdp.solvers.learned.fitted_values import (
     Batch,
-    StartRollouts,
+    FitSettings,
     TargetBuilder,
     check_queries,
     choose,
     fit,
     grouped,
-    plain_settings,
     ready,
 )
 from routing_pomdp.solvers.learned.returns import Returns
 from routing_pomdp.solvers.learned.training import device_of
 from routing_pomdp.solvers.learned.value_net import FrozenValues, NormalScores, ValueNet
-from routing_pomdp.solvers.settings import CostRatios, Device, PriceRange, Width
-from routing_pomdp.solvers.solver import Actions, FrontierSolver, Training
-
-FloatArray = NDArray[np.float64]
+from routing_pomdp.solvers.settings import Width
+from routing_pomdp.solvers.solver import Actions, FrontierSolver
 
 
 @dataclass(frozen=True)
-class HistoryNet(FrontierSolver):
-    """See the module; settings without a word here are those of `BeliefFQI`.
+class HistoryNet(FitSettings, FrontierSolver):
+    """See the module; further settings are those of `FitSettings`.
 
     Attributes:
         hidden: features of each member of the values.
@@ -74,25 +63,6 @@ class HistoryNet(FrontierSolver):
     hidden: Width = 16
     belief_hidden: Width = 16
     belief_weight: Positive = 1.0
-    members: Annotated[int, Range(1, 1000)] = 4
-    simulations: CountOrZero = 8000
-    resamples: Annotated[int, Range(0, 10_000)] = 6
-    pretraining: CountOrZero = 600
-    steps: CountOrZero = 200
-    patience: Count | None = 5
-    batch: Count = 32
-    action_costs: Count = 3
-    learning_rate: PositiveShare = 5e-3
-    tuning_rate: PositiveShare = 1e-3
-    weight_decay: NotNegative = 0.0
-    price_range: PriceRange | None = None
-    cost_ratios: CostRatios | None = None
-    device: Device = "auto"
-    seed: Seed = 0
-    training: Training = field(default_factory=Training, repr=False, compare=False)
-
-    def with_training(self, training: Training) -> HistoryNet:
-        return replace(self, training=training)
 
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData
@@ -104,8 +74,6 @@ class HistoryNet(FrontierSolver):
             TrainingError: the loss is no finite number.
         """
         check_queries("history_net", self, train)
-        terms = CostRange.of(problem, prices, self.price_range, self.cost_ratios)
-        told = about("history_net", plain_settings(self), problem, self.training)
         seen, device = NormalScores.of(train), device_of(self.device)
         points = DecisionPoints.of(problem.rules)
         builder = TargetBuilder(points, device, seen)
@@ -139,16 +107,9 @@ class HistoryNet(FrontierSolver):
         ) -> dict[str, float]:
             return belief_figures(Beliefs.of(policies[0], problem.rules, validation))
 
-        fit(network, loss_of, policies_of, self, problem, train, seen, terms, told, report)
-        saved = {
-            "about": told,
-            "rehearsal": StartRollouts.of(train, self.seed).packed(),
-            "terms": packed(terms),
-            **seen.packed(),
-            "network": network.double().cpu().state_dict(),
-        }
-        if self.training.folder:
-            save(self.training.folder / "policy.pt", saved)
+        saved = fit(
+            "history_net", network, loss_of, policies_of, self, problem, prices, train, seen, report
+        )
         return self.restored(problem, prices, saved)
 
     @classmethod

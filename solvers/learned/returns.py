@@ -1,24 +1,22 @@
-"""What each action returns at every decision point, as tensors: the learners' targets."""
+"""Returns of every action at every decision point, as tensors: the targets of the learners."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.solvers.decision_points import DecisionPoints
-
-FloatArray = NDArray[np.float64]
 
 
 class Returns:
-    """What each action returns on each query at every decision point, whatever is decided later.
+    """Returns of every action at every decision point of logged queries, for any later decisions.
 
     Args:
-        decision points: of the rules.
-        answers: ``(n, P, 2)`` scores returned, of `DecisionPoints.answers`.
-        device: of the results.
+        points: the decision points.
+        answers: ``(n, P, 2)`` scores returned, see `DecisionPoints.answers`.
+        device: device of the results.
     """
 
     def __init__(self, points: DecisionPoints, answers: FloatArray, device: torch.device) -> None:
@@ -37,21 +35,21 @@ class Returns:
         return self._answers.shape[1]
 
     def of(self, rows: Tensor, action: Tensor, action_costs: Tensor) -> Tensor:
-        """Returns from each decision point on, before the action cost of the first action.
+        """Returns from each decision point on, before the cost of the first action.
 
         Args:
             rows: ``(B,)`` queries.
-            action: ``(P, B, m, n_actions)`` what is decided there: 1 for the action, else 0.
-            action costs: ``(P, m, n_actions)`` of each action.
+            action: ``(P, B, m, n_actions)`` one-hot decisions at each decision point.
+            action_costs: ``(P, m, n_actions)`` cost of each action.
 
         Returns:
-            ``(P, B, m, n_actions)``; NaN may stand at illegal actions.
+            ``(P, B, m, n_actions)``; may be NaN for illegal actions.
         """
-        n_places, n, m, n_actions = action.shape
+        n_points, n, m, n_actions = action.shape
         ended = self._answers[:, rows]
         gained = ended.gather(2, self._which[:, None].expand(-1, n, -1))
-        result = gained[:, :, None].expand(n_places, n, m, n_actions).clone()
-        value = torch.empty(n_places, n, m, dtype=result.dtype, device=result.device)
+        result = gained[:, :, None].expand(n_points, n, m, n_actions).clone()
+        value = torch.empty(n_points, n, m, dtype=result.dtype, device=result.device)
         for at, after, goes_on in self._levels:
             found = result[at]
             if goes_on.any():

@@ -1,40 +1,37 @@
-"""Simulated queries for training: more of what a small log says, with its own doubt about it.
+"""Simulated queries for training, drawn from a smooth model of a small log.
 
-A log of two hundred queries says little of what signals are worth, and a network that learns from
-them alone learns their accidents. Simulated queries are drawn from a smooth picture of it: scores
-are those of a logged query, all models' together; each model's signal is one that it gave on a
-query of like scores, blurred. Likeness and blur are Gaussian kernels of Scott's bandwidth, as in
-AutoMix's POMDP (arXiv 2310.12963, §3.3), whose model of signals this is: with few queries it
-promises less of a signal than the log itself would. It is fitted to bootstrap resamples of the log,
-each of which gives a share of the queries: a network then learns what to expect under all of these
-models together (Rubin, Annals of Statistics 1981: the bootstrap as a posterior).
+A network that learns from a few hundred queries alone overfits them. Simulated queries come from a
+kernel density model of the log, as in AutoMix's POMDP (arXiv 2310.12963, §3.3). The scores of all
+models are those of one logged query. The signal of each model is that of a query with similar
+scores, plus noise; similarity and noise have Gaussian kernels with Scott's bandwidth. With few
+queries, this smoothing makes signals less informative than the log itself. The model is fitted to
+bootstrap resamples of the log, each of which gives a share of the queries, so that a network learns
+the expectation over the uncertainty of the model (the bootstrap as a posterior: Rubin, Annals of
+Statistics 1981).
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from routing_pomdp.envs import RoutingData
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.profiles.marginal import FEW_VALUES, fit_marginal
 from routing_pomdp.envs.profiles.statistics import midranks
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _CHUNK = 64  # score vectors whose kernels are in memory at once
 
 
 def simulated(data: RoutingData, n: int, resamples: int, rng: np.random.Generator) -> RoutingData:
-    """Queries like those of a log, with the log's mean costs.
+    """Queries simulated from a log, with the log's mean costs.
 
     Args:
-        data: every model called on every query.
-        n: how many queries to draw.
-        resamples: bootstrap resamples of the log that have a model each; 0 for one model, of the
-            log itself.
-        rng: of resamples and draws.
+        data: the log, with every model called on every query.
+        n: number of queries to draw.
+        resamples: number of bootstrap resamples of the log with a model each; 0 for one model of
+            the log itself.
+        rng: random generator.
     """
     size, score = len(data), np.empty((n, data.n_models))
     signal = np.full((n, data.n_models, data.n_signals), np.nan)
@@ -54,14 +51,17 @@ def simulated(data: RoutingData, n: int, resamples: int, rng: np.random.Generato
 def _draws(
     score: FloatArray, signal: FloatArray, n: int, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
-    """Scores ``(n, N)`` and signals ``(n, N - 1, D)`` like those of ``(T, N)``, ``(T, N - 1, D)``.
+    """Simulated scores ``(n, N)`` and signals ``(n, N - 1, D)`` from logged ``(T, N)`` and
+    ``(T, N - 1, D)``.
 
-    A blurred signal is scaled back to the variance that it had, so that its distribution stays. One
-    that is missing or infinite stays what it is: nothing lies near it.
+    A signal with noise is scaled back to its variance, which keeps its marginal distribution.
+    Missing and infinite signals have no noise.
     """
     size, models, width = len(score), *signal.shape[1:]
-    bandwidth = size ** (-1 / (score.shape[1] + width + 4))  # Scott's rule, in deviations
-    picked = score[np.resize(rng.permutation(size), n)]  # each as often: their means are the log's
+    # Scott's rule, in standard deviations.
+    bandwidth = size ** (-1 / (score.shape[1] + width + 4))
+    # Every query is drawn equally often, which keeps the mean scores of the log.
+    picked = score[np.resize(rng.permutation(size), n)]
     drawn = np.empty((n, models, width))
     for model in range(models):
         like = _like(picked, score, bandwidth, rng)
@@ -70,7 +70,7 @@ def _draws(
             drawn[:, model, number] = column[like]
             smooth = np.isfinite(column)
             if len(np.unique(column[smooth])) <= FEW_VALUES:
-                continue  # nothing lies between them
+                continue  # discrete signals have no noise
             normal = np.zeros(size)
             normal[smooth] = ndtri(midranks(column[smooth]))
             blurred = normal[like] + bandwidth * rng.standard_normal(n)
@@ -83,7 +83,7 @@ def _draws(
 def _like(
     picked: FloatArray, score: FloatArray, bandwidth: float, rng: np.random.Generator
 ) -> IntArray:
-    """For each of ``picked (n, N)`` a row of ``score (T, N)``, likelier the nearer they are."""
+    """For each of ``picked (n, N)`` a random row of ``score (T, N)``, weighted by the kernel."""
     spread = score.std(axis=0)
     width = bandwidth * np.where(spread > 0, spread, 1)
     vectors, which = np.unique(picked, axis=0, return_inverse=True)
@@ -94,4 +94,4 @@ def _like(
         for vector, total in enumerate(reach, start=first):
             rows = np.flatnonzero(which == vector)
             row[rows] = total.searchsorted(rng.random(len(rows)) * total[-1], side="right")
-    return np.minimum(row, len(score) - 1)  # a product may round up to the whole
+    return np.minimum(row, len(score) - 1)  # rounding can give an index beyond the last row

@@ -1,8 +1,7 @@
-"""`Loop`: gradient steps with all that a long training needs; learners hold their rule alone.
+"""`Loop`: a training loop with checkpoints, early stopping and a check for finite losses.
 
-A loss that is no number stops the training; the best networks by validation are kept; what was
-done so far is saved from time to time, and an interrupted training goes on from there to the same
-numbers, bit for bit: whatever is random in a step is drawn from a generator of that step's own.
+An interrupted training continues from its last checkpoint and gives the same result, bit for bit:
+each step has a random generator of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from routing_pomdp.solvers.solver import Policy, Training
 
 
 class TrainingError(ValueError):
-    """A training that broke; the message says at which step, and what is left of it."""
+    """Raised where a training fails; the message names the step and the last checkpoint."""
 
 
 class Loop:
@@ -47,7 +46,6 @@ class Loop:
         about: what the checkpoints say of themselves; one that says otherwise is not gone on with.
         training: where the curve goes, and where checkpoints are kept.
         schedule: of the learning rate, stepped after each descent.
-        clip: the largest norm of a gradient; longer ones are shortened.
         every: steps between rows of the curve, judgements and checkpoints.
         patience: judgements without a better one after which the training ends; None for never.
         name: of the checkpoint file, for learners of several networks.
@@ -63,13 +61,12 @@ class Loop:
         about: Mapping[str, Any],
         training: Training,
         schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
-        clip: float = math.inf,
         every: int | None = None,
         patience: int | None = None,
         name: str = "training",
     ) -> None:
         self._modules, self._optimiser, self._schedule = modules, optimiser, schedule
-        self._steps, self._seed, self._clip, self._patience = steps, seed, clip, patience
+        self._steps, self._seed, self._patience = steps, seed, patience
         self._every = every or max(1, steps // 50)
         self._about, self._training = dict(about), training
         self._name = name
@@ -84,7 +81,7 @@ class Loop:
 
     @property
     def best_value(self) -> float:
-        """The best judgement so far; -∞ before the first."""
+        """The best evaluation so far; -∞ before the first."""
         return self._best_value
 
     def __iter__(self) -> Iterator[int]:
@@ -99,26 +96,27 @@ class Loop:
         return self._patience is not None and self._stale >= self._patience
 
     def due(self, step: int) -> bool:
-        """Whether a step is one to judge and to log: every so often, and the last."""
+        """Whether to evaluate and log at a step: at regular intervals and at the last one."""
         return step % self._every == 0 or step == self._steps
 
     def rng(self, step: int) -> np.random.Generator:
-        """A step's own generator."""
+        """The random generator of a step."""
         return np.random.default_rng([self._seed, step])
 
     def descend(self, loss: Tensor) -> None:
-        """One step down a loss.
+        """Makes one gradient step.
 
         Raises:
-            TrainingError: the loss or its gradient is no finite number. The networks are left as
-                they were, and so is the last checkpoint.
+            TrainingError: the loss or its gradient is not finite. Networks and the last checkpoint
+                are unchanged.
         """
         self._loss = loss.item()
         self._optimiser.zero_grad()
         if math.isfinite(self._loss):
             loss.backward()
             parameters = [p for group in self._optimiser.param_groups for p in group["params"]]
-            norm = nn.utils.clip_grad_norm_(parameters, self._clip).item()
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            norm = nn.utils.get_total_norm(gradients).item()
         if not math.isfinite(self._loss) or not math.isfinite(norm):
             what = "gradient" if math.isfinite(self._loss) else "loss"
             kept = f"no checkpoint of its {self._name} was kept"
@@ -133,12 +131,12 @@ class Loop:
             self._schedule.step()
 
     def log(self, **row: float) -> None:
-        """A row of the training curve."""
+        """Records a row of the training curve."""
         if self._training.log:
             self._training.log({"step": self._step, "loss": self._loss, **row})
 
     def judge(self, value: float) -> None:
-        """Says how good the networks are now, the more the better; the best are kept."""
+        """Records an evaluation of the current networks, larger is better; keeps the best."""
         if value > self._best_value:
             self._best_value, self._stale = value, 0
             self._best = {
@@ -148,7 +146,7 @@ class Loop:
             self._stale += 1
 
     def finish(self) -> None:
-        """Puts the best networks by judgement in place; the last ones where none was judged."""
+        """Restores the best networks; the last ones stay if none was evaluated."""
         if self._best is not None:
             for name, module in self._modules.items():
                 module.load_state_dict(self._best[name])
@@ -192,10 +190,10 @@ class Loop:
 
 
 def device_of(name: str) -> torch.device:
-    """A torch device by name: "auto" for CUDA where it is there, or a torch device.
+    """A torch device by name; "auto" is CUDA if available, otherwise the CPU.
 
     Raises:
-        ValueError: no such device here.
+        ValueError: the device cannot be used.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -209,7 +207,7 @@ def device_of(name: str) -> torch.device:
 
 
 def mean_return(policies: Sequence[Policy], data: RoutingData) -> float:
-    """Mean return over queries, and over policies each at its own price (DESIGN §1)."""
+    """Mean return over queries and policies, each policy at its own price (DESIGN §1)."""
     total = 0.0
     for policy in policies:
         problem = policy.problem

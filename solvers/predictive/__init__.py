@@ -1,4 +1,4 @@
-"""Routers that choose from the prompt alone, or learn as queries stream by."""
+"""Routers that choose from the prompt, and online bandits."""
 
 from typing import TYPE_CHECKING
 

@@ -1,8 +1,8 @@
-"""Online bandits: they learn as queries stream by, from nothing but what they called.
+"""Online bandits: they learn from a stream of queries with bandit feedback.
 
-The training queries are the stream, drawn in a seeded order as often as there are rounds. A learner
-sees the scores and costs of the models that it called on a query, and no others. What it has
-converged to is the policy; how it got there is its training curve.
+The stream is the training queries in a seeded random order, repeated to the number of rounds. A
+learner observes only the scores and costs of the models that it called. The policy is the learner's
+greedy choice at the end of the stream.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs import STAY, History, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.settings.ranges import Count, NotNegative, Positive, PositiveShare, Seed
 from routing_pomdp.solvers.baselines import FixedChoice, uniform
 from routing_pomdp.solvers.settings import check_count
 from routing_pomdp.solvers.solver import Actions, FrontierSolver, Log, Policy, Training
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 Variant = Literal["gradient", "q_learning"]
 
 _MOST_SETS = 2**16
@@ -32,19 +31,19 @@ _ROWS = 50  # of a training curve
 
 @dataclass(frozen=True)
 class PickLLM(FrontierSolver):
-    """One model a query, learned without a context (PickLLM, arXiv 2412.12170).
+    """A bandit without context that calls one model per query (PickLLM, arXiv 2412.12170).
 
-    Its reward weighs accuracy against cost: here ``score − λ · cost``. "gradient" is its gradient
-    ascent over preferences with the mean reward as baseline, "q_learning" its stateless Q-learning
-    with ε-greedy exploration. One learner a price, all on the same stream.
+    The reward is ``score − λ · cost``. "gradient" is the paper's gradient ascent over preferences
+    with the mean reward as baseline, "q_learning" its stateless Q-learning with ε-greedy
+    exploration. There is one learner per price, all on the same stream.
 
     Attributes:
         variant: "gradient" or "q_learning".
-        rounds: queries of the stream.
-        learning_rate: of either update.
+        rounds: number of queries of the stream.
+        learning_rate: learning rate of either update.
         epsilon: share of random calls of q_learning.
-        seed: of stream and exploration.
-        log: where the training curve goes.
+        seed: seed of stream and exploration.
+        log: records the training curve.
     """
 
     variant: Variant = "gradient"
@@ -60,7 +59,7 @@ class PickLLM(FrontierSolver):
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData
     ) -> list[Policy]:
-        """What each price's learner has converged to: its greedy model."""
+        """The greedy model of each price's learner at the end of the stream."""
         rng = np.random.default_rng(self.seed)
         rate = np.asarray(prices, dtype=np.float64) / problem.costs.unit
         learner = np.arange(len(prices))
@@ -98,9 +97,9 @@ def ascend(
     Args:
         preference: ``(M, K)``.
         chance: ``(M, K)`` their softmax.
-        arm: ``(M,)`` what was called.
-        advantage: ``(M,)`` reward less baseline.
-        rate: the step's size.
+        arm: ``(M,)`` the models called.
+        advantage: ``(M,)`` reward minus baseline.
+        rate: step size.
     """
     called = np.eye(preference.shape[1])[arm]
     return preference + rate * advantage[:, None] * (called - chance)
@@ -110,23 +109,24 @@ def ascend(
 class C2MABV(FrontierSolver):
     """A set of models, called in turn until one is right (C2MAB-V, arXiv 2405.16587, AWC).
 
-    Rewards are judged by upper confidence bounds, costs by lower ones. At a price the set of the
-    best ``P(any right) − λ · E[cost]`` is played; under a budget the best mixture of sets that
-    keeps it, a linear program. The paper relaxes the choice of a set and rounds it, which large
-    pools of models need; up to some ten models every set is weighed as it is.
+    Rewards are estimated by upper confidence bounds, costs by lower ones. At a price, the learner
+    plays the set with the best ``P(any right) − λ · E[cost]``; under a budget, the best mixture of
+    sets within it, by a linear program. The paper relaxes and rounds the choice of a set, as large
+    pools of models need; here every set is enumerated, for up to about ten models.
 
-    In the stream the user says whether an answer was right. Once deployed nobody does: the router
-    buys the verifier's signal and goes on where the fitted model's posterior mean of the answer is
+    In the stream the learner observes whether an answer was right. The policy does not: it buys the
+    verifier's signal and goes on if the fitted model's posterior mean of the answer's score is
     below ``satisfied``.
 
     Attributes:
-        size: the most models of a set.
-        budget: a mean cost a query, as a share of the most expensive model's; None takes the price.
-        satisfied: the least score that ends a query.
+        size: the largest number of models of a set.
+        budget: a mean cost per query, as a share of the most expensive model's; None uses the
+            price.
+        satisfied: the smallest score that ends a query.
         confidence: a factor on the confidence radius ``sqrt(ln t / 2 n)``.
-        rounds: queries of the stream.
-        seed: of the stream and of draws from a mixture.
-        log: where the training curve goes.
+        rounds: number of queries of the stream.
+        seed: seed of the stream and of draws from a mixture.
+        log: records the training curve.
     """
 
     size: Count = 3
@@ -143,10 +143,10 @@ class C2MABV(FrontierSolver):
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData
     ) -> list[Policy]:
-        """What each price's learner has converged to.
+        """The policy of each price's learner at the end of the stream.
 
         Raises:
-            ValueError: a budget that buys no model.
+            ValueError: the budget buys no model.
         """
         n, unit = problem.n_models, problem.costs.unit
         sets = _sets(n, self.size)
@@ -165,7 +165,7 @@ class C2MABV(FrontierSolver):
         for step, query in enumerate(stream(len(train), self.rounds, rng)):
             radius = self.confidence * np.sqrt(np.log(step + 1) / (2 * np.maximum(count, 1)))
             tried = np.maximum(count, 1)
-            # What was never called is thought perfect and free.
+            # A model that was never called counts as always right and free.
             hope = np.where(count > 0, np.minimum(right / tried + radius, 1), 1.0)
             least = np.where(count > 0, np.maximum(paid / tried - radius, 0), 0.0)
             share = self._play(sets, hope, least, rate)
@@ -199,7 +199,7 @@ class C2MABV(FrontierSolver):
     def _play(
         self, sets: NDArray[np.bool_], right: FloatArray, cost: FloatArray, rate: FloatArray
     ) -> FloatArray:
-        """Which sets to play, ``(M, B)`` shares."""
+        """``(M, B)`` the share of rounds in which each learner plays each set."""
         win, spent = any_win(sets, right, cost)
         if self.budget is None:
             return np.eye(len(sets))[(win - rate[:, None] * spent).argmax(axis=1)]
@@ -213,8 +213,8 @@ def any_win(
 
     Args:
         sets: ``(B, N)``.
-        right: ``(M, N)`` probabilities of being right, independent of each other.
-        cost: ``(M, N)`` of a call.
+        right: ``(M, N)`` independent probabilities of being right.
+        cost: ``(M, N)`` costs of a call.
 
     Returns:
         Two arrays ``(M, B)``.
@@ -229,8 +229,8 @@ def any_win(
 
 
 def best_mixture(win: FloatArray, cost: FloatArray, budget: float) -> FloatArray:
-    """Shares ``(B,)`` of the sets that win most often within a mean cost; the cheapest set alone
-    where none is within it."""
+    """Shares ``(B,)`` of the mixture of sets with the largest mean ``win`` within a mean cost;
+    the cheapest set alone if no set is within it."""
     from scipy.optimize import linprog
 
     found = linprog(-win, A_ub=cost[None], b_ub=[budget], A_eq=np.ones((1, len(win))), b_eq=[1])
@@ -243,14 +243,14 @@ def best_mixture(win: FloatArray, cost: FloatArray, budget: float) -> FloatArray
 
 @dataclass(frozen=True, eq=False)
 class SetPolicy:
-    """Calls a set's models in turn while the answer at hand is unlikely to be good.
+    """Calls a set's models in turn until the posterior mean of an answer's score is high enough.
 
     Attributes:
-        problem: whose posterior judges answers.
+        problem: the problem whose posterior rates answers.
         sets: ``(B, N)``.
-        share: ``(B,)`` how often each set is played.
-        satisfied: the least posterior mean that is returned.
-        seed: of the draw for each query.
+        share: ``(B,)`` probability of each set.
+        satisfied: the smallest posterior mean that ends an episode.
+        seed: seed of the draw for each query.
     """
 
     problem: RoutingPOMDP
@@ -277,7 +277,7 @@ class SetPolicy:
 
 
 class Curve:
-    """A learner's training curve: mean return of each window, and regret so far."""
+    """A learner's training curve: mean return of each window, and mean regret so far."""
 
     def __init__(self, rounds: int, best: FloatArray, log: Log | None) -> None:
         self._best, self._log = best, log
@@ -286,7 +286,7 @@ class Curve:
         self._regret = 0.0
 
     def add(self, reward: FloatArray) -> None:
-        """The returns ``(M,)`` of one round; what is logged is their mean over prices."""
+        """Adds the returns ``(M,)`` of one round; their mean over prices is logged."""
         self._rewards.append(float(reward.mean()))
         self._regret += float((self._best - reward).mean())
         step = len(self._rewards)
@@ -316,6 +316,6 @@ def _sets(n: int, size: int) -> NDArray[np.bool_]:
 
 
 def _draw(share: FloatArray, uniform: FloatArray) -> IntArray:
-    """Which set each uniform number falls on; ``share`` is ``(B,)`` or ``(m, B)``."""
+    """The set ``(m,)`` drawn by each uniform number; ``share`` is ``(B,)`` or ``(m, B)``."""
     below = uniform[:, None] >= share.cumsum(axis=-1)
     return np.minimum(below.sum(axis=1), share.shape[-1] - 1)

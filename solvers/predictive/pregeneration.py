@@ -1,4 +1,4 @@
-"""Routers that choose before any call, from the prompt alone."""
+"""Routers that choose one model from the prompt, before any call."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Seed, Share, Text
 from routing_pomdp.solvers.baselines import FixedChoice
 from routing_pomdp.solvers.cascades.threshold import best_cut
-from routing_pomdp.solvers.predictive.text_models import (
+from routing_pomdp.solvers.settings import Pair
+from routing_pomdp.solvers.solver import FrontierSolver, Policy, QueryPolicy
+from routing_pomdp.solvers.text_models import (
     FittedFeatures,
     Kind,
     Remembered,
@@ -21,10 +23,7 @@ from routing_pomdp.solvers.predictive.text_models import (
     TextFeatures,
     logistic,
 )
-from routing_pomdp.solvers.settings import Pair
-from routing_pomdp.solvers.solver import FrontierSolver, Policy, QueryPolicy
 
-FloatArray = NDArray[np.float64]
 Estimator = Literal["knn", "logistic"]
 
 _NEIGHBOURS = (5, 10, 20, 40, 80)
@@ -32,20 +31,20 @@ _NEIGHBOURS = (5, 10, 20, 40, 80)
 
 @dataclass(frozen=True)
 class Pregeneration(FrontierSolver):
-    """Predicts every model's score from the prompt and calls the one that is worth its cost.
+    """Predicts every model's score from the prompt and calls the one with the best return.
 
-    The predictors that RouterBench (arXiv 2403.12031, §5.1) begins with: nearest neighbours and a
+    The predictors are two of RouterBench's (arXiv 2403.12031, §5.1): nearest neighbours and a
     regression. With ``hybrid_tolerance`` it is HybridLLM (Ding et al., arXiv 2404.14618, §3) for
-    two models: the probability that the small one's score is within the tolerance of the large
-    one's, from logistic regression, and a threshold on it for the price. One fit serves all prices.
+    two models: logistic regression predicts the probability that the small model's score is within
+    the tolerance of the large model's, and each price has a threshold on it.
 
     Attributes:
         estimator: "knn", the mean scores of the most similar training prompts, or "logistic".
         features: "tfidf", or "embedding" where sentence-transformers is installed.
-        embedding_model: its name or path.
-        hybrid_tolerance: None, or a difference in score.
+        embedding_model: name or path of the embedding model.
+        hybrid_tolerance: a difference in score for HybridLLM; None for a prediction of each score.
         models: indexes of HybridLLM's two models; None for the cheapest and the most expensive.
-        seed: of the folds in which the number of neighbours or the regression's strength is chosen.
+        seed: seed of the folds that choose the number of neighbours or the regularisation.
     """
 
     estimator: Estimator = "logistic"
@@ -58,10 +57,10 @@ class Pregeneration(FrontierSolver):
     def solve_frontier(
         self, problem: RoutingPOMDP, prices: Sequence[float], train: RoutingData
     ) -> list[QueryPolicy]:
-        """Routers for all prices.
+        """Policies, one per price; the predictor is fitted once.
 
         Raises:
-            ValueError: a log without prompts, or embeddings without sentence-transformers.
+            ValueError: the log has no prompts, or embeddings need sentence-transformers.
         """
         texts = prompts_of(train, "pregeneration")
         features = TextFeatures(self.features, self.embedding_model).fit(texts)
@@ -98,10 +97,10 @@ class Pregeneration(FrontierSolver):
 
 
 def prompts_of(data: RoutingData, solver: str) -> list[str]:
-    """The prompts of routing data's queries.
+    """The prompts of the queries.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the log has none.
     """
     rollouts = data.rollouts
     if rollouts is None or rollouts.prompt is None:
@@ -118,14 +117,14 @@ class Neighbours:
     """Mean scores of the nearest training prompts.
 
     Attributes:
-        model: scikit-learn's.
+        model: a regressor of scikit-learn.
     """
 
     model: object
 
     @classmethod
     def fit(cls, rows: FloatArray, score: FloatArray, seed: int) -> Neighbours:
-        """How many neighbours is chosen by the squared error of held-out folds."""
+        """Fits the regressor; cross-validated squared error chooses the number of neighbours."""
         from sklearn.model_selection import GridSearchCV, KFold
         from sklearn.neighbors import KNeighborsRegressor
 
@@ -140,18 +139,18 @@ class Neighbours:
         return cls(model.fit(rows, score))
 
     def predict(self, rows: FloatArray) -> FloatArray:
-        """``(n, N)``."""
+        """``(n, N)`` predicted scores."""
         found: FloatArray = self.model.predict(rows)  # type: ignore[attr-defined]
         return found
 
 
 @dataclass(frozen=True, eq=False)
 class PromptReader:
-    """Predictions for the prompts of routing data, made once for all prices.
+    """Predictions for the prompts of a log, made once for all prices.
 
     Attributes:
-        features: of prompts.
-        models: each gives one column, or one gives all.
+        features: features of prompts.
+        models: one model per column, or one for all.
     """
 
     features: FittedFeatures
@@ -159,7 +158,7 @@ class PromptReader:
     _known: Remembered = field(default_factory=Remembered)
 
     def predict(self, data: RoutingData) -> FloatArray:
-        """``(n, columns)``."""
+        """``(n, columns)`` predictions."""
         if data not in self._known:
             rows = self.features(prompts_of(data, "pregeneration"))
             found = [model.predict(rows).reshape(len(data), -1) for model in self.models]
@@ -169,7 +168,7 @@ class PromptReader:
 
 @dataclass(frozen=True, eq=False)
 class PromptRouter(QueryPolicy):
-    """Calls the model of the best predicted return."""
+    """Calls the model with the best predicted return."""
 
     problem: RoutingPOMDP
     reader: PromptReader
@@ -181,7 +180,7 @@ class PromptRouter(QueryPolicy):
 
 @dataclass(frozen=True, eq=False)
 class HybridRouter(QueryPolicy):
-    """Calls the large model where the small one is unlikely enough to come near it."""
+    """Calls the large model if the small one is unlikely to reach its score within tolerance."""
 
     problem: RoutingPOMDP
     reader: PromptReader

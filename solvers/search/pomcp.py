@@ -1,17 +1,16 @@
 """POMCP (Silver & Veness, NeurIPS 2010) through pomdp-py, on the fitted model.
 
-Planning happens at the histories that are asked for, once each: a log is replayed in the time that
-its distinct histories need. Before each plan the particles are drawn afresh from the exact
-posterior, which a finite routing problem affords: the set is never depleted, however rare the
-history. The draw and the search are seeded by the history, so that a decision depends on no other.
+The policy plans once for each history that occurs. Each plan draws its particles from the exact
+posterior, which a finite routing problem can compute, so rare histories do not deplete them. The
+history seeds the draw and the search, so a decision does not depend on any other.
 
-The search is informed, which plain POMCP is not (its averages over exploring actions take millions
-of simulations to settle in a cascade that verifies and skips). Returning an answer earns its
-posterior mean instead of a sampled score. A new node is worth the middle between the fast informed
-bound and the best plan that looks at nothing: no rollout, no noise. Each action starts with its
-upper bound as its value, for a few visits (POMCP's "preferred actions"); one whose upper bound lies
-below another's lower one is left out. In the end the best action is told from a backup of all the
-beliefs that were reached. `pomcp_model` is the problem as pomdp-py sees it.
+The search uses bounds. Plain POMCP averages over exploring actions, which takes millions of
+simulations to converge in a cascade that verifies and skips. Here the reward of returning an answer
+is its posterior mean instead of a sampled score. A new node's value is the mean of the fast
+informed bound and of the best open-loop plan: there is no rollout and no noise. Each action starts
+with its upper bound as its value, for a few visits (POMCP's "preferred actions"); an action whose
+upper bound is below another's lower bound is removed. The chosen action is the best one after a
+backup of all beliefs that were reached. `pomcp_model` defines the problem for pomdp-py.
 """
 
 from __future__ import annotations
@@ -52,20 +51,20 @@ class POMCP(Solver):
     """Monte-Carlo tree search with a particle belief.
 
     Attributes:
-        simulations: a plan.
-        particles: in the belief of a plan, spread evenly over the exact posterior.
-        max_depth: decisions that a simulation looks ahead; null for the whole episode. What would
-            follow counts for nothing in the mean.
+        simulations: number of simulations per plan.
+        particles: number of particles per plan, a systematic sample of the exact posterior.
+        max_depth: number of decisions that a simulation looks ahead; null for the whole episode.
+            With "mean", later rewards count as 0.
         exploration: the constant of UCB1, in score.
-        prior_visits: how many visits the bound counts for; 0 leaves new actions without a value.
-        rollout: what a new node is worth at first.
+        prior_visits: number of visits that the upper bound counts for; 0 gives new actions no
+            value.
+        rollout: the value of a new node, see `Rollout`.
         tree: pomdp-py's "pomcp", or its "pouct", whose nodes keep no particles. Both plan from the
             exact posterior.
-        decide: by the "mean" of an action's simulations, as POMCP does, or by a "backup" of what
-            they reached, which is free of what exploring cost them.
-        reuse: whether a plan goes on from the part of the tree that the plan before has grown
-            there, if that plan led there.
-        seed: of the particles and the search.
+        decide: by the "mean" of an action's simulations, as POMCP does, or by a "backup" of the
+            beliefs reached, which exploring actions do not bias.
+        reuse: whether a plan starts from the subtree that the previous plan built for this history.
+        seed: seed of the particles and the search.
     """
 
     simulations: Count = 1000
@@ -80,10 +79,10 @@ class POMCP(Solver):
     seed: Seed = 0
 
     def solve(self, problem: RoutingPOMDP, train: RoutingData | None = None) -> POMCPPolicy:
-        """A policy that plans when it is asked.
+        """A policy that plans at each history when it is asked.
 
         Raises:
-            ValueError: fewer simulations than actions, so that some would never be tried.
+            ValueError: there are fewer simulations than actions.
         """
         if self.simulations < problem.rules.n_actions:
             raise ValueError(
@@ -95,15 +94,15 @@ class POMCP(Solver):
 
 @dataclass(frozen=True, eq=False)
 class POMCPPolicy:
-    """Plans at each new history and remembers the action.
+    """Plans at each new history and stores the action.
 
     Attributes:
-        problem: that it plans in.
-        solver: how it plans.
-        model: the problem as pomdp-py sees it.
-        planned: history code -> action, for the histories asked for so far.
-        searched: those that bounds did not decide, so that a search was run.
-        grown: history code -> tree to go on from, where trees are reused.
+        problem: the problem.
+        solver: the settings of the search.
+        model: the generative model for pomdp-py.
+        planned: history code -> action, for the histories so far.
+        searched: history codes that needed a search because the bounds did not decide.
+        grown: history code -> subtree to start from, where trees are reused.
     """
 
     problem: RoutingPOMDP
@@ -115,7 +114,7 @@ class POMCPPolicy:
 
     @property
     def plans(self) -> int:
-        """How many histories were decided on."""
+        """The number of histories planned at."""
         return len(self.planned)
 
     def act(self, history: History) -> Actions:
@@ -134,8 +133,8 @@ class POMCPPolicy:
         posterior = self.problem.belief(np.array([code]))[0]
         vectors = _systematic(posterior, solver.particles, draw)
         search = TreePolicy(self.model.settle, solver.rollout)
-        # The tree takes one action more than `max_depth`. An episode calls and verifies each model
-        # once at most, so 2N reaches its end.
+        # pomdp-py's tree is one action deeper than its `max_depth`. An episode calls and verifies
+        # each model at most once, so 2N reaches its end.
         depth = 2 * self.problem.n_models if solver.max_depth is None else solver.max_depth - 1
         planner = (pomdp_py.POMCP if solver.tree == "pomcp" else pomdp_py.POUCT)(
             max_depth=depth,
@@ -160,9 +159,10 @@ class POMCPPolicy:
         return chosen.index
 
     def _grown(self, code: int) -> Any:
-        """The part of the tree that the plan before grew for this history; None if none did.
+        """The subtree that the previous plan of the episode built for this history, or None.
 
-        That plan is made now if it was not: what is decided must not depend on what was asked.
+        That plan is made now if it was not made yet, so that actions do not depend on the order of
+        calls.
         """
         problem = self.problem
         digits = problem.digits_of(np.array([code]))[0]
@@ -173,13 +173,13 @@ class POMCPPolicy:
         bought = problem.rules.verify and digit < problem.unverified
         before = code - weight * (digit - problem.unverified * bought)
         if before == 0 and not problem.rules.free_start:
-            return None  # a forced start is no decision
+            return None  # without a free start, the first call is not planned
         if before not in self.planned:
             self.planned[before] = self._plan(before)
         return self.grown.pop(code, None)
 
     def _keep(self, code: int, edge: Edge, tree: Any) -> None:
-        """Keeps what the tree has grown below the chosen action, for the histories it leads to."""
+        """Stores the subtrees below the chosen action by the histories that they belong to."""
         if not edge.after:
             return
         problem = self.problem
@@ -193,7 +193,7 @@ class POMCPPolicy:
 def _systematic(
     probability: NDArray[np.float64], n: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """``n`` draws whose counts are within one of ``n · probability`` (systematic resampling)."""
+    """``n`` draws with counts within one of ``n · probability`` (systematic resampling)."""
     points = (np.arange(n) + rng.random()) / n
     drawn = np.searchsorted(probability.cumsum(), points, side="right")
     return np.minimum(drawn, len(probability) - 1)
@@ -201,7 +201,7 @@ def _systematic(
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """pomdp-py draws from Python's global generator: seeds it, and gives it back as it was."""
+    """Seeds Python's global generator, which pomdp-py uses, and restores its state afterwards."""
     before = random.getstate()
     random.seed(seed)
     try:

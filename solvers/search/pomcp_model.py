@@ -1,8 +1,8 @@
-"""A routing problem as pomdp-py plans in it: observed decision points, grown where a search goes.
+"""A routing problem as a generative model for pomdp-py, expanded where a search goes.
 
-pomdp-py has no terminal states, so the step that ends an episode counts for more steps than its
-tree is deep, which stops the simulation there; states, actions and observations are made once and
-compared by identity, which is what makes its tree fast.
+pomdp-py has no terminal states. The step that ends an episode therefore counts as more steps than
+the tree is deep, which stops the simulation. States, actions and observations are created once and
+compared by identity, for speed.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from typing import Any, Literal
 
 import numpy as np
 import pomdp_py
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import STAY, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.model.decision_graph import DecisionGraph
-from routing_pomdp.solvers.exact.bounds import clairvoyant, informed, open_loop
+from routing_pomdp.solvers.exact.bounds import informed, open_loop, qmdp
 
-FloatArray = NDArray[np.float64]
 Rollout = Literal["bounds", "qmdp", "stay", "random"]
-"""What a new node is worth before anything is tried from it: the middle of its bounds, QMDP's
-value, its answer as it is, or a play of random actions."""
+"""The initial value of a new node: the midpoint of its bounds, QMDP's value, the value of returning
+its answer, or the return of random actions."""
 
 
 class State(pomdp_py.State):
@@ -36,7 +35,7 @@ class State(pomdp_py.State):
         self.point, self.vector = point, vector
 
     def __deepcopy__(self, memo: Any) -> State:
-        return self  # states never change
+        return self  # states are immutable
 
 
 class Action(pomdp_py.Action):
@@ -54,22 +53,20 @@ class Observation(pomdp_py.Observation):
 
 class Posterior(pomdp_py.Particles):
     def __deepcopy__(self, memo: Any) -> Posterior:
-        return self  # the root's copy of the belief is only read: copying it costs a plan's tenth
+        return self  # the belief is only read; copying it takes a tenth of a plan's time
 
 
 @dataclass(eq=False)
 class Edge:
-    """What an action leads to: the end, one decision point, or one decision point for each symbol.
+    """The outcome of an action: the end, one decision point, or one for each symbol.
 
     Attributes:
-        reward: the same for every score vector. Returning an answer earns its posterior mean at
-            that decision point: the expectation of what a sampled score would earn, without its
-            noise.
-        after: the decision points that can follow, made when they are first reached; none at the
-            end.
-        joint: ``(K, C)`` the unnormalised beliefs there.
-        guess: ``(K,)`` the middle of the bounds there, times their probability.
-        node: of the graph, where they are.
+        reward: the expected reward at the decision point, the same for every score vector:
+            returning an answer gives its posterior mean, without the noise of a sampled score.
+        after: the following decision points, created when first reached; empty at the end.
+        joint: ``(K, C)`` their unnormalised beliefs.
+        guess: ``(K,)`` the midpoints of their bounds, times their probability.
+        node: their node in the decision graph.
         model: the model called or verified.
     """
 
@@ -86,10 +83,11 @@ class DecisionPoint:
     """An observed history inside the search.
 
     Attributes:
-        edges: where the actions lead that can be the best.
-        preferred: each action with its first visits and value.
-        worth: its value before anything is tried from it.
-        mass: of its belief, which is not normalised.
+        mass: the mass of its unnormalised belief.
+        edges: the outcomes of the actions that can be optimal.
+        preferred: each of these actions with its initial visits and value.
+        worth: its initial value.
+        states: one state for each score vector that was drawn here.
     """
 
     mass: float = 1.0
@@ -99,8 +97,8 @@ class DecisionPoint:
     states: dict[int, State] = field(default_factory=dict)
 
     def backed_up(self) -> dict[Action, float]:
-        """What each action is worth by the beliefs that were reached below it: the best action
-        follows wherever an observation was seen, the middle of the bounds elsewhere."""
+        """Q-values by a backup of the beliefs reached: the best action follows at expanded decision
+        points, the midpoint of the bounds counts elsewhere."""
         worth = {}
         for action, edge in self.edges.items():
             onward = edge.guess.sum() / self.mass
@@ -119,17 +117,17 @@ class DecisionPoint:
 
 
 class PlanningModel(pomdp_py.BlackboxModel):
-    """The generative model, grown where a search goes."""
+    """The generative model, expanded where a search goes."""
 
     def __init__(self, problem: RoutingPOMDP, prior_visits: int, rollout: Rollout) -> None:
         self._problem, self._prior_visits, self._rollout = problem, prior_visits, rollout
         self._graph = DecisionGraph.of(problem)
         self._lower, self._upper = open_loop(self._graph), informed(self._graph)
-        self._known = clairvoyant(self._graph)
+        self._qmdp = qmdp(self._graph)
         self._actions = [Action(index) for index in range(problem.rules.n_actions)]
         self.observations = [Observation() for _ in range(problem.n_symbols)]
         self._end = State(DecisionPoint(), 0)
-        # Ends a simulation with the value of a whole rollout.
+        # Ends a simulation with the node's initial value in place of a rollout.
         self.settle = Action(-1)
         self._cumulative = problem.likelihood.cumsum(axis=2)[:, :, :-1].tolist()
 
@@ -145,7 +143,7 @@ class PlanningModel(pomdp_py.BlackboxModel):
             return self._end, self.observations[0], point.worth, 1_000_000
         edge = point.edges[action]
         if not edge.after:
-            # More steps than any tree is deep: the simulation stops without another node.
+            # More steps than the tree is deep: the simulation stops.
             return self._end, self.observations[0], edge.reward, 1_000_000
         symbol = 0
         if len(edge.after) > 1:
@@ -156,8 +154,8 @@ class PlanningModel(pomdp_py.BlackboxModel):
         return following.state(state.vector), self.observations[symbol], edge.reward, 1
 
     def _explored(self, i: int, joint: FloatArray) -> DecisionPoint:
-        """A node's decision point and unnormalised belief, with the actions that can be the
-        best there: what is certainly worse would ruin the averages by its visits."""
+        """The decision point of a node and an unnormalised belief, with the actions that can be
+        optimal there; visits to other actions would bias the averages."""
         found: dict[int, tuple[Edge, float, float]] = {}
         mass = joint.sum()
         for choice in self._graph.nodes[i].choices:
@@ -171,14 +169,14 @@ class PlanningModel(pomdp_py.BlackboxModel):
                 upper = self._upper[choice.following].value(edge.joint)
                 edge.guess = (lower + upper) / 2
                 low, high = low + float(lower.sum() / mass), high + float(upper.sum() / mass)
-            # Of the answers that an end can return, the best.
+            # Of the answers that can be returned, keep the best.
             if choice.action not in found or edge.reward > found[choice.action][0].reward:
                 found[choice.action] = edge, low, high
         floor = max(low for _, low, _ in found.values())
         ceiling = max(high for _, _, high in found.values())
         point = DecisionPoint(mass=float(mass), worth=(floor + ceiling) / 2)
         if self._rollout == "qmdp":
-            point.worth = float(self._known[i].value(joint) / mass)
+            point.worth = float(self._qmdp[i].value(joint) / mass)
         elif self._rollout == "stay" and STAY in found:
             point.worth = found[STAY][0].reward
         for action, (edge, _, high) in found.items():
@@ -189,7 +187,7 @@ class PlanningModel(pomdp_py.BlackboxModel):
 
 
 class TreePolicy(pomdp_py.RolloutPolicy):
-    """Legal actions in the tree, and beyond it a settled value or random actions."""
+    """Legal actions in the tree; beyond it, `PlanningModel.settle` or random actions."""
 
     def __init__(self, settle: Action, rollout: Rollout) -> None:
         self._settle = None if rollout == "random" else settle

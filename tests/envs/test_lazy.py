@@ -19,7 +19,7 @@ FACES = [
         ModuleInfo(None, top.__name__, True),
         *pkgutil.walk_packages(top.__path__, f"{top.__name__}."),
     )
-    if module.ispkg and hasattr(importlib.import_module(module.name), "__all__")
+    if module.ispkg and hasattr(importlib.import_module(module.name), "__getattr__")
 ]
 
 
@@ -69,7 +69,7 @@ def face(tmp_path, monkeypatch):
         "    from .full import third\n"
         "    from some_face.needy import Needy\n"
         "else:\n"
-        "    __getattr__, __dir__ = lazy_face(__name__)\n"
+        "    __getattr__, __dir__, __all__ = lazy_face(__name__)\n"
     )
     (folder / "full.py").write_text("class Thing: ...\nclass Other: ...\nthird = object()\n")
     (folder / "needy.py").write_text("import a_package_of_no_name\n")

@@ -82,3 +82,8 @@ def test_fewer_than_two_models_are_refused(n):
 def test_an_unknown_answer_rule_is_refused_with_those_known():
     with pytest.raises(ValueError, match=r"env\.answer is 'first'.*'last', 'best'"):
         Rules(3, answer="first")
+
+
+def test_answers_that_a_decision_follows_are_verified_at_once_unless_that_is_an_action():
+    assert Rules(3).verified_at_once.tolist() == [True, True, False]
+    assert not Rules(3, verify=True).verified_at_once.any()

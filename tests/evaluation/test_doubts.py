@@ -15,8 +15,7 @@ from routing_pomdp.solvers.exact.bounds import FIB, QMDP
 from routing_pomdp.solvers.exact.point_based import PointBased
 from routing_pomdp.solvers.learned.belief_dqn import BeliefDQN
 from routing_pomdp.solvers.search.pomcp import POMCP
-from routing_pomdp.solvers.search.pomcpow import POMCPOW
-from routing_pomdp.verifiers import Histogram, KernelDensity
+from routing_pomdp.verifiers import Histogram
 from tests.support.problems import score_vectors
 
 RULES = Rules(3, skip=True, verify=True)
@@ -95,12 +94,9 @@ def _with_an_empty_bin(observation) -> tuple[RoutingPOMDP, RoutingData, RoutingD
     return RoutingPOMDP.fit(train, observation, costs, Rules(3), price=0.05), train, test
 
 
-@pytest.mark.parametrize("solver", [*SOLVERS, POMCPOW(simulations=10)], ids=_name)
+@pytest.mark.parametrize("solver", SOLVERS, ids=_name)
 def test_decisions_after_a_bin_that_training_left_empty_are_counted(solver):
-    observation = Histogram(bins=4, binning="uniform")
-    if isinstance(solver, POMCPOW):
-        observation = KernelDensity(bins=4, binning="uniform", scale="real")
-    problem, train, test = _with_an_empty_bin(observation)
+    problem, train, test = _with_an_empty_bin(Histogram(bins=4, binning="uniform"))
     assert not problem.shown.all()
     policy = solver.solve(problem, train)
     assert evaluate(policy, train).unseen == 0

@@ -140,7 +140,7 @@ def test_aiq_follows_the_units_of_cost_and_score(points, unit, gain, shift):
 def test_a_window_without_width_is_refused():
     hull = frontier([0, 1], [0, 1])
     for high in (1.0, 0.5):
-        with pytest.raises(ValueError, match=r"high − low .* most expensive model to cost more"):
+        with pytest.raises(ValueError, match=r"high − low .* last model to cost more"):
             aiq(hull, 1.0, high)
 
 

@@ -43,9 +43,9 @@ def test_what_was_left_out_is_counted(tmp_path):
 def test_options_of_another_tool_are_refused(tmp_path):
     file = harness(tmp_path, lines=[sample(0)])
     message = refused("lm_eval", file, "--score", "x", "--out", tmp_path / "c.csv")
-    assert "--score means nothing for lm_eval" in message
+    assert "--score is no option of lm_eval" in message
     message = refused("litellm", file, "--metric", "x", "--out", tmp_path / "c.csv")
-    assert "--metric means nothing for litellm" in message
+    assert "--metric is no option of litellm" in message
 
 
 def test_a_log_is_never_overwritten_and_nothing_is_written_of_a_bad_one(tmp_path):

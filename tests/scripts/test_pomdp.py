@@ -41,7 +41,7 @@ PATIENT = TIGER.replace("discount: 0.95", "discount: 0.9999")
 def test_a_time_limit_stops_with_the_bound_there_is(tmp_path):
     (tmp_path / "tiger.pomdp").write_text(PATIENT)
     stopped = _run("solve", "tiger.pomdp", "--seconds", 0.001, folder=tmp_path)
-    assert "the time limit of 0.001 s came first" in stopped.stdout
+    assert "stopped at the time limit of 0.001 s" in stopped.stdout
     assert _number("value at the start", stopped.stdout) < 0
     assert "first action listen" in stopped.stdout
 
@@ -72,15 +72,12 @@ def test_regret_of_searches_is_drawn(tmp_path):
         10,
         "--prices",
         0.2,
-        "--cells",
-        3,
         "--figure",
         "r.png",
     ]
     small = ["rollouts.models=[llama3.2-1b,llama3.1-8b,llama3.1-70b]", "rollouts.queries.train=100"]
     done = _run("regret", *few, *small, "observation.bins=3", folder=tmp_path)
-    for search in ("pomcp, 3 bins", "pomcpow, raw signals"):
-        assert _number(f"gsm8k, {search}, worst price:", done.stdout) < 0.1
+    assert _number("gsm8k, pomcp, 3 bins, worst price:", done.stdout) < 0.1
     assert (tmp_path / "r.png").stat().st_size > 10_000
 
 

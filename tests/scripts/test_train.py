@@ -44,9 +44,7 @@ NEEDS = {
     "belief_fqi": ["solver.pretraining=20", "solver.simulations=500"],
     "history_net": ["solver.pretraining=20", "solver.simulations=500"],
     "belief_dqn": ["solver.steps=20", "solver.episodes=200"],
-    "belief_ppo": ["solver.updates=2", "solver.episodes=64"],
     "pomcp": ["solver.simulations=10"],
-    "pomcpow": ["observation=kernel", "solver.simulations=10"],
     "pickllm": ["solver.rounds=100"],
     "c2mab_v": ["solver.rounds=100"],
     "rational_tuning": ["solver.starts=0", "solver.cells=10"],
@@ -245,7 +243,7 @@ def test_bad_input_gets_one_line_that_names_it(arguments, message, tmp_path):
     ("argument", "message"),
     [
         ("costs.rato=10", "costs.rato is no setting (did you mean ratio?)"),
-        ("solver=pomcpo", "solver=pomcpo: no such option (did you mean pomcpow?)"),
+        ("solver=pomcpo", "solver=pomcpo: no such option (did you mean pomcp?)"),
     ],
 )
 def test_unknown_keys_and_options_are_refused(argument, message, tmp_path):

@@ -131,7 +131,10 @@ def test_the_logs_signals_come_first_and_the_groups_verifier_only_where_it_is_an
             ["verifier=column", "+verifiers.logged={_target_: routing_pomdp.verifiers.NoSignal}"],
             "verifiers.logged is the name of verifier=logged",
         ),
-        (["observation.bins=400"], "no verifier could be judged\nleft out: confidence_logprob on"),
+        (
+            ["observation.bins=400"],
+            "no verifier could be evaluated\nleft out: confidence_logprob on",
+        ),
     ],
 )
 def test_bad_input_is_refused_by_name(overrides, message, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing_pomdp.envs import Costs, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs import RoutingData, Rules
 from routing_pomdp.evaluation.evaluate import evaluate, model_value, returns
 from routing_pomdp.solvers import Exact, Oracle, Solver, Static, Threshold, Training
 from routing_pomdp.solvers.automix.pomdp import AutoMixPOMDP
@@ -17,10 +17,7 @@ from routing_pomdp.solvers.exact.point_based import PointBased
 from routing_pomdp.solvers.learned.fitted_q import FittedQ
 from routing_pomdp.solvers.pre_query import PreQueryConditioned
 from routing_pomdp.solvers.predictive.pregeneration import Pregeneration
-from routing_pomdp.solvers.search.continuous import ContinuousPOMDP
 from routing_pomdp.solvers.search.pomcp import POMCP
-from routing_pomdp.solvers.search.pomcpow import POMCPOW
-from routing_pomdp.verifiers import Histogram, KernelDensity
 from tests.support.pre_signals import pre_data, pre_problems, random_pre, with_pre
 from tests.support.problems import every_rules, name_of, random_problem
 from tests.support.texts import log_with_texts
@@ -160,27 +157,6 @@ def test_routers_that_read_prompts_and_those_that_know_the_scores_still_do():
     assert read.cost.min() >= 0.5
     oracle = evaluate(solved(problem, Oracle(), log), log)
     assert oracle.cost.min() < 0.5
-
-
-def test_a_filter_of_raw_signals_starts_from_what_the_signal_left():
-    rng = np.random.default_rng(0)
-    data = pre_data(200, 3, rng)
-    data = replace(data, signal=rng.random((200, 3, 1)), score=(data.score > 0.5).astype(float))
-    costs = Costs(data.call_cost.mean(0), data.verify_cost.mean(0))
-    rules, pre = replace(FULL, pre_query=True), Histogram(bins=3, conditioning="joint")
-    problem = RoutingPOMDP.fit(data, KernelDensity(), costs, rules, 0.2, pre=pre)
-    policy = solved(problem, POMCPOW(simulations=5), data)
-    assert isinstance(policy.problem, ContinuousPOMDP)
-    played = evaluate(policy, data)
-    # Symbol by symbol, by a problem that never heard of another signal.
-    symbol = problem.pre.symbols(data.pre_signal)
-    for k in range(3):
-        rows = symbol == k
-        without = replace(data.take(rows), pre_signal=None, pre_cost=None)
-        alone = evaluate(policy.parts[k], without)
-        np.testing.assert_allclose(played.cost[rows] - data.pre_cost[rows], alone.cost)
-        np.testing.assert_array_equal(played.answer[rows], alone.answer)
-    assert (played.impossible, played.unseen) == (0, 0)
 
 
 @pytest.mark.parametrize("rules", [Rules(3), Rules(3, skip=True, answer="best")], ids=name_of)

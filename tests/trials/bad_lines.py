@@ -104,7 +104,6 @@ def _targets() -> list[Case]:
         "solver=belief_fqi solver.device=toaster": "device",
         "solver=belief_fqi solver.batch=1.5": "batch",
         "solver=belief_dqn solver.episodes=0": "episodes",
-        "solver=belief_ppo solver.clip=-1": "clip",
         "solver=history_net solver.members=0": "members",
         "solver=static solver.model=nobody": "model",
         "solver=static solver.model=99": "model",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from routing_pomdp.envs.logs.rollouts import RolloutsError
-from routing_pomdp.envs.settings.plug_in_checks import CheckError, example_log
+from routing_pomdp.envs.plug_in_checks import CheckError, example_log
 from routing_pomdp.evaluation.configuration.build import build
 from routing_pomdp.verifiers import LiveVerifier, LoggedSignal, PromptEase, Verifier, check_verifier
 from tests.support.checkout import CONF
@@ -151,9 +151,9 @@ class Other(LiveVerifier):
         (Writes(), "pure", r"it changes test\.tokens_out"),
         (Draws(), "seed", r"draws from numpy\.random"),
         (Ranks(), "rows", r"its signal of '\w+' on query 'q\d+' is .* in a log of \d+ queries"),
-        (Peeks(), "score", r"where the scores are others"),
-        (Next(), "answers", r"its signal of 'small' .* changes with what 'medium' answered"),
-        (Before(), "answers", r"its signal of 'medium' .* changes with what 'small' answered"),
+        (Peeks(), "score", r"with other scores"),
+        (Next(), "answers", r"its signal of 'small' .* depends on the answer of 'medium'"),
+        (Before(), "answers", r"its signal of 'medium' .* depends on the answer of 'small'"),
         (Assumes(), "missing", r"Input X contains NaN \[where calls are missing\]"),
         (AdHoc(), "columns", r"TypeError.*rollouts\.require\(NAME\).*\[a log without tokens_out"),
         (Forgets(), "fit", r"fit returned None: expected the fitted verifier"),

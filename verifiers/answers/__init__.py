@@ -1,1 +1,1 @@
-"""Answers in free text: what is extracted from them, and when two are the same."""
+"""Extraction and comparison of answers in free text."""

@@ -1,4 +1,4 @@
-"""When two answers are the same answer."""
+"""`canonical`: the form by which answers are compared."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from routing_pomdp.verifiers.answers.free_text import extract_answer
 from routing_pomdp.verifiers.live import Query
 
 Kind = Literal["auto", "choice", "number", "text"]
-"""What an answer is compared as: a choice's letter, a number, or a short text without case,
-punctuation and articles (a text that is nothing but a number is compared as one). "auto" is
-"choice" where the query has choices, else "text"."""
+"""How answers are compared: by a choice's letter, as a number, or as a short text without case,
+punctuation and articles (a text that is only a number is compared as a number). "auto" is "choice"
+if the query has choices, else "text"."""
 
 
 def canonical(text: str, query: Query, kind: Kind) -> str:
-    """An answer in the form in which equal ones are equal; "" if there is none in the text.
+    """The canonical form of the answer in a text; "" if there is none.
 
-    The answer is found in the text as it is in one that is collected.
+    The answer is extracted as in a collection.
     """
     text = extract_answer(text)
     if kind == "number":

@@ -1,4 +1,4 @@
-"""The letter of a multiple-choice question that a text chooses."""
+"""`extract_choice`: the letter that a text chooses in a multiple-choice question."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from routing_pomdp.envs.logs.answer_text import normalise_text
 
-# What may stand around a letter, in LaTeX, Markdown, HTML and JSON: it goes, whatever the letter.
+# Markup around a letter in LaTeX, Markdown, HTML and JSON -> its replacement.
 _WRAPPERS = [
     (re.compile(r"\\f?boxed\s*(?:\{|(?=\s\w))|(?:^|\n)[ \t]*####"), "\nanswer: "),
     (re.compile(r"<(?:final[ _-]?)?(?:answer|choice|option|letter)>", re.IGNORECASE), "\nanswer: "),
@@ -22,13 +22,13 @@ _COPULA = (
     r"(?:(?:(?:is|are|was|es|ist|est|è|é)(?!\w)|(?:would|must|should)\s+be|[是为は选]|[:=])\s*"
     r"(?:(?:[a-z]+ly|most|thus|then|therefore|indeed|still)\s+){0,2})"
 )
-# After these a letter is meant; the last one counts.
+# A letter that follows one of these is the answer; the last one counts.
 _ANNOUNCED = re.compile(
     rf"\b(?:answer|choice|option)\b(?:\s+(?!not\b)\w+){{0,5}}?\s*{_COPULA}+"
     r"(?:(?:the\s+)?(?:option|choice|letter|answer)\s*:?\s*)?",
     re.IGNORECASE,
 )
-# After these it may be; one letter alone counts.
+# A letter that follows one of these may be the answer; it counts if there is only one.
 _HINTED = re.compile(
     r"\b(?:option|choice|letter|answer|select|choose|chose|pick|picked|guess|say|think|believe|with"
     r"|so|thus|therefore|hence)\b[)\]]?\s*[:,-]?\s*"
@@ -48,21 +48,21 @@ _MORE = re.compile(r"\s*[)\]]*\s*(?:,|/|&|\band\b|\bor\b)+\s*(?:\bor\b|\band\b)?
 
 
 def extract_choice(text: str, choices: Sequence[str]) -> str:
-    """The letter, "A" for the first choice, that a text chooses; "" where it chooses none or two.
+    """The letter that a text chooses, "A" for the first choice; "" if it chooses none or two.
 
-    The last announced letter counts ("the answer is B", ``\\boxed{B}``, ``{"answer": "B"}``); else
-    a letter alone on a line, or as the text's first word; else the one letter that is hinted at ("I
-    choose B", "B is right") or stands in brackets; else the one choice whose wording occurs. All
-    letters are read by the same rules: "A" before a word is no letter where a sentence may begin
-    with it, and neither is any other.
+    The last announced letter counts ("the answer is B", ``\\boxed{B}``, ``{"answer": "B"}``). Else
+    it is a letter alone on a line or the text's first word; else the only letter that is hinted at
+    ("I choose B", "B is right") or in brackets; else the only choice whose wording occurs. All
+    letters follow the same rules: "A" before a word is no choice where it may be an article, and no
+    other letter is one there.
     """
     if not choices:
         return ""
     letters = string.ascii_uppercase[: len(choices)]
     worded = [normalise_text(choice) for choice in choices[: len(letters)]]
     for form, whole in ((_plain, [_plain(c) for c in choices]), (normalise_text, worded)):
-        if whole.count(said := form(text)) == 1 and len(said) > 1:
-            return letters[whole.index(said)] if whole.index(said) < len(letters) else ""
+        if whole.count(plain := form(text)) == 1 and len(plain) > 1:
+            return letters[whole.index(plain)] if whole.index(plain) < len(letters) else ""
     text = _unwrapped(text)
     for start in reversed(list(_ANNOUNCED.finditer(text))):
         if (meant := _meant(text, start.end(), letters, worded, _inside(start))) is not None:
@@ -89,7 +89,7 @@ def extract_choice(text: str, choices: Sequence[str]) -> str:
 
 
 def _alone(line: str) -> str:
-    """The letter that a line holds and nothing else; "" for any other line."""
+    """The letter of a line that holds nothing else; "" for any other line."""
     found = _LETTER.match(line)
     rest = line[found.end() :].strip(")]}>.:;,!? ") if found else line
     return found[1].upper() if found and not rest else ""
@@ -100,7 +100,7 @@ def _plain(text: str) -> str:
 
 
 def _inside(start: re.Match[str]) -> bool:
-    """Whether a sentence goes on behind a match, in which an article would be a small letter."""
+    """Whether a sentence continues after a match, so that an article would be in lower case."""
     return not start[0].rstrip().endswith((":", "=", "-"))
 
 
@@ -112,17 +112,17 @@ def _unwrapped(text: str) -> str:
 
 
 def _meant(text: str, start: int, letters: str, worded: Sequence[str], inside: bool) -> str | None:
-    """What an announcement is followed by: a letter, "" for two, None for no choice at all."""
+    """The letter after an announcement; "" for two of them, None for no choice."""
     found = _letter(text, start, letters, worded, inside)
     if found is not None:
         other = _OR.search(_SENTENCE.split(text[start : start + 400], maxsplit=1)[0])
         return "" if other and other[1] in letters and other[1] != found else found
-    said = normalise_text(text[start : start + 400].split("\n")[0])
-    fits = {word: letters[i] for i, word in enumerate(worded) if f"{said} ".startswith(f"{word} ")}
-    if not fits or not said:
+    line = normalise_text(text[start : start + 400].split("\n")[0])
+    fits = {word: letters[i] for i, word in enumerate(worded) if f"{line} ".startswith(f"{word} ")}
+    if not fits or not line:
         return None
     longest = max(fits, key=len)
-    rest = said[len(longest) :].strip()
+    rest = line[len(longest) :].strip()
     others = (word for word in worded if word != longest)
     if any(rest.startswith((f"or {word}", f"and {word}")) for word in others):
         return ""
@@ -137,15 +137,15 @@ def _letter(
     inside: bool = False,
     capital: bool = False,
 ) -> str | None:
-    """The letter that stands at a place of a text; "" for two of them, None for none.
+    """The letter at a position of a text; "" for two of them, None for none.
 
     Args:
         text: without wrappers.
         start: of the letter, or of its brackets.
         letters: allowed.
         worded: the choices, normalised.
-        inside: whether a sentence goes on here, so that an article would be a small one.
-        capital: whether a small letter is none.
+        inside: whether a sentence continues here, so that an article would be in lower case.
+        capital: whether only capital letters count.
     """
     found = _LETTER.match(text, start)
     if not found or found[1].upper() not in letters or (capital and found[1].islower()):
@@ -161,25 +161,25 @@ def _letter(
         return letter
     if found[1].islower():
         return None
-    said, rest = (normalise_text(text[at : at + 400]) for at in (found.start(1), end))
-    if any(word and " " in word and f"{said} ".startswith(f"{word} ") for word in worded):
+    phrase, rest = (normalise_text(text[at : at + 400]) for at in (found.start(1), end))
+    if any(word and " " in word and f"{phrase} ".startswith(f"{word} ") for word in worded):
         return None  # it begins a wording: "A Tale of Two Cities"
     own = worded[letters.index(letter)]
     if (own and f"{rest} ".startswith(f"{own} ")) or _CONNECTED.match(text, end):
         return letter
-    # "I" alone is a word that is written so inside a sentence.
+    # "I" is a capital also inside a sentence.
     return letter if inside and letter != "I" else None
 
 
 def _by_wording(text: str, letters: str, worded: Sequence[str]) -> str:
-    """The letter of the one choice whose wording occurs; "" if none does, or several."""
-    said = f" {normalise_text(text)} "
+    """The letter of the only choice whose wording occurs; "" if none does, or several."""
+    plain = f" {normalise_text(text)} "
     found = [
         (letter, f" {word} ")
         for letter, word in zip(letters, worded, strict=True)
-        if word and f" {word} " in said
+        if word and f" {word} " in plain
     ]
-    # "not true" holds "true" as well: a wording inside a longer one that occurs is not meant.
+    # "not true" contains "true": a wording inside a longer one that occurs does not count.
     meant = [
         letter
         for letter, word in found

@@ -1,4 +1,4 @@
-"""The answer in a model's free text; what texts, choices and numbers are compared by."""
+"""Extraction of the answer from a model's free text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TAG = re.compile(
     re.IGNORECASE,
 )
 _SPECIAL = re.compile(r"<\|[^|<>]{1,30}\|>|</s>|<eos>|<end_of_turn>")
-# A number, perhaps with a unit, and a remark that holds another number.
+# A number, optionally with a unit, followed by a remark with another number.
 _REMARKED = re.compile(
     r"(\W{0,3}\d[\d.,]*\d|\W{0,3}\d)((?: ?[^\W\d]{1,12}| ?%)?)"
     r"(?:\s*\(|[,;.]\s+(?=[^\W\d])|\s+[-–—]\s+(?=[^\W\d])|\s+(?=because\b|since\b))"
@@ -31,46 +31,46 @@ _REMARKED = re.compile(
 
 
 def without_thoughts(text: str) -> str:
-    """A text without what a model thought aloud between ``<think>`` tags, of whichever spelling.
+    """A text without a model's thoughts between ``<think>`` tags, in all their spellings.
 
-    A closing tag without an opening one ends thoughts that the prompt began; thoughts without an
-    end are all that follows.
+    A closing tag without an opening one ends thoughts that the prompt began. An opening tag without
+    a closing one starts thoughts up to the end.
     """
-    said, start, thinking = [""], 0, False
+    parts, start, thinking = [""], 0, False
     for tag in _TAG.finditer(text):
         if not thinking:
-            said.append(text[start : tag.start()])
+            parts.append(text[start : tag.start()])
         closing = any(tag.groups())
         if closing and not thinking:
-            said.pop()
+            parts.pop()
         thinking, start = not closing, tag.end()
     if not thinking:
-        said.append(text[start:])
-    return "".join(said)
+        parts.append(text[start:])
+    return "".join(parts)
 
 
 def extract_answer(text: str) -> str:
-    """The answer in a model's text: `marked_answer`, or else all of it but thoughts."""
-    said = _said(text)
-    return marked_answer(said) or said.strip(" \t\n*")
+    """The answer in a model's text: `marked_answer`, or else the whole text without thoughts."""
+    plain = _plain(text)
+    return marked_answer(plain) or plain.strip(" \t\n*")
 
 
 def marked_answer(text: str) -> str:
-    """The answer that a text marks as one; "" if it marks none.
+    """The answer that a text marks as such; "" if it marks none.
 
-    It stands behind the last "Answer:" or "####", or in the last ``\\boxed{}`` or ``<answer>``,
-    whichever comes last; there is none if the text goes on to announce another ("the answer is"). A
-    remark with numbers of its own behind a number ("11, I checked it 2 times") is left out.
+    It follows the last "Answer:" or "####", or is in the last ``\\boxed{}`` or ``<answer>``,
+    whichever comes last. There is none if the text announces another one later ("the answer is").
+    After a number, a remark with further numbers ("11, I checked it 2 times") is removed.
     """
-    said = _said(text)
-    lines = (*_MARKED.finditer(said), *_HASHED.finditer(said))
+    plain = _plain(text)
+    lines = (*_MARKED.finditer(plain), *_HASHED.finditer(plain))
     marks = [(found.end(), found[1]) for found in lines]
-    marks += _tagged(said) + _boxes(said)
+    marks += _tagged(plain) + _boxes(plain)
     marks = [(end, marked) for end, marked in marks if marked.strip(" \t\n*$")]
     if not marks:
         return ""
     end, answer = max(marks)
-    if ANNOUNCED.search(said, end):
+    if ANNOUNCED.search(plain, end):
         return ""
     if inner := _boxes(answer):
         answer = inner[-1][1]
@@ -79,12 +79,12 @@ def marked_answer(text: str) -> str:
     return remarked[1] + remarked[2] if remarked else answer
 
 
-def _said(text: str) -> str:
+def _plain(text: str) -> str:
     return _SPECIAL.sub("", without_thoughts(text)).strip()
 
 
 def _tagged(text: str) -> list[tuple[int, str]]:
-    """Where each pair of answer tags ends, and what is between them."""
+    """The end of each pair of answer tags, and the text between them."""
     found, start = [], -1
     for tag in _ANSWER_TAG.finditer(text):
         if not tag[1]:
@@ -96,7 +96,7 @@ def _tagged(text: str) -> list[tuple[int, str]]:
 
 
 def _boxes(text: str) -> list[tuple[int, str]]:
-    """Where each box of a LaTeX text ends, and what is in it; none that is in another one."""
+    """The end and content of each outermost ``\\boxed{}`` of a LaTeX text."""
     found: list[tuple[int, str]] = []
     depth = inside = start = 0
     for brace in _BRACE.finditer(text):

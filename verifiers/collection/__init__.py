@@ -1,4 +1,4 @@
-"""Collecting logs from live endpoints: answers, verifications and scores, nothing paid twice."""
+"""Collection of logs from live endpoints: answers, verifications and scores, paid for once."""
 
 from typing import TYPE_CHECKING
 

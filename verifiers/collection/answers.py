@@ -1,4 +1,4 @@
-"""`AnswerPrompt`: how a model is asked a question."""
+"""`AnswerPrompt`: the prompt template of questions."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ $choices
 
 Answer as briefly as you can$form. End with a line "Answer: ..." that holds nothing but the answer.
 """
-_PLACES = {"context", "question", "choices", "form"}
+_PLACEHOLDERS = {"context", "question", "choices", "form"}
 
 
 @dataclass(frozen=True)
 class AnswerPrompt:
-    """How questions are asked.
+    """A prompt template.
 
     Attributes:
-        text: with the places ``$question``, and perhaps ``$context``, ``$choices`` (one a line,
-            behind its letter) and ``$form`` (", with the letter of a choice" where there are any).
+        text: with the placeholder ``$question``, and optionally ``$context``, ``$choices`` (one a
+            line, after its letter) and ``$form`` (", with the letter of a choice" if there are
+            choices).
     """
 
     text: str = _DEFAULT
@@ -39,7 +40,7 @@ class AnswerPrompt:
         """A prompt from a text file; None for the shipped one.
 
         Raises:
-            ConfigError: a file that cannot be read, or places that are not these.
+            ConfigError: the file cannot be read, or has other placeholders.
         """
         if path is None:
             return cls()
@@ -49,10 +50,10 @@ class AnswerPrompt:
             raise ConfigError(f"prompt is {str(path)!r}: {error}") from error
         template = string.Template(text)
         found = set(template.get_identifiers())
-        if not template.is_valid() or "question" not in found or not found <= _PLACES:
+        if not template.is_valid() or "question" not in found or not found <= _PLACEHOLDERS:
             raise ConfigError(
-                f"prompt {path} has the places {sorted(found)}: expected $question, and perhaps "
-                "$context, $choices and $form; a dollar sign is $$"
+                f"prompt {path} has the placeholders {sorted(found)}: expected $question, and "
+                "perhaps $context, $choices and $form; a dollar sign is $$"
             )
         return cls(text)
 
@@ -70,7 +71,7 @@ class AnswerPrompt:
             choices="\n".join(f"{letter}. {choice}" for letter, choice in listed),
             form=", with the letter of a choice" if query.choices else "",
         )
-        # Where there is no context or no choice, no hole is left.
+        # Without context or choices, no gap is left.
         asked: list[Message] = [
             {"role": "user", "content": re.sub(r"\n{3,}", "\n\n", text).strip()}
         ]

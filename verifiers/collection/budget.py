@@ -1,4 +1,4 @@
-"""`Budget`: a hard limit, kept by reserving the most that a call can cost before it is sent."""
+"""`Budget`: a hard limit on spend; the most that a call can cost is reserved before it is sent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from routing_pomdp.verifiers.collection.stops import BudgetExhaustedError
 
 @dataclass(frozen=True)
 class Amount:
-    """USD and tokens."""
+    """An amount of USD and tokens."""
 
     usd: float = 0.0
     tokens: int = 0
@@ -31,19 +31,19 @@ def amount(tokens_in: int, tokens_out: int, price: Price | None) -> Amount:
 
 
 class Budget:
-    """Of a whole collection, over all its runs.
+    """The budget of a collection over all its runs.
 
     Args:
-        usd: at most; None for no limit.
-        tokens: at most, prompts and completions together; None for no limit.
+        usd: the limit; None for no limit.
+        tokens: the limit on prompts and completions together; None for no limit.
 
     Raises:
-        ConfigError: a limit below 0.
+        ConfigError: a limit is below 0.
 
     Attributes:
-        spent: what completed calls cost.
-        lost: what may have been charged beside it: for calls whose responses were lost or cut off
-            by a kill, and where the endpoint counted nothing. It counts toward the limit.
+        spent: cost of the completed calls.
+        lost: what may have been charged in addition: for calls whose responses were lost or cut
+            off by a kill, or whose tokens the endpoint did not count. It counts toward the limit.
         reserved: the most that the calls under way can cost.
     """
 
@@ -62,10 +62,10 @@ class Budget:
         return self.usd is not None or self.tokens is not None
 
     async def reserve(self, most: Amount) -> None:
-        """Sets an amount aside; waits while calls under way may still free enough.
+        """Reserves an amount; waits while calls under way may still free enough.
 
         Raises:
-            BudgetExhaustedError: it does not fit, and nothing is under way any more.
+            BudgetExhaustedError: it does not fit, and no call is under way.
         """
         while not self._fits(most):
             if not self._under_way:
@@ -81,7 +81,7 @@ class Budget:
         self._under_way += 1
 
     def settle(self, most: Amount, spent: Amount = Amount(), lost: Amount = Amount()) -> None:
-        """Ends a reservation with what came of it."""
+        """Replaces a reservation by the amounts that were spent and lost."""
         self.reserved -= most
         self._under_way -= 1
         self.spent += spent
@@ -93,12 +93,12 @@ class Budget:
 
     def _fits(self, most: Amount) -> bool:
         total = self.spent + self.lost + self.reserved + most
-        # Sums of prices differ in their last digits.
+        # Sums of prices are rounded.
         usd = self.usd is None or total.usd <= self.usd * (1 + 1e-12)
         return usd and (self.tokens is None or total.tokens <= self.tokens)
 
     def shown(self) -> str:
-        """Such as "$1.2000 of $2.0000, 31,000 tokens"."""
+        """The spend as a text, such as "$1.2000 of $2.0000, 31,000 tokens"."""
         usd = f"${self.spent.usd:.4f}"
         if self.usd is not None:
             usd += f" of ${self.usd:.4f}"

@@ -1,4 +1,4 @@
-"""`ModelClient`: a model whose every call is looked up in the log, budgeted, sent and recorded."""
+"""`ModelClient`: calls a model; each call is looked up in the log, budgeted, sent and recorded."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ from routing_pomdp.verifiers.collection.stops import (
 )
 from routing_pomdp.verifiers.live import Completion, Message, Token
 
-# So many calls in a row that failed for good, and the endpoint is taken for dead.
+# After so many failed calls in a row the endpoint counts as dead.
 _DEAD = 20
-# So often is a model asked that ends by itself and says nothing; each time is in the log and paid
-# for. The last one stays as it is: a run that goes on does not ask again.
+# How often a model is called if its completions are empty; each call is recorded and paid for. The
+# last one is kept: a resumed run does not call again.
 _ASKED_IF_EMPTY = 3
-# Tokens that an endpoint may put before a prompt: a chat's template, a system prompt of its own.
+# The most tokens that an endpoint puts before a prompt: a chat template, its own system prompt.
 _HIDDEN = 4096
 
 
 @dataclass
 class Ledger:
-    """What the clients of one collection share.
+    """State that the clients of one collection share.
 
     Attributes:
         log: of all calls.
         budget: of all calls.
         secrets: that no completion, file or message may hold.
-        stopped: why no more are made; None while they are.
+        stopped: why no more calls are made; None while they are.
         made: calls of this run.
         retried: attempts of this run that did not succeed.
-        found: calls that the log had.
-        flags: how many of either had which flag.
+        found: calls found in the log.
+        flags: flag -> how many of these calls have it.
     """
 
     log: CallLog
@@ -67,19 +67,19 @@ class Ledger:
         self._stopping.set()
 
     async def pause(self, seconds: float) -> None:
-        """Sleeps, unless no more calls are made."""
+        """Sleeps, or returns as soon as the collection is stopped."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
 
 class ModelClient:
-    """One model. Calls are made through `bound`, which says what for."""
+    """One model. Calls are made through `bound`, which states their query and purpose."""
 
     def __init__(self, spec: ModelSpec, endpoint: Endpoint, ledger: Ledger) -> None:
         self.spec, self.endpoint, self._ledger = spec, endpoint, ledger
         self._failed_in_a_row = 0
-        # What the endpoint puts before every prompt is no longer than the shortest one that it
-        # counted. Before there was one, nobody knows: under a budget that call is sent alone.
+        # The endpoint's own tokens before a prompt are bounded by the shortest prompt it counted.
+        # Before the first call there is no such bound: under a budget that call is sent alone.
         totals = ledger.log.totals.get(spec.name)
         self._hidden = totals.least_in if totals else None
         self._trial, self._tried = asyncio.Lock(), not ledger.budget.limited
@@ -97,12 +97,12 @@ class ModelClient:
         """One completion, from the log if it is there.
 
         Raises:
-            CallError: this call did not come about.
+            CallError: the call failed.
             StoppedError: no more calls are made.
         """
         ledger = self._ledger
         found = ledger.log.find(key)
-        # Logs from before a failure was told from an answer hold some.
+        # Logs of earlier versions hold failed completions.
         if found and found.completion and not failed(found.completion.finish_reason):
             ledger.found += 1
             ledger.flags.update(found.flags)
@@ -132,7 +132,8 @@ class ModelClient:
 
     @contextlib.asynccontextmanager
     async def _alone_at_first(self) -> AsyncIterator[None]:
-        """Under a budget a model's first call is waited for: it shows how the endpoint counts."""
+        """Holds back other calls until a model's first one under a budget has returned, which shows
+        how the endpoint counts tokens."""
         if self._tried:
             yield
             return
@@ -149,7 +150,7 @@ class ModelClient:
         messages: Sequence[Message],
         wants_logprobs: bool,
     ) -> Record:
-        """The call, after as many attempts as it needs; in the log once it is returned."""
+        """The record of a call, after as many attempts as it needs; it is in the log."""
         attempts = self.spec.attempts
         for attempt in range(attempts):
             try:
@@ -170,9 +171,9 @@ class ModelClient:
         messages: Sequence[Message],
         wants_logprobs: bool,
     ) -> Record:
-        """One attempt, on disk before it is sent.
+        """One attempt, recorded before it is sent.
 
-        Until it is known to be less, it is taken to be charged at the most that it can cost.
+        It counts at the most that it can cost until the actual cost is known.
         """
         ledger, price = self._ledger, self.spec.price
         if ledger.stopped:
@@ -204,7 +205,7 @@ class ModelClient:
                     ledger.log.write(Record(key, None, kind="free"))
                 raise
             spent = amount(reply.tokens_in, reply.tokens_out, price)
-            # What the endpoint did not count may be as much as was allowed.
+            # Tokens that the endpoint did not count: at most the limit.
             lost = (reserved - spent).positive() if reply.estimated else Amount()
             impossible = self._impossible(reply, allowed_in, most.tokens_out)
             record = self._record(key, reply, milliseconds, wants_logprobs, bool(impossible))
@@ -217,7 +218,7 @@ class ModelClient:
         return record
 
     def _impossible(self, reply: Reply, allowed_in: int, allowed_out: int | None) -> str:
-        """What is wrong with the endpoint's count; "" if nothing is."""
+        """The error message if the endpoint's count exceeds the request's limit, else ""."""
         for what, found, allowed in (
             ("of the prompt", reply.tokens_in, allowed_in),
             ("generated", reply.tokens_out, allowed_out),
@@ -226,7 +227,7 @@ class ModelClient:
                 return (
                     f"model {self.spec.name!r} at {self.spec.shown_url} counted {found:,} tokens "
                     f"{what} where the request allows at most {allowed:,}: it does not keep to "
-                    "requests, so that no limit holds. Nothing more is sent"
+                    "requests, so no limit holds. Nothing more is sent"
                 )
         return ""
 
@@ -261,7 +262,7 @@ class ModelClient:
         return Record(key, self._priced(made), tuple(flags))
 
     def _priced(self, completion: Completion) -> Completion:
-        """At today's price, so that a corrected price table corrects all that was collected."""
+        """The completion at the current price: a corrected price table corrects the whole log."""
         tokens = completion.tokens_in, completion.tokens_out
         return replace(completion, cost=amount(*tokens, self.spec.price).usd)
 
@@ -269,7 +270,7 @@ class ModelClient:
 def _without_secrets(
     tokens: tuple[Token, ...] | None, secrets: Secrets
 ) -> tuple[Token, ...] | None:
-    """Tokens without secrets that one holds, or that several spell."""
+    """Tokens with secrets masked, also those that span several tokens."""
     if tokens is None:
         return None
     within = secrets.pieces([token.text for token in tokens])
@@ -287,7 +288,7 @@ def _without_secrets(
 
 @dataclass
 class Meter:
-    """What was asked through one `BoundClient`; a request's samples count as sent at once."""
+    """Usage of one `BoundClient`; the latency of a request is that of its slowest sample."""
 
     calls: int = 0
     cost: float = 0.0
@@ -305,9 +306,9 @@ class BoundClient:
     """A model's client for one query and purpose; a `verifiers.live.Client`.
 
     Attributes:
-        meter: what was asked through it.
-        failure: what kept a call from coming about; a verifier that goes on nevertheless has not
-            seen all that it asked for.
+        meter: its usage.
+        failure: the error of a failed call. A verifier that catches it has not got all responses
+            that it asked for.
     """
 
     def __init__(self, client: ModelClient, query: str, purpose: str) -> None:
@@ -329,12 +330,12 @@ class BoundClient:
         max_tokens: int = 256,
         top_logprobs: int | None = None,
     ) -> list[Completion]:
-        """Independent completions, one request a sample.
+        """Independent completions, one request for each sample.
 
         Raises:
-            CallError: one of them did not come about.
+            CallError: one of them failed.
             StoppedError: no more calls are made.
-            ValueError: an argument that is not allowed.
+            ValueError: an argument is not allowed.
         """
         if samples < 1 or max_tokens < 1 or temperature < 0:
             raise ValueError(
@@ -342,11 +343,11 @@ class BoundClient:
                 f"{temperature}: expected at least 1, 1 and 0"
             )
         request = request_of(self._client.spec, messages, temperature, max_tokens, top_logprobs)
-        # Another key makes no other request.
+        # A different API key does not make a different request.
         plain = json.dumps(without_secrets(request), sort_keys=True)
         mark = hashlib.sha256(plain.encode()).hexdigest()[:32]
         first = self._samples[mark]
-        # Counted before anything is awaited, so that equal requests at once are different samples.
+        # Counted before the first await, so that concurrent equal requests are different samples.
         self._samples[mark] += samples
         keys = [
             CallKey(self._query, self.model, self._purpose, first + i, mark) for i in range(samples)
@@ -354,7 +355,7 @@ class BoundClient:
         calls = [
             self._client.call(key, request, messages, top_logprobs is not None) for key in keys
         ]
-        # All of them end, also where one fails: what is under way is paid for.
+        # All are awaited, even if one fails: calls under way are paid for.
         done = await asyncio.gather(*calls, return_exceptions=True)
         made = [completion for completion in done if isinstance(completion, Completion)]
         self.meter.calls += len(made)

@@ -1,4 +1,4 @@
-"""`Collector`: puts queries to the models, cheapest first, and answers to the verifiers."""
+"""`Collector`: sends queries to the models, cheapest first, and answers to the verifiers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from routing_pomdp.verifiers.answers.free_text import extract_answer
 from routing_pomdp.verifiers.collection.answers import AnswerPrompt
 from routing_pomdp.verifiers.collection.client import BoundClient, Ledger, Meter, ModelClient
-from routing_pomdp.verifiers.collection.limiter import PLACE
+from routing_pomdp.verifiers.collection.limiter import PRIORITY
 from routing_pomdp.verifiers.collection.policy import CollectionPolicy
 from routing_pomdp.verifiers.collection.queries import Question
 from routing_pomdp.verifiers.collection.responses import answered, shortfall
@@ -25,7 +25,7 @@ from routing_pomdp.verifiers.live import Answer, Case, Completion, LiveVerifier,
 
 @dataclass
 class Failures:
-    """How often something failed, and how at first."""
+    """A count of failures and the message of the first one."""
 
     count: int = 0
     first: str = ""
@@ -37,13 +37,12 @@ class Failures:
 
 @dataclass
 class Answers:
-    """What came of one model's calls for answers.
+    """Counts of one model's answer calls.
 
     Attributes:
-        called: calls that came about.
-        cut: those that ended at the limit of tokens, whether or not they hold an answer.
-        missing: those without an answer, by what they lack of one, see `shortfall`: their cells
-            stay empty.
+        called: completed calls.
+        cut: those that ended at the limit of tokens, with or without an answer.
+        missing: those without an answer, by reason, see `shortfall`; their cells stay empty.
     """
 
     called: int = 0
@@ -61,17 +60,17 @@ class Answers:
 
 @dataclass
 class Outcome:
-    """What a collection came to.
+    """The results of a collection.
 
     Attributes:
-        incomplete: queries, by index, some of whose calls did not come about.
-        unanswered: queries, by index, to which a model gave no answer: they are not asked again.
-        answers: model's name -> what came of its calls.
-        cells: answers with a score.
-        calls: failed for good.
+        incomplete: indices of queries with failed or missing calls.
+        unanswered: indices of queries to which a model gave no answer; they are not asked again.
+        answers: model's name -> counts of its answer calls.
+        cells: how many answers have a score.
+        calls: calls that failed for good.
         verifiers: name -> failures of its own code.
-        silent: verifier's name -> answers that it said nothing of.
-        scoring: failures.
+        silent: verifier's name -> answers with a missing signal.
+        scoring: failures of the scoring.
     """
 
     incomplete: set[int] = field(default_factory=set)
@@ -83,27 +82,27 @@ class Outcome:
     silent: dict[str, int] = field(default_factory=dict)
     scoring: Failures = field(default_factory=Failures)
 
-    def clean(self, gate: Callable[[str], str]) -> None:
-        """Passes all texts through a gate that takes secrets out of them."""
+    def clean(self, mask: Callable[[str], str]) -> None:
+        """Masks secrets in all messages."""
         for failures in (self.calls, self.scoring, *self.verifiers.values()):
-            failures.first = gate(failures.first)
+            failures.first = mask(failures.first)
 
 
 @dataclass
 class Collector:
-    """One collection. All that it does again after a resumption is found in the log.
+    """One collection. A resumed one repeats all steps, with completed calls read from the log.
 
     Attributes:
         models: cheapest first.
-        judges: further models, for verifiers that ask another one.
+        judges: further models, for verifiers that ask another model.
         verifiers: all of them verify every answer.
         scoring: of answers.
-        policy: whether the next model is asked.
-        prompt: how questions are asked.
+        policy: decides whether the next model is asked.
+        prompt: the template of questions.
         ledger: of all calls.
-        verify_last: whether the last model's answers are verified: no decision follows them.
+        verify_last: whether the last model's answers are verified too; no decision follows them.
         top_logprobs: asked for with answers; None for no log-probabilities.
-        keep: takes each finished row.
+        keep: called with each finished row.
         watch: called after each row.
     """
 
@@ -120,10 +119,10 @@ class Collector:
     watch: Callable[[], None] = lambda: None
 
     async def run(self, questions: Sequence[Question], at_once: int) -> Outcome:
-        """Collects, with so many queries under way at a time.
+        """Collects the questions, with ``at_once`` queries under way at a time.
 
-        A failure that is none of a single call's, such as a full disk, ends the collection; calls
-        under way end first.
+        A failure beyond a single call, such as a full disk, ends the collection after the calls
+        under way.
         """
         outcome = Outcome()
         waiting = iter(enumerate(questions))
@@ -135,21 +134,21 @@ class Collector:
 
     async def _work(self, waiting: Iterator[tuple[int, Question]], outcome: Outcome) -> None:
         for index, question in waiting:
-            PLACE.set(index)
+            PRIORITY.set(index)
             try:
                 if not await self._collect(index, question, outcome):
                     outcome.incomplete.add(index)
             except StoppedError:
-                outcome.incomplete.add(index)  # what the log has of later queries is still read
+                outcome.incomplete.add(index)  # later queries are still read from the log
             except BaseException as error:
                 self.ledger.stop(StoppedError(str(error)))
                 raise
 
     async def _collect(self, index: int, question: Question, outcome: Outcome) -> bool:
-        """All that a query needs; whether every call came about, and every answer has a score.
+        """Collects one query; returns whether every call succeeded and every answer has a score.
 
-        A model that gave no answer leaves its cell empty: there is nothing to verify or to score,
-        and to later verifiers it is as if it had not been asked.
+        A model that gave no answer leaves its cell empty: nothing is verified or scored, and later
+        verifiers do not see it.
         """
         query = question.query
         answers: list[Answer] = []
@@ -166,13 +165,13 @@ class Collector:
                     top_logprobs=self.top_logprobs,
                 )
             except CallError as error:
-                # Later models are not asked: what they are asked depends on this one's answer.
+                # Later models are not asked, because that depends on this answer.
                 outcome.calls.add(str(error))
                 return False
             verified: dict[str, Verified] = {}
             if outcome.answers.setdefault(spec.name, Answers()).add(completion):
                 answers.append(Answer(spec.name, extract_answer(completion.text), completion))
-                # A single model is a first test, and others may follow.
+                # A single model is a first test, to which other models may be added.
                 if rank + 1 < len(self.models) or self.verify_last or len(self.models) == 1:
                     judged = Judged(model, question, tuple(answers), messages)
                     verified = await self._verify(judged, outcome)
@@ -224,10 +223,10 @@ class Collector:
             returned: Any = verifier.verify(case)
             signal = _checked(await returned if inspect.isawaitable(returned) else returned)
         except (CallError, StoppedError):
-            pass  # noted by the client that raised it
+            pass  # the client has recorded it
         except Exception as error:  # a plug-in may raise anything
             failure = f"{type(error).__name__}: {error}"
-        # A plug-in may have swallowed it, and gone on with less than it asked for.
+        # A plug-in may have caught the error and gone on without the response.
         cut = next((bound.failure for bound in clients if bound.failure), None)
         if isinstance(cut, CallError):
             outcome.calls.add(str(cut))
@@ -244,7 +243,7 @@ class Collector:
 
 @dataclass(frozen=True)
 class Judged:
-    """An answer to be verified, the last of ``answers``, and how it came about."""
+    """An answer to be verified, the last of ``answers``, with its model, question and messages."""
 
     model: ModelClient
     question: Question
@@ -253,10 +252,10 @@ class Judged:
 
 
 def _checked(returned: Any) -> Signal:
-    """What a verifier returned, as a signal of plain floats.
+    """A verifier's result as a signal of plain floats.
 
     Raises:
-        TypeError, ValueError: it is none.
+        TypeError, ValueError: it is no number.
     """
     signal = returned if isinstance(returned, Signal) else Signal(returned)
     value = _number(signal.value, "the signal", infinite=True)

@@ -28,20 +28,20 @@ from routing_pomdp.verifiers.collection.transport import TransportError, http_cl
 from routing_pomdp.verifiers.collection.waits import asked_to_wait
 from routing_pomdp.verifiers.live import Message
 
-# Seconds: the first pause is at least _FIRST, later ones at least twice as long each, up to
+# Seconds: the first pause is at least _FIRST, and each later one at least twice as long, up to
 # _LONGEST. The seven pauses of eight attempts outlast a quota that is renewed every minute.
 _FIRST, _LONGEST = 0.5, 30.0
 
-# Besides 5xx: 424 is a model server that fails behind a gateway, 498 Groq's lack of capacity.
+# Besides 5xx. 424: a model server failed behind a gateway; 498: Groq lacks capacity.
 _ALWAYS_RETRIED = (408, 409, 424, 425, 429, 498)
-# Of these fewer requests at once may help.
+# For these, fewer concurrent requests may help.
 _OVERLOADED = (429, 498, 503, 504, 529)
-# A gateway's word for a response that did not come: the endpoint may have made it.
+# A gateway got no response in time; the endpoint may have generated it.
 _LOST_ON_THE_WAY = (408, 502, 504, 520, 524)
 
 
 class Endpoint:
-    """One model's requests.
+    """Sends one model's requests.
 
     Args:
         spec: the model.
@@ -49,10 +49,10 @@ class Endpoint:
         seed: of the pauses between attempts.
 
     Raises:
-        ConfigError: the package `openai` is missing, or the key.
+        ConfigError: the package `openai` or the key is missing.
 
     Attributes:
-        slots: to be held during a call.
+        slots: one is held during a call.
     """
 
     def __init__(self, spec: ModelSpec, slots: Limiter, seed: int = 0) -> None:
@@ -76,14 +76,14 @@ class Endpoint:
                     f"{self._named()}: the key or a header holds a line break or a character that "
                     "no header can have (it is not shown): check the environment variable"
                 )
-        # Some servers look at an empty Authorization before the header that has the key.
+        # Some servers read an empty Authorization header before the one that has the key.
         bare = {} if key or headers == spec.headers else {"Authorization": openai.Omit()}
         self._options: Any = {"headers": bare | headers}
         client = http_client(openai, spec.timeout)
         self._client = openai.AsyncOpenAI(
             base_url=address,
-            # Given even where none is needed: the client would take OPENAI_API_KEY, which is not
-            # this endpoint's.
+            # Given even if none is needed: otherwise the client would send OPENAI_API_KEY, which
+            # belongs to another endpoint.
             api_key=key or "none",
             max_retries=0,
             timeout=client.timeout,
@@ -96,12 +96,12 @@ class Endpoint:
 
         Args:
             request: the body.
-            messages: in it.
+            messages: of the body.
 
         Raises:
             AttemptError: another attempt may succeed.
             CallError: this request can never succeed.
-            EndpointRefusedError: no request can.
+            EndpointRefusedError: no request can succeed.
         """
         clock = asyncio.get_running_loop().time
         started = clock()
@@ -117,8 +117,8 @@ class Endpoint:
                 self.slots.overloaded(clock() - started)
             asked = self._refusal(error)
             lost = error.status_code in _LOST_ON_THE_WAY
-            said = f"status {error.status_code}: {self._said(error)}"
-            raise AttemptError(said, asked, lost) from None
+            reason = f"status {error.status_code}: {self._message(error)}"
+            raise AttemptError(reason, asked, lost) from None
         except (TimeoutError, self._openai.APITimeoutError) as error:
             sent = _was_sent(error)
             if sent:
@@ -136,12 +136,12 @@ class Endpoint:
         return reply
 
     def pause(self, attempt: int, asked: float | None) -> float:
-        """Seconds before the next attempt: jittered exponential backoff, and never less than the
-        endpoint asked for. Until then nobody else sends to it either."""
+        """Seconds before the next attempt: jittered exponential backoff, and at least what the
+        endpoint asked for. In the latter case all requests to it wait."""
         least = min(_LONGEST, _FIRST * 2**attempt)
         seconds = self._random.uniform(least, 1.5 * least)
         if asked is not None:
-            # Those that were all told the same do not come back all at once.
+            # Jitter, so that requests with the same wait do not return all at once.
             seconds = max(seconds, asked + self._random.uniform(0, min(_FIRST, asked)))
             self.slots.hold(seconds)
         return seconds
@@ -155,52 +155,52 @@ class Endpoint:
         await self._client.close()
 
     def redacted(self, text: str) -> str:
-        """A text without keys, which servers may repeat in their errors."""
+        """A text with keys masked, which servers may repeat in their errors."""
         return self._secrets.text(text)
 
     def _refusal(self, error: Any) -> float | None:
-        """How long a refused request should wait, if waiting helps.
+        """Seconds that a refused request is asked to wait; None if the endpoint names none.
 
         Raises:
-            CallError: not for this request.
-            EndpointRefusedError: not for any, or longer than allowed.
+            CallError: waiting does not help this request.
+            EndpointRefusedError: waiting helps no request, or takes longer than allowed.
         """
-        status, said = error.status_code, self._said(error)
+        status, reason = error.status_code, self._message(error)
         if means_money(status, error.body):
-            raise self._stop(status, said, "the account has no money left")
-        if status == 429 and asks_too_much(said):
-            raise CallError(f"{self._named()}: status {status}: {said}") from None
+            raise self._stop(status, reason, "the account has no money left")
+        if status == 429 and asks_too_much(reason):
+            raise CallError(f"{self._named()}: status {status}: {reason}") from None
         if status in _ALWAYS_RETRIED or status >= 500:
             limited = status == 429
             asked = asked_to_wait(error.response.headers, str(error.body), limited)
             if asked is not None and asked > self.spec.max_wait:
                 raise EndpointRefusedError(
-                    f"{self._named()}: status {status}: {said}; it asks to wait {asked:,.0f} s, "
+                    f"{self._named()}: status {status}: {reason}; it asks to wait {asked:,.0f} s, "
                     f"and max_wait is {self.spec.max_wait:g} s: give the same command again then, "
                     "or raise max_wait",
                     lost=status in _LOST_ON_THE_WAY,
                 )
             return 0.0 if asked is None and limited else asked
-        if status in (400, 413, 422) and is_too_long(str(error.body) + said):
-            raise CallError(f"{self._named()}: status {status}: {said}") from None
-        raise self._stop(status, said, what_to_do(status, error.body, hint(self.spec, said)))
+        if status in (400, 413, 422) and is_too_long(str(error.body) + reason):
+            raise CallError(f"{self._named()}: status {status}: {reason}") from None
+        raise self._stop(status, reason, what_to_do(status, error.body, hint(self.spec, reason)))
 
     def _expect_no_page(self, body: str) -> None:
-        """Raises unless a response may be a completion.
+        """Raises an error for a response that is a web page.
 
         Raises:
-            EndpointRefusedError: the address is that of a web page.
-            AttemptError: a page in place of a completion, where there were completions.
+            EndpointRefusedError: the endpoint has given no completion before.
+            AttemptError: it has.
         """
         if not is_page(body):
             return
-        said = self.redacted(message(body))[:300]
+        page = self.redacted(message(body))[:300]
         if self._answered:
-            raise AttemptError(f"the response is {said}, expected JSON", lost=True)
-        raise EndpointRefusedError(f"{self._named()} gave {said}, expected JSON; {SEE_ADDRESS}")
+            raise AttemptError(f"the response is {page}, expected JSON", lost=True)
+        raise EndpointRefusedError(f"{self._named()} gave {page}, expected JSON; {SEE_ADDRESS}")
 
     def _broken(self, error: Exception) -> Exception:
-        """What a connection that failed, or a response that could not be read, comes to."""
+        """The error to raise for a failed connection or an unreadable response."""
         cause = error.__cause__
         reason = self.redacted(
             f"{error} ({type(cause).__name__}: {cause})" if cause else str(error)
@@ -210,27 +210,27 @@ class Endpoint:
             return EndpointRefusedError(f"{self._named()} cannot be reached: {reason}; {what}")
         return AttemptError(reason, lost=_was_sent(error))
 
-    def _stop(self, status: int, said: str, what: str) -> EndpointRefusedError:
+    def _stop(self, status: int, reason: str, what: str) -> EndpointRefusedError:
         variable = self.spec.api_key_env or "api_key_env, which names no variable"
         return EndpointRefusedError(
-            f"{self._named()} refused: status {status}: {said}; {what.format(variable=variable)}"
+            f"{self._named()} refused: status {status}: {reason}; {what.format(variable=variable)}"
         )
 
     def _named(self) -> str:
         return f"model {self.spec.name!r} at {self.spec.shown_url}"
 
-    def _said(self, error: Any) -> str:
+    def _message(self, error: Any) -> str:
         return self.redacted(message(error.body) or str(error.message))[:300]
 
 
 def _was_sent(error: BaseException) -> bool:
-    """Whether a request may have reached the endpoint; without a connection nothing is paid."""
+    """Whether a request may have reached the endpoint; without a connection nothing is charged."""
     unsent = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
     return type(error.__cause__ or error).__name__ not in unsent
 
 
 def _address(url: str) -> tuple[str, dict[str, str]]:
-    """The address that paths are put behind, and its query; a full address is shortened."""
+    """The base address without ``/chat/completions``, and its query."""
     parts = urlsplit(url)
     path = parts.path.rstrip("/").removesuffix("/chat/completions")
     query = dict(parse_qsl(parts.query, keep_blank_values=True))

@@ -1,4 +1,4 @@
-"""Files of a collection: readable by their owner alone, and none of them an input or elsewhere."""
+"""Files of a collection: readable only by their owner, and none of them an input or a link."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 
 from routing_pomdp.verifiers.collection.models import ConfigError
 
-# What a collection writes into its folder beside the table; torn ends and parts have a suffix.
+# Files of a collection beside the table; torn ends and temporary files have a suffix or prefix.
 LOG, LOCK, MANIFEST, ROWS = "log.jsonl", ".lock", "manifest.json", "rows.partial.jsonl"
 _OWN = (LOG, LOCK, MANIFEST, ROWS)
 _NAME = re.compile(r"\w[\w.-]*")
 
 
 def check_outputs(folder: Path, table: str, inputs: Iterable[Path] = ()) -> None:
-    """Refuses outputs that would overwrite an input or a file of the collection, or lie elsewhere.
+    """Refuses outputs that would overwrite an input or a file of the collection, or are links.
 
-    Nothing is read or written. Names that differ in letter case alone count as the same: on many
-    systems they are.
+    Nothing is read or written. Names that differ only in letter case count as the same, as on many
+    systems.
 
     Args:
         folder: of the collection.
@@ -59,26 +59,26 @@ def check_outputs(folder: Path, table: str, inputs: Iterable[Path] = ()) -> None
 
 
 def private_folder(folder: Path) -> None:
-    """Makes a folder that its owner alone can enter; one that is there stays as it is."""
+    """Makes a folder that only its owner can enter, unless it exists."""
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def private_file(path: Path) -> Path:
-    """Makes an empty file, in place of an older one, that its owner alone can read."""
+    """Makes an empty file that only its owner can read, in place of an older one."""
     path.unlink(missing_ok=True)
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     return path
 
 
 def part_of(path: Path) -> Path:
-    """Where a file is made that is to replace another."""
+    """The temporary name under which a file's replacement is written."""
     return path.with_name(f".part-{path.name}")
 
 
 def replace_file(path: Path) -> None:
-    """Puts the part, which is whole, in the place of an older file, at once and for good.
+    """Replaces a file atomically by its complete part (`part_of`), and syncs it to disk.
 
     Raises:
         OSError: the disk is full, or fails.
@@ -91,7 +91,7 @@ def replace_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes names in a folder survive a power cut."""
+    """Syncs the names in a folder to disk."""
     entry = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(entry)

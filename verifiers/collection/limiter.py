@@ -1,4 +1,4 @@
-"""`Limiter`: how many requests one endpoint gets at once, learned from how it bears them."""
+"""`Limiter`: limits the concurrent requests to an endpoint, adapted to its responses."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from typing import Self
 
-# The place of the query that a call is for. Earlier queries go first: a slow endpoint then
-# finishes the first answers, instead of beginning all of them.
-PLACE: ContextVar[int] = ContextVar("place", default=0)
+# The index of the query that a call is for. Calls of earlier queries go first, so that a slow
+# endpoint finishes the first answers before it begins others.
+PRIORITY: ContextVar[int] = ContextVar("priority", default=0)
 
-# An endpoint that nobody knows gets this many requests, or fewer where the user allows fewer.
+# Slots of a new endpoint, unless the user allows fewer.
 _START = 4
-# Responses that take so many times as long as the quickest of their size have waited for others:
-# perhaps, and surely.
+# A response that takes so many times as long as the quickest of its size was queued: perhaps, and
+# surely.
 _PERHAPS, _SURELY = 1.5, 2.0
-# Parts of the timeout: from the first on waiting matters, from the second on it is too long.
+# Shares of the timeout: from the first on queueing matters, from the second on it is too long.
 _SLOW, _LATE = 1 / 8, 1 / 2
-# Slots are not added more slowly than this, a round.
+# The least number of slots that are added in a round.
 _SLOWEST = 1 / 4
-# Failures within a round that are no accident, where there are four times as many slots.
+# Failures within a round that are no accident, if there are at least four times as many slots.
 _STRIKES = 2.0
-# Seconds by which a timer may be early.
+# Seconds by which a timer may fire early.
 _EARLY = 1e-3
 
 
 class Limiter:
     """Slots for requests: additive increase, multiplicative decrease (Chiu and Jain, 1989).
 
-    Every response adds a slot until one is slow for having waited for others (slow start); then
-    every round of responses adds one. A timeout, a refusal for overload or a response that waited
-    for too long halves the slots, once for all requests that were under way at that time; a single
-    one among many slots is taken for an accident. What made requests time out is tried again more
-    rarely. An ``async with`` block holds one slot.
+    Every response adds a slot until one is slow because it was queued (slow start); then every
+    round of responses adds one. A timeout, a refusal for overload or a response that was queued for
+    too long halves the slots, once for all requests that were under way at that time. A single
+    failure among many slots counts as an accident. After timeouts, slots are added more slowly. An
+    ``async with`` block holds one slot.
 
     Args:
-        most: slots at most.
-        sleep: for the times in which nothing may be sent; a sleep that ends early says that no
-            more requests are made, and everybody gets through.
+        most: the most slots.
+        sleep: waits while nothing may be sent. A sleep that ends early means that no more requests
+            are made; all waiting calls are then admitted.
 
     Attributes:
-        limit: slots, of which the whole part is given out.
+        limit: slots; its integer part is given out.
         under_way: slots taken.
     """
 
@@ -58,16 +58,16 @@ class Limiter:
         self._arrivals = itertools.count()
         self._slow_start = True
         self._quickest: dict[tuple[str, int], float] = {}
-        # Slots added a round, and how many were too many last time.
+        # Slots added in a round, and the number of slots that was last too many.
         self._pace, self._too_many = 1.0, float("inf")
         self._strikes = 0.0
-        # When the slots were cut last, and before when nothing may be sent.
+        # The time when the slots were last cut, and the time until which nothing may be sent.
         self._cut = self._resume = float("-inf")
         self._timer: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (PLACE.get(), next(self._arrivals), granted))
+        heapq.heappush(self._waiting, (PRIORITY.get(), next(self._arrivals), granted))
         self._admit()
         try:
             await granted
@@ -82,8 +82,8 @@ class Limiter:
 
     @contextlib.asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
-        """A pause of a call. One that the endpoint asked for is taken without a slot: afterwards
-        the slots that are left are given out by place, and not to all who were refused at once."""
+        """A pause of a call. If the endpoint asked for it, the slot is released: afterwards slots
+        are given out by priority, and not to all refused calls at once."""
         if not self.held():
             yield
             return
@@ -92,17 +92,17 @@ class Limiter:
             yield
             await self.__aenter__()
         except BaseException:
-            self.under_way += 1  # the end of the block gives it back
+            self.under_way += 1  # the end of the block releases it
             raise
 
     def succeeded(self, model: str, size: int, seconds: float, patience: float) -> None:
         """Notes a response.
 
         Args:
-            model: that gave it.
-            size: tokens; responses of a size are compared.
+            model: its model.
+            size: its tokens; responses of similar size are compared.
             seconds: that it took.
-            patience: seconds after which it would have been given up.
+            patience: the timeout in seconds.
         """
         kind = model, size.bit_length()
         quickest = self._quickest[kind] = min(seconds, self._quickest.get(kind, seconds))
@@ -112,7 +112,7 @@ class Limiter:
         if seconds > (_SLOW if seconds > _PERHAPS * quickest else _LATE) * patience:
             self._slow_start = False
         self._strikes = max(0.0, self._strikes - 1 / self.limit)
-        # Responses say nothing about slots that were not used, or no longer exist.
+        # Only responses under full use of the current slots are evidence for more of them.
         if self.under_way >= int(self.limit) and self._now() - seconds >= self._cut:
             more = 1.0 if self._slow_start else self._pace / self.limit
             self.limit = min(self.most, self.limit + more)
@@ -121,11 +121,11 @@ class Limiter:
             self._admit()
 
     def overloaded(self, seconds: float, lost: bool = False) -> None:
-        """Notes a request that the endpoint could not bear.
+        """Notes a request that failed because of overload.
 
         Args:
             seconds: since it was sent.
-            lost: whether it may have been answered, in vain.
+            lost: whether it may have been answered although the response was lost.
         """
         if self._now() - seconds < self._cut:
             return
@@ -138,7 +138,7 @@ class Limiter:
             self.limit = max(1.0, min(self.limit - 1, max(2.0, self.limit / 2)))
 
     def hold(self, seconds: float) -> None:
-        """Lets nobody send for so long."""
+        """Lets no request be sent for some time."""
         self._resume = max(self._resume, self._now() + seconds)
 
     def held(self) -> float:

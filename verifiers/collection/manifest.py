@@ -1,4 +1,4 @@
-"""`Manifest`: what a collection was made with, beside its log."""
+"""`Manifest`: the settings and runs of a collection, in a file beside its log."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ FORMAT = 1  # of the manifest and the call log; CHANGELOG.md states the policy
 
 
 class Manifest:
-    """Written at the start and at the end of every run into the folder.
+    """The manifest of a folder, written at the start and at the end of every run.
 
-    What decides the answers cannot change within a folder. Prices, endpoints' addresses, budget,
+    Settings that decide the answers cannot change within a folder. Prices, addresses, budget,
     verifiers, scoring, further models and further questions can.
 
     Args:
         folder: of the collection.
-        models: by which answers are given.
-        judges: further ones.
-        secrets: that may not stand in it.
-        prompt: hash of the question's prompt.
+        models: the models that answer.
+        judges: further models.
+        secrets: that must not be in the file.
+        prompt: hash of the prompt template of questions.
         top_logprobs: asked for with answers.
-        about: whatever else is to be kept, without secrets.
+        about: further content, without secrets.
 
     Raises:
         ConfigError: the folder was collected with another setting; the message names it.
@@ -58,13 +58,13 @@ class Manifest:
         earlier = self._read()
         if earlier:
             self._refuse_changes(earlier["answers"], decides)
-            # Of a model that is left out this time.
+            # Models that are left out this time are kept.
             decides["models"] = earlier["answers"]["models"] | decides["models"]
         specs = [*models, *judges]
         self._content: dict[str, Any] = {
             "format": FORMAT,
             "answers": decides,
-            # Of models that are left out this time, too: what they cost was spent all the same.
+            # Includes models that are left out this time: their cost counts toward the budget.
             "prices": earlier.get("prices", {})
             | {
                 spec.name: spec.price and {"in": spec.price.tokens_in, "out": spec.price.tokens_out}
@@ -82,12 +82,12 @@ class Manifest:
         return len(self._content["runs"]) > 1
 
     def price(self, model: str) -> Price | None:
-        """Of a model that was collected with at any time."""
+        """The price of a model of this or an earlier run."""
         price = self._content["prices"].get(model)
         return price and Price(price["in"], price["out"])
 
     def end(self, status: str, **figures: Any) -> None:
-        """Notes how the run ended."""
+        """Records the end of the run."""
         self._content["runs"][-1] |= {"ended": _now(), "status": status, **figures}
         self._write()
 
@@ -131,7 +131,7 @@ class Manifest:
         )
 
     def _plain(self, content: Any) -> Any:
-        """As JSON has it, and without secrets."""
+        """The content as plain JSON values, with secrets masked."""
         return json.loads(json.dumps(self._secrets.plain(content)))
 
     def _write(self) -> None:

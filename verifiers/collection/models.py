@@ -1,4 +1,4 @@
-"""Which models are collected, from a user's YAML file: endpoints, prices, how they are sampled."""
+"""`ModelSpec`: a model's endpoint, price and sampling settings, read from a user's YAML file."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from routing_pomdp.verifiers.signals.sampling import Temperature, Tokens
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-# Fields that a collection itself decides, or could not read the answer of.
+# Request fields that the collection sets itself, or that change the form of the response.
 _OURS = ("messages", "stream")
 
 
 class ConfigError(ValueError):
-    """A setting that a collection cannot start with; the message names file and key."""
+    """A collection cannot start with a setting; the message names file and key."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,17 @@ class ModelSpec:
     """One model behind an OpenAI-compatible endpoint.
 
     Attributes:
-        name: in the log.
+        name: its name in the log.
         base_url: of the endpoint, such as "http://localhost:8000/v1".
-        model: as the endpoint calls it; "" for ``name``.
-        api_key_env: the environment variable that holds the key; None where none is wanted.
-        price: None where it is not known.
+        model: its name at the endpoint; "" for ``name``.
+        api_key_env: the environment variable that holds the key; None if the endpoint needs none.
+        price: None if it is not known.
         max_tokens: of an answer.
         temperature: of answers.
         system: a system message before every question; "" for none.
         extra_body: further fields of every request, such as ``{top_p: 0.9}``.
-        omit: fields that the endpoint refuses and that are left out, such as "temperature".
-        max_tokens_field: "max_completion_tokens" where the endpoint wants that.
+        omit: fields that are left out because the endpoint refuses them, such as "temperature".
+        max_tokens_field: the endpoint's name of the limit, such as "max_completion_tokens".
         concurrency: requests under way at once; models on one endpoint share the smallest bound.
         timeout: seconds that a request may take.
         attempts: how often a request is sent before its cell is given up.
@@ -81,7 +81,7 @@ class ModelSpec:
     query: Mapping[str, str] = field(default_factory=dict)
 
     def key(self) -> str | None:
-        """The key itself, from the environment.
+        """The key, from the environment; None if the endpoint needs none.
 
         Raises:
             ConfigError: the variable is not set.
@@ -97,7 +97,7 @@ class ModelSpec:
         )
 
     def filled(self, name: Literal["headers", "query"]) -> dict[str, str]:
-        """Headers or query, with the environment's values.
+        """Headers or query, with variables replaced by their values.
 
         Raises:
             ConfigError: a variable is not set.
@@ -114,8 +114,8 @@ class ModelSpec:
         return {key: _VARIABLE.sub(value, text) for key, text in getattr(self, name).items()}
 
     def secrets(self) -> list[str]:
-        """What may be neither written nor shown: keys, passwords, values of the environment, and
-        secrets among the settings."""
+        """Texts that must not be written or shown: keys, passwords, values of environment
+        variables, and secrets among the settings."""
         parts = urlsplit(self.base_url)
         found = [_variable(self.api_key_env or ""), *secret_values(parse_qs(parts.query))]
         if parts.password:
@@ -124,7 +124,7 @@ class ModelSpec:
             found += [parts.password, password, basic]
         found += secret_values(self.extra_body)
         for texts in (self.headers, self.query):
-            # Of what is sent, and not of "$NAME".
+            # Secrets among the values that are sent, not "$NAME".
             sent = {
                 name: _VARIABLE.sub(lambda it: _variable(it[1]), text)
                 for name, text in texts.items()
@@ -133,18 +133,18 @@ class ModelSpec:
             found += [
                 _variable(name) for text in texts.values() for name in _VARIABLE.findall(text)
             ]
-        # In an address they are escaped.
+        # Addresses hold them escaped.
         return [*found, *(quote(text, safe="") for text in found)]
 
     @property
     def shown_url(self) -> str:
-        """The endpoint without what a URL may hold of secrets."""
+        """The endpoint's URL without user, password and query, which may be secrets."""
         parts = urlsplit(self.base_url)
         host = parts.netloc.rpartition("@")[2]
         return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
     def decides(self) -> dict[str, Any]:
-        """The settings that decide what is answered, without secrets: a collection keeps them."""
+        """The settings that decide the answers, without secrets; a collection keeps them fixed."""
         names = ("model", "max_tokens", "temperature", "system", "extra_body", "omit")
         return {name: masked(plain) for name, plain in asdict(self).items() if name in names}
 
@@ -155,11 +155,11 @@ def load_models(
     """The models of a YAML file, in its order: cheapest first.
 
     Args:
-        path: a list of mappings, or a mapping with such a list under ``models``.
-        prices: of a table of their own, for models that bring none.
+        path: of a file with a list of mappings, or with such a list under ``models``.
+        prices: a price table, for models without a price in the file.
 
     Raises:
-        ConfigError: a file that cannot be read, or a value that is not allowed.
+        ConfigError: the file cannot be read, or a value is not allowed.
     """
     path = Path(path)
     read = _read(path)
@@ -176,10 +176,10 @@ def load_models(
 
 
 def load_prices(path: str | Path | None) -> dict[str, Price | None]:
-    """A table ``MODEL: {in: USD, out: USD}``, USD per million tokens; null where not known.
+    """A table ``MODEL: {in: USD, out: USD}``, USD per million tokens; null if not known.
 
     Raises:
-        ConfigError: a file that cannot be read, or a price that is no number >= 0.
+        ConfigError: the file cannot be read, or a price is not a number >= 0.
     """
     if path is None:
         return {}
@@ -190,7 +190,7 @@ def load_prices(path: str | Path | None) -> dict[str, Price | None]:
 
 
 def check_priced(models: Sequence[ModelSpec], in_usd: bool) -> None:
-    """Raise ConfigError unless all models have a price, or none has and the budget needs none."""
+    """Raise ConfigError unless all models have a price, or none has and no budget is in USD."""
     unpriced = [model.name for model in models if model.price is None]
     if unpriced and (in_usd or len(unpriced) < len(models)):
         reason = "the budget is in USD" if in_usd else "other models have one"
@@ -212,9 +212,9 @@ def _read(path: Path) -> Any:
 def _model(entry: Any, where: str, prices: Mapping[str, Price | None]) -> ModelSpec:
     if not isinstance(entry, dict):
         raise ConfigError(f"{where} is no mapping: expected name, base_url, …")
-    known = {spec.name: spec for spec in fields(ModelSpec)}
+    settings = {setting.name: setting for setting in fields(ModelSpec)}
     for key in entry:
-        if key in known:
+        if key in settings:
             continue
         if names_secret(str(key)) or "key" in str(key).lower():
             # The value is not shown: it may be a key.
@@ -223,7 +223,7 @@ def _model(entry: Any, where: str, prices: Mapping[str, Price | None]) -> ModelS
                 "environment variable and give its name as api_key_env"
             )
         raise ConfigError(
-            f"{where} has the key {shown_name(key)!r}: expected some of {sorted(known)}"
+            f"{where} has the key {shown_name(key)!r}: expected some of {sorted(settings)}"
         )
     values = dict(entry)
     for key in ("name", "base_url"):
@@ -243,7 +243,7 @@ def _model(entry: Any, where: str, prices: Mapping[str, Price | None]) -> ModelS
     else:
         values["price"] = prices.get(values["model"], prices.get(values["name"]))
     for key, kind in _RANGES.items():
-        value = values.get(key, known[key].default)
+        value = values.get(key, settings[key].default)
         if fault(value, kind, key):
             raise ConfigError(f"{where}.{key} is {shown(value)}: expected {expected(kind)}")
     extra = values.get("extra_body", {})
@@ -277,7 +277,7 @@ _RANGES: dict[str, Any] = {
 
 
 def _texts(value: Any, where: str, headers: bool) -> dict[str, str]:
-    """A mapping of names to texts, numbers or dates (``api-version: 2024-10-21``), as texts."""
+    """A mapping from names to texts, numbers or dates (``api-version: 2024-10-21``), as texts."""
     if not isinstance(value, dict):
         raise ConfigError(f"{where} is no mapping: expected NAME: VALUE")
     texts = {}
@@ -316,12 +316,12 @@ def _is_address(url: str) -> bool:
 
 
 def _variable(name: str) -> str:
-    """Of the environment; "" where it is not set."""
+    """The value of an environment variable; "" if it is not set."""
     return os.environ.get(name, "").strip()
 
 
 def _not_json(value: Any) -> str | None:
-    """What of a value JSON cannot hold; YAML knows dates and infinite numbers, too."""
+    """The first part of a value that JSON cannot hold, such as YAML's dates and infinities."""
     if isinstance(value, dict):
         if not all(isinstance(name, str) for name in value):
             return "a name that is no text"

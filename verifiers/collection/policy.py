@@ -1,4 +1,4 @@
-"""Which models a query is put to: all of them, or a sampled part, which leaves cells missing."""
+"""Collection policies: which models are asked a query; the others' cells stay missing."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class CollectionPolicy(Protocol):
     def goes_on(self, query: Query, stage: int, signals: Mapping[str, float]) -> bool:
         """Whether the model after this stage is asked.
 
-        It must decide alike when it is asked again: a collection that is resumed asks again.
+        It must be deterministic, because a resumed collection decides again.
 
         Args:
-            query: what was asked.
+            query: the query.
             stage: of the model that answered, 0 for the cheapest.
-            signals: what verifiers said of that answer, by name; NaN where they said nothing.
+            signals: verifiers' signals of that answer, by name; NaN for a missing one.
         """
 
 
 @dataclass(frozen=True)
 class AskAll:
-    """Every model answers every query: what training and evaluation of routers want."""
+    """Every model answers every query, as training and evaluation of routers need."""
 
     def goes_on(self, query: Query, stage: int, signals: Mapping[str, float]) -> bool:
         return True
@@ -37,14 +37,14 @@ class AskAll:
 
 @dataclass(frozen=True)
 class AskSome:
-    """The next model is asked with some probability.
+    """The next model is asked with some probability: answers are missing completely at random.
 
     Attributes:
         probability: in [0, 1].
-        seed: of the draws; a query's draws are its own, whatever the order of queries.
+        seed: of the draws, which do not depend on the order of queries.
 
     Raises:
-        ValueError: no probability.
+        ValueError: ``probability`` is outside [0, 1].
     """
 
     probability: Share = 0.5
@@ -59,16 +59,17 @@ class AskSome:
 
 @dataclass(frozen=True)
 class AskBelow:
-    """The next model is asked where a signal is low, and now and then all the same.
+    """The next model is asked if a signal is low, and otherwise with some probability: answers are
+    missing at random.
 
     Attributes:
         signal: its name.
-        threshold: an answer with a signal below it goes on, as does one without a signal.
-        explore: the probability that another one goes on too.
+        threshold: the next model is asked if the signal is below it, or missing.
+        explore: the probability that it is asked otherwise.
         seed: of the draws.
 
     Raises:
-        ValueError: ``explore`` is no probability.
+        ValueError: ``explore`` is outside [0, 1].
     """
 
     signal: Text

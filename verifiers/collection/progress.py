@@ -1,4 +1,4 @@
-"""A progress bar with spend, rate, calls under way and the time since something happened."""
+"""A progress bar with spend, rate, calls under way and the time since the last response."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from tqdm import tqdm
 from routing_pomdp.verifiers.collection.client import Ledger
 from routing_pomdp.verifiers.collection.limiter import Limiter
 
-# Seconds between refreshes, and between lines where standard error is no terminal.
+# Seconds between refreshes, and between lines if standard error is no terminal.
 _REFRESH, _LINE = 1.0, 60.0
-# Nothing for so many seconds is worth a word.
+# Seconds without a response after which the bar says so.
 _QUIET = 5.0
 
 
 class Bar:
-    """Counts answers; nothing is shown where it is off.
+    """A progress bar that counts answers.
 
     Args:
-        total: answers at most.
-        ledger: whose spend is shown.
-        slots: whose calls under way are shown.
-        shown: whether there is a bar at all.
-        clock: seconds.
+        total: the most answers.
+        ledger: its spend is shown.
+        slots: their calls under way are shown.
+        shown: whether the bar is shown.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Bar:
     ) -> None:
         self._ledger, self._slots, self._clock = ledger, slots, clock
         self._started = self._happened = clock()
-        self._seen = (0, 0, 0)
+        self._counts = (0, 0, 0)
         terminal = sys.stderr.isatty()
         self._bar = tqdm(
             total=total,
@@ -68,11 +68,11 @@ class Bar:
         self._bar.update()
 
     def says(self) -> str:
-        """What stands behind the bar."""
+        """The text after the bar."""
         ledger, now = self._ledger, self._clock()
-        seen = (ledger.made, ledger.retried, ledger.found)
-        if seen != self._seen:
-            self._seen, self._happened = seen, now
+        counts = (ledger.made, ledger.retried, ledger.found)
+        if counts != self._counts:
+            self._counts, self._happened = counts, now
         rate = ledger.made / max(now - self._started, 1e-9)
         under_way = sum(slots.under_way for slots in self._slots)
         text = f"{ledger.budget.shown()}, {rate:.2g} calls/s, {under_way} under way"
@@ -85,7 +85,7 @@ class Bar:
         return text
 
     async def _tick(self) -> None:
-        """Also where nothing happens, a user sees that it is alive, and what it waits for."""
+        """Refreshes the text also while no response arrives."""
         while True:
             await asyncio.sleep(self._refresh)
             self._bar.set_postfix_str(self.says())

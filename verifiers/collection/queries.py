@@ -1,4 +1,4 @@
-"""Questions from a user's file, checked before anything is paid for."""
+"""`load_questions`: questions from a user's file, checked before any call."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _COLUMNS = ("query_id", "prompt", "reference", "context", "choices", "dataset", 
 
 @dataclass(frozen=True)
 class Question:
-    """A query and what only scoring may know of it.
+    """A query with its reference answers, which only the scoring sees.
 
     Attributes:
-        query: what models and verifiers see.
-        references: right answers; one of them is to be met.
+        query: the part that models and verifiers see.
+        references: right answers; an answer has to match one of them.
         split: "train", "validation", "test", or "" for none.
-        repeats: further rows of the file that ask the same.
+        repeats: further rows of the file with the same question.
     """
 
     query: Query
@@ -43,16 +43,17 @@ def load_questions(path: str | Path, limit: int | None = None) -> list[Question]
     optional ``query_id`` (default: a hash of the question), ``context``, ``choices`` (a list; in
     CSV separated by ``|``), ``dataset`` (default: the file's name) and ``split``.
 
-    Public sets repeat questions. A row with the id and the question of an earlier one is no further
-    question: the earlier one keeps its place, data set and split, and takes the references of both.
+    Public data sets repeat questions. A row with the id and the question of an earlier one is
+    merged into it: the earlier one keeps its position, data set and split, and gets the references
+    of both.
 
     Args:
         path: of the file.
-        limit: only the first ones.
+        limit: how many rows to read; None for all.
 
     Raises:
-        ConfigError: a file that cannot be read, or a value that is not allowed; the message names
-            column and row. Rows count from 1, without the header of a CSV file.
+        ConfigError: the file cannot be read, or a value is not allowed; the message names column
+            and row. Rows count from 1, without the header of a CSV file.
     """
     path = Path(path)
     try:
@@ -69,23 +70,23 @@ def load_questions(path: str | Path, limit: int | None = None) -> list[Question]
         table = table.slice(0, limit)
     columns = {name: table[name].to_pylist() for name in _COLUMNS if name in table.column_names}
     separated = pa.types.is_string(table["choices"].type) if "choices" in columns else False
-    # In the order of their first rows, which stand beside them.
+    # Query id -> first row and question, in the order of first rows.
     found: dict[str, tuple[int, Question]] = {}
     for row in range(1, table.num_rows + 1):
         cells = {name: column[row - 1] for name, column in columns.items()}
         question = _question(cells, f"{path}: row {row}", path.name.split(".")[0], separated)
         query_id = question.query.query_id
-        first, known = found.setdefault(query_id, (row, question))
+        first, earlier = found.setdefault(query_id, (row, question))
         if first == row:
             continue
-        if _asked(known) != _asked(question):
+        if _asked(earlier) != _asked(question):
             raise ConfigError(
                 f"{path}: rows {first} and {row} have one query_id, {query_id!r}, but ask "
                 "different questions: give each question an id of its own"
             )
-        references = tuple(dict.fromkeys(known.references + question.references))
-        known = replace(known, references=references, repeats=known.repeats + 1)
-        found[query_id] = first, known
+        references = tuple(dict.fromkeys(earlier.references + question.references))
+        merged = replace(earlier, references=references, repeats=earlier.repeats + 1)
+        found[query_id] = first, merged
     questions = [question for _, question in found.values()]
     bare = [row for row, question in found.values() if not question.split]
     if 0 < len(bare) < len(questions):
@@ -124,7 +125,7 @@ def _question(cells: dict[str, Any], where: str, dataset: str, separated: bool) 
 
 
 def _asked(question: Question) -> tuple[str, str, tuple[str, ...]]:
-    """What models see of a question."""
+    """The parts of a question that models see."""
     return question.query.prompt, question.query.context, question.query.choices
 
 

@@ -1,4 +1,4 @@
-"""`Record`: one line of the call log, checked as it is read."""
+"""`Record`: one line of the call log, validated when it is read."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from routing_pomdp.verifiers.live import Completion, Token
 
 Kind = Literal["sent", "lost", "free"]
 _KINDS: tuple[Kind, ...] = ("sent", "lost", "free")
-# Of any number in the log; larger ones come from damage.
+# Larger numbers in the log come from damage.
 LARGEST = 1e15
 
 
 class RecordError(ValueError):
-    """A line that is no record; says which field, what it is and what was expected."""
+    """A line is no record; the message names the field, its value and what was expected."""
 
 
 class TornError(RecordError):
-    """A line that is no JSON, as one that was half written is not."""
+    """A line is no JSON, for example because it was written only in part."""
 
 
 @dataclass(frozen=True)
 class CallKey:
-    """What makes two calls the same one.
+    """The identity of a call.
 
     Attributes:
-        query: its id.
-        model: its name.
-        purpose: "answer", or the verification that it is for.
-        sample: which of several equal requests.
-        request: a hash of all that decides the response.
+        query: id of the query.
+        model: name of the model.
+        purpose: "answer", or the verification that the call is for.
+        sample: its index among equal requests.
+        request: a hash of everything that decides the response.
     """
 
     query: str
@@ -53,12 +53,12 @@ class Record:
 
     Attributes:
         key: of the call.
-        completion: what it returned; None in lines that hold none.
-        flags: what was out of the ordinary: "usage_estimated", "no_logprobs", "impossible_usage".
-        charged_in: the most tokens of the prompt that a call which was sent may be charged for.
-        charged_out: generated ones; None where there is no limit.
-        kind: of a line without a completion: "sent" before an attempt leaves, "lost" where its
-            response never came and may be charged for, "free" where it was refused, and is not.
+        completion: the result; None in lines without one.
+        flags: anomalies: "usage_estimated", "no_logprobs", "impossible_usage", "secret_repeated".
+        charged_in: the most prompt tokens that may be charged for a call without a completion.
+        charged_out: the same for generated tokens; None if there is no limit.
+        kind: of a line without a completion. "sent": an attempt is about to be sent. "lost": its
+            response did not arrive and may be charged. "free": it was refused and is not charged.
     """
 
     key: CallKey
@@ -93,16 +93,16 @@ class Record:
                 record["tokens"] = [[t.text, t.logprob, dict(t.top)] for t in made.tokens]
             if self.flags:
                 record["flags"] = list(self.flags)
-        # ASCII: no character inside a text is taken for the end of a line.
+        # ASCII, so that no character inside a text counts as a line break.
         return json.dumps(record, allow_nan=False, separators=(",", ":")).encode() + b"\n"
 
     @classmethod
     def parse(cls, line: bytes) -> Self:
-        """A line as it was written.
+        """The record in a line.
 
         Raises:
-            TornError: it is no JSON.
-            RecordError: it is, and not of a record.
+            TornError: the line is no JSON.
+            RecordError: it is JSON, but no record.
         """
         try:
             record = json.loads(line)

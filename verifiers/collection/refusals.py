@@ -1,4 +1,4 @@
-"""What it means that an endpoint refuses a request, or cannot be reached."""
+"""Interpretation of endpoints' error responses and connection failures."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _TOO_LONG = re.compile(
 
 
 def what_to_do(status: int, body: Any, other: str) -> str:
-    """What a user can do about a refusal; ``{variable}`` stands for the key's.
+    """Advice on a refusal; ``{variable}`` stands for the key's environment variable.
 
     Args:
         status: of the response.
         body: of the response.
-        other: what to do about a request that is refused for what stands in it.
+        other: the advice if the request's content was refused.
     """
     return _WHAT_TO_DO.get(status, other if isinstance(body, dict | list) else SEE_ADDRESS)
 
@@ -44,13 +44,13 @@ def is_page(text: str) -> bool:
     return _PAGE.match(text) is not None
 
 
-def is_too_long(said: str) -> bool:
-    """Whether it is the prompt that is refused: its length, or its content."""
-    return _TOO_LONG.search(said) is not None
+def is_too_long(text: str) -> bool:
+    """Whether an error message refuses the prompt, for its length or its content."""
+    return _TOO_LONG.search(text) is not None
 
 
 def message(body: Any) -> str:
-    """What an error's body says, in the shapes that servers give it."""
+    """The message in an error's body, in any of the formats of servers."""
     if isinstance(body, list):
         return next(filter(None, map(message, body)), "")
     if isinstance(body, dict):
@@ -64,8 +64,8 @@ def message(body: Any) -> str:
 
 
 def means_money(status: int, body: Any) -> bool:
-    """Whether an account has no money left. Messages do not tell: many refusals for too many
-    requests name a billing page."""
+    """Whether an account has no money left. The message is no evidence: many rate-limit errors name
+    a billing page."""
     if isinstance(body, list):
         return any(means_money(status, each) for each in body)
     if not isinstance(body, dict):
@@ -74,18 +74,18 @@ def means_money(status: int, body: Any) -> bool:
     return status == 402 or "insufficient_quota" in names or means_money(0, body.get("error"))
 
 
-def asks_too_much(said: str) -> bool:
-    """Whether a request alone is more than a minute's quota of tokens."""
-    found = re.search(r"limit:? (\d+).{0,40}requested:? (\d+)", said, re.IGNORECASE)
+def asks_too_much(text: str) -> bool:
+    """Whether by an error message a single request exceeds a minute's quota of tokens."""
+    found = re.search(r"limit:? (\d+).{0,40}requested:? (\d+)", text, re.IGNORECASE)
     return found is not None and int(found[2]) > int(found[1])
 
 
 def never_reached(error: BaseException, answered: bool) -> str:
-    """Why a connection can never come about; "" where it may.
+    """Advice if a connection can never succeed; "" if it may.
 
     Args:
         error: of the attempt.
-        answered: whether the endpoint ever gave an answer.
+        answered: whether the endpoint has answered before.
     """
     for cause in _causes(error):
         if isinstance(cause, TransportError) and cause.final:
@@ -107,8 +107,8 @@ def never_reached(error: BaseException, answered: bool) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what led to it."""
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
+    """An error and its causes."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

@@ -11,27 +11,27 @@ from typing import Any
 from routing_pomdp.verifiers.collection.models import ConfigError, ModelSpec
 from routing_pomdp.verifiers.live import Message
 
-# Fields that limit what is generated; a server takes one of those that it is given.
+# Fields that limit generated tokens; a server uses one of those in the request.
 _LIMITS = (
     *("max_completion_tokens", "max_tokens", "max_output_tokens", "max_new_tokens"),
     *("n_predict", "num_predict"),
 )
 # Fields that ask for several completions of one prompt.
 _COPIES = ("n", "best_of", "num_return_sequences", "num_beams", "candidate_count")
-# Further allowances, such as a budget of thoughts: they may come on top.
+# Further allowances, such as a budget of thoughts, that may add to the limit.
 _ALLOWANCE = re.compile(r"(?!min_).*(tokens|predict|budget)")
-# How endpoints say that they do not know a field.
+# Words of errors about an unknown field.
 _UNKNOWN = re.compile(
     r"unsupported|not (supported|permitted|allowed)|unknown|unrecogni|unexpected|instead|extra",
     re.IGNORECASE,
 )
 _NO_PROMPT = ("messages", "model")
-# Tokens of a chat's template: for the request, and for each message.
+# Tokens of a chat template: for the request, and for each message.
 _TEMPLATE = 16
 
 
 class UnboundedError(ValueError):
-    """A request of which nobody can say how many tokens it will generate; says why."""
+    """A request has no bound on generated tokens; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Most:
 
     Attributes:
         tokens_in: of the prompt.
-        tokens_out: generated; None where there is no limit.
-        unbounded: why there is none.
+        tokens_out: generated; None if there is no limit.
+        unbounded: why there is no limit.
     """
 
     tokens_in: int
@@ -56,7 +56,7 @@ def request_of(
     max_tokens: int,
     top_logprobs: int | None,
 ) -> dict[str, Any]:
-    """The body that is sent, with what the model's settings add and leave out."""
+    """The body of a request, with the fields that the model's settings add or omit."""
     request: dict[str, Any] = {
         "model": spec.model,
         "messages": [dict(message) for message in messages],
@@ -72,7 +72,7 @@ def request_of(
 
 
 def check_bounded(models: Sequence[ModelSpec]) -> None:
-    """Raise ConfigError for a model with requests of which nobody can say what they cost."""
+    """Raise ConfigError for a model whose requests have no bound on their cost."""
     for spec in models:
         most = most_of(
             request_of(spec, (), spec.temperature, spec.max_tokens, None), spec.max_tokens_field
@@ -80,27 +80,26 @@ def check_bounded(models: Sequence[ModelSpec]) -> None:
         if most.tokens_out is None:
             raise ConfigError(
                 f"model {spec.name!r}: {most.unbounded}, so that no budget can be kept: limit it "
-                "by max_tokens, with max_tokens_field for an endpoint that calls it otherwise "
+                "by max_tokens, with max_tokens_field for an endpoint with another name for it "
                 "(max_completion_tokens) in place of omit or extra_body; or give no budget"
             )
 
 
-def hint(spec: ModelSpec, said: str) -> str:
-    """What to do about an endpoint that refuses a request, and says so."""
-    if spec.max_tokens_field in said and _UNKNOWN.search(said):
+def hint(spec: ModelSpec, text: str) -> str:
+    """Advice on the error message of an endpoint that refuses a request."""
+    if spec.max_tokens_field in text and _UNKNOWN.search(text):
         others = [name for name in _LIMITS if name != spec.max_tokens_field]
-        named = next((name for name in others if name in said), others[0])
+        named = next((name for name in others if name in text), others[0])
         return f"give max_tokens_field: {named}, as this endpoint calls the limit"
     return "the endpoint does not take such requests: see omit"
 
 
 def most_of(request: Mapping[str, Any], limit_field: str = "max_tokens", hidden: int = 0) -> Most:
-    """Bounds of a request as it is sent.
+    """Upper bounds of a request's tokens.
 
-    A token is at least one byte, so that a prompt has no more of them than all that may be part of
-    it has bytes: messages, tools, formats, and whatever else is no number. Limits of generated
-    tokens that stand side by side count by the largest, further allowances on top, and all of it
-    once a copy.
+    A token is at least one byte, so the prompt has at most as many tokens as all texts in the
+    request have bytes: messages, tools, formats. For generated tokens, the largest limit counts,
+    plus further allowances, times the number of copies.
 
     Args:
         request: the body.
@@ -126,7 +125,7 @@ def most_of(request: Mapping[str, Any], limit_field: str = "max_tokens", hidden:
 
 
 def _bytes(fields: Mapping[str, Any]) -> int:
-    """Of all that stands in fields and may be text to a model."""
+    """Bytes of all field values that may become text for a model."""
     texts = (
         value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for value in fields.values()

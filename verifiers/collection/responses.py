@@ -1,4 +1,4 @@
-"""Reading chat completions as OpenAI-compatible servers really send them."""
+"""Parsing of chat completions in the variants that OpenAI-compatible servers send."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from routing_pomdp.verifiers.answers.free_text import extract_answer, marked_ans
 from routing_pomdp.verifiers.collection.records import LARGEST
 from routing_pomdp.verifiers.live import Completion, Message, Token
 
-# What endpoints write as finish_reason, in small letters.
+# Values of finish_reason, in lower case.
 _CUT = {
     "length",
     "max_tokens",
@@ -42,27 +42,27 @@ _FAILED = {
 _CALLED = {"tool_calls", "function_call"}
 # Parts of a message that hold no answer.
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-# What llama.cpp and others give for an impossible token.
+# The log-probability that llama.cpp and others give to an impossible token.
 _FLOOR = -1e4
 
 
 class MalformedResponseError(ValueError):
-    """A response that holds no completion, or one that the endpoint itself calls failed."""
+    """A response holds no completion, or one that the endpoint itself calls failed."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A completion as it was sent.
+    """A parsed completion.
 
     Attributes:
-        text: the message's content. Where a model that ended by itself marked its answer among its
-            thoughts and said nothing else, it is the thoughts.
+        text: the message's content. If it is blank and the model ended by itself with a marked
+            answer among its thoughts, the thoughts.
         tokens_in: of the prompt.
         tokens_out: generated.
-        tokens: with log-probabilities; None where there are none.
-        finish_reason: as the endpoint says; "refusal" where the model refused in the field for it.
-        estimated: whether the endpoint gave no usage, and tokens are counted as one for every four
-            bytes (generated ones by their log-probabilities, where there are any).
+        tokens: with log-probabilities; None without them.
+        finish_reason: of the endpoint; "refusal" if the message has a refusal in place of content.
+        estimated: whether the endpoint gave no usage. Tokens are then estimated as one for every
+            four bytes (generated ones by the number of log-probabilities, if there are any).
         redacted: whether it held a secret.
     """
 
@@ -76,24 +76,23 @@ class Reply:
 
 
 def parse(
-    body: str, messages: Sequence[Message], gate: Callable[[Any], Any] = lambda read: read
+    body: str, messages: Sequence[Message], mask: Callable[[Any], Any] = lambda read: read
 ) -> Reply:
     """The first choice of a response.
 
     Args:
         body: of the response.
-        messages: what was sent.
-        gate: takes secrets out of what was read, before anything of it is used or cut.
+        messages: of the request.
+        mask: masks secrets in the parsed body before it is used.
 
     Raises:
-        MalformedResponseError: no JSON, no choices, or an error in place of a completion, beside
-            it or in it.
+        MalformedResponseError: the body is no JSON, has no choices, or holds an error.
     """
     try:
         read = json.loads(body)
     except ValueError as error:
         raise MalformedResponseError(f"the response is no JSON: {error}") from None
-    read, sent = gate(read), read
+    read, sent = mask(read), read
     if not isinstance(read, dict):
         raise MalformedResponseError(f"the response is {str(read)[:80]!r}")
     choices = read.get("choices")
@@ -125,28 +124,27 @@ def parse(
     if tokens_in is None:
         tokens_in = _guess("".join(message["content"] for message in messages))
     if tokens_out is None:
-        said = text if text == thoughts else thoughts + text
-        tokens_out = _guess(said) if tokens is None else len(tokens)
+        generated = text if text == thoughts else thoughts + text
+        tokens_out = _guess(generated) if tokens is None else len(tokens)
     total = _count(usage.get("total_tokens"))
-    if total is not None and not estimated:  # some count thoughts there alone
+    if total is not None and not estimated:  # some servers count thoughts only in the total
         tokens_out = max(tokens_out, total - tokens_in)
     return Reply(text, tokens_in, tokens_out, tokens, finish, estimated, read != sent)
 
 
 def failed(finish_reason: str) -> bool:
-    """Whether an endpoint says that it failed, whatever text came before."""
+    """Whether a finish reason says that the endpoint failed, even if there is text."""
     return finish_reason.lower() in _FAILED
 
 
 def shortfall(completion: Completion) -> str:
-    """What a completion lacks of an answer; "" for one that ended by itself and holds an answer.
+    """Why a completion may hold no answer; "" for one that ended by itself with an answer.
 
     Returns:
-        "cut": it ended at the limit of tokens. What it says is scored; it may say nothing.
-        "filtered": the endpoint or the model refused; no answer, whatever text there is.
-        "failed": the endpoint failed meanwhile; no answer either.
-        "empty": it ended by itself without an answer: with thoughts alone, a call of a tool, or
-            nothing.
+        "cut": it ended at the limit of tokens. Its answer is scored, if it has one.
+        "filtered": the endpoint or the model refused; it has no answer, even if there is text.
+        "failed": the endpoint failed; it has no answer either.
+        "empty": it ended by itself without an answer: with only thoughts, a tool call, or nothing.
     """
     finish = completion.finish_reason.lower()
     for found, reasons in (("failed", _FAILED), ("filtered", _FILTERED), ("cut", _CUT)):
@@ -170,7 +168,7 @@ def _guess(text: str) -> int:
 
 
 def _text(content: Any) -> str:
-    """The text of a content: a text, or parts as some servers send them, without their thoughts."""
+    """The text of a message's content: a text, or a list of parts, without thoughts."""
     if isinstance(content, list):
         return "".join(map(_text, content))
     if isinstance(content, dict):
@@ -182,12 +180,12 @@ def _text(content: Any) -> str:
 
 
 def _thoughts(message: Mapping[str, Any]) -> str:
-    """What a model thought, where an endpoint gives it apart from the answer."""
+    """A model's thoughts, if the endpoint sends them apart from the answer; else ""."""
     return next((text for name in _THOUGHTS if (text := _text(message.get(name)))), "")
 
 
 def _tokens(logprobs: Any) -> tuple[Token, ...] | None:
-    """Log-probabilities in either shape; None where there are none, or none that can be used."""
+    """Log-probabilities in either format; None if there are none, or they are malformed."""
     if not isinstance(logprobs, dict):
         return None
     try:
@@ -208,7 +206,7 @@ def _chat_token(entry: Mapping[str, Any]) -> Token:
 
 
 def _listed_tokens(logprobs: Mapping[str, Any]) -> tuple[Token, ...]:
-    """The older shape: parallel lists."""
+    """Tokens in the older format, parallel lists."""
     texts, values = logprobs["tokens"], logprobs["token_logprobs"]
     tops = logprobs.get("top_logprobs") or [None] * len(texts)
     return tuple(

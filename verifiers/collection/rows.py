@@ -1,4 +1,4 @@
-"""Collected cells, first as lines in a scratch file and then as a calls table."""
+"""Rows of a collection, first in a temporary file and then as a calls table."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from routing_pomdp.verifiers.verifier import Verifier, VerifierError, emitted, p
 
 @dataclass(frozen=True)
 class Verified:
-    """One verifier's say on one answer, and what it took.
+    """One verifier's signal of one answer, and its usage.
 
     Attributes:
-        value: NaN where it said nothing.
+        value: the signal; NaN if it is missing.
         notes: by name.
-        meter: what it asked of models.
-        cut_short: whether a call that it needed did not come about.
+        meter: usage of the calls that it made.
+        cut_short: whether one of its calls failed.
     """
 
     value: float
@@ -50,10 +50,10 @@ class Row:
     verified: Mapping[str, Verified]
 
     def columns(self, priced: bool) -> dict[str, Any]:
-        """As columns of the calls table, but for the prompt, which is the query's.
+        """The columns of the calls table except those of the query.
 
-        Notes are ``note_SIGNAL_NAME``, and what verification took is ``verify_SIGNAL_NAME``:
-        ``signal_`` in front would make them signals.
+        Notes are columns ``note_SIGNAL_NAME`` and usage columns ``verify_SIGNAL_NAME``, because a
+        prefix ``signal_`` would make them signals.
         """
         made = self.answer.completion
         columns: dict[str, Any] = {
@@ -77,9 +77,9 @@ class Row:
 
 
 class RowFile:
-    """Rows in the order in which they are finished, on disk so that memory stays flat.
+    """A temporary file of rows, in the order in which they are finished; it keeps memory constant.
 
-    The file is made anew by every run, from the log.
+    Every run writes it again from the log.
     """
 
     def __init__(self, folder: Path, priced: bool) -> None:
@@ -106,47 +106,48 @@ class RowFile:
         verifiers: Sequence[str],
         leave_out: Collection[int] = (),
     ) -> pa.Table:
-        """All rows, by query and model.
+        """The calls table of all rows, sorted by query and model.
 
         Args:
             questions: all of them.
             models: all names.
-            verifiers: whose columns are there even where they are empty; other empty ones are not.
-            leave_out: queries to be left out, by index.
+            verifiers: names whose signal columns exist even if they are empty; other empty columns
+                are left out.
+            leave_out: indices of queries to leave out.
         """
         self._file.flush()
         with self._path.open("rb") as file:
-            places = []
+            rows = []
             for line in iter(file.readline, b""):
                 query, rank, _ = json.loads(line)
                 if query not in leave_out:
-                    places.append((query, rank, file.tell() - len(line)))
-            places.sort()
+                    rows.append((query, rank, file.tell() - len(line)))
+            rows.sort()
             cells: dict[str, list[Any]] = {}
-            for row, (_, _, place) in enumerate(places):
-                file.seek(place)
+            for row, (_, _, offset) in enumerate(rows):
+                file.seek(offset)
                 for name, value in json.loads(file.readline())[2].items():
-                    # Rows before lacked it.
+                    # Earlier rows may lack the column.
                     values = cells.setdefault(name, [])
                     values += [None] * (row - len(values)) + [value]
-        asked = [questions[query] for query, _, _ in places]
+        asked = [questions[query] for query, _, _ in rows]
         columns: dict[str, Any] = {
             "query_id": [question.query.query_id for question in asked],
-            "model": [models[rank] for _, rank, _ in places],
-            "model_rank": [rank for _, rank, _ in places],
+            "model": [models[rank] for _, rank, _ in rows],
+            "model_rank": [rank for _, rank, _ in rows],
         }
         if all(question.query.dataset for question in questions):
             columns["dataset"] = [question.query.dataset for question in asked]
         if all(question.split for question in questions):
             columns["split"] = [question.split for question in asked]
         for name, values in cells.items():
-            values += [None] * (len(places) - len(values))
+            values += [None] * (len(rows) - len(values))
             if name in _TEXTS:
                 columns[name] = pa.array(values, pa.string())
             elif any(value is not None for value in values):
                 columns[name] = pa.array(values, pa.float64(), from_pandas=True)
         for name in verifiers:
-            columns.setdefault(f"signal_{name}", pa.nulls(len(places), pa.float64()))
+            columns.setdefault(f"signal_{name}", pa.nulls(len(rows), pa.float64()))
         columns["prompt"] = pa.array([question.query.prompt for question in asked], pa.string())
         return pa.table(columns)
 
@@ -159,12 +160,12 @@ def write_collected(table: pa.Table, path: Path, offline: Mapping[str, Verifier]
 
     Args:
         table: of the rows.
-        path: of the file; it replaces an older one only once it is whole.
+        path: of the file; an older one is replaced only by a complete file.
         offline: name -> verifier that judges a log.
 
     Returns:
-        What of the table cannot be had, by the name of the verifier; under "" why the table as a
-        whole cannot be read as a log yet, such as that it holds one model only.
+        Error messages by the name of the verifier whose column is missing; under "" the reason why
+        the table cannot be read as a log yet, such as that it holds only one model.
     """
     part = private_file(part_of(path))
     failed: dict[str, str] = {}

@@ -39,31 +39,30 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be collected.
+    """The settings of a collection.
 
     Attributes:
         questions: at least one.
         models: cheapest first; a single one for a first test.
-        judges: further models, for verifiers that ask another one.
-        verifiers: by whom every answer is verified.
+        judges: further models, for verifiers that ask another model.
+        verifiers: each verifies every answer.
         offline: name -> verifier without calls, computed when the table is written.
-        scoring: of answers; the questions' references are kept as it understands them.
-        policy: whether the next model is asked.
-        prompt: how questions are asked.
+        scoring: of answers; the questions' references are stored as it interprets them.
+        policy: decides whether the next model is asked.
+        prompt: the template of questions.
         verify_last: whether the last model's answers are verified as well.
         top_logprobs: asked for with answers; None for as many as the verifiers read.
         usd: the budget; None for no limit.
         tokens: the budget; None for no limit.
         at_once: queries under way; None for twice the endpoints' bounds.
         table: name of the calls table in the folder.
-        only_complete: leave queries out of the table to which a model gave no answer, or whose
-            calls did not all come about.
+        only_complete: leaves queries out of the table if a model gave no answer or a call failed.
         seed: of pauses.
-        about: whatever the manifest is to keep, without secrets.
-        inputs: files that were read: none of them may be written.
+        about: further content of the manifest, without secrets.
+        inputs: files that were read; none of them may be written.
 
     Raises:
-        ConfigError: settings that do not fit together.
+        ConfigError: settings do not fit together.
     """
 
     questions: Sequence[Question]
@@ -111,7 +110,7 @@ class Plan:
 
     @property
     def secrets(self) -> Secrets:
-        """What neither a file nor a message may hold."""
+        """The secrets that no file and no message may hold."""
         specs = [*self.models, *self.judges]
         return Secrets(value for spec in specs for value in spec.secrets())
 
@@ -124,18 +123,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class Collected:
-    """What one run came to.
+    """The results of one run.
 
     Attributes:
-        table: the calls table; None if there is nothing to put into it.
+        table: the calls table; None if it would be empty.
         outcome: cells and failures.
         ledger: calls and spend.
-        stopped: why it ended early; None if it did not.
-        failed: what of the table cannot be had, see `write_collected`.
-        torn: where the torn last line of the log was set aside; None if there was none.
-        cut_off: calls that a kill of the run before cut off; they may be charged for.
-        resumed: whether the folder was collected into before.
-        queries: asked for.
+        stopped: why the run ended early; None if it did not.
+        failed: error messages of the table's columns, see `write_collected`.
+        torn: the file to which the torn last line of the log was moved; None if there was none.
+        cut_off: calls that were cut off when the previous run was killed; they may be charged.
+        resumed: whether the folder has an earlier run.
+        queries: how many queries were asked for.
     """
 
     table: Path | None
@@ -150,7 +149,7 @@ class Collected:
 
 
 def collect(plan: Plan, folder: Path, progress: bool = True) -> Collected:
-    """Collects into a folder, or goes on where it stopped; what the log has is not paid again.
+    """Collects into a folder, or resumes its collection; logged calls are not paid for again.
 
     Raises:
         ConfigError, LogError: it cannot be started.
@@ -204,17 +203,17 @@ def collect(plan: Plan, folder: Path, progress: bool = True) -> Collected:
 
 
 def _count_earlier_runs(ledger: Ledger, plan: Plan, manifest: Manifest) -> None:
-    """Counts what the log holds toward the budget.
+    """Counts the logged calls toward the budget.
 
     Raises:
-        ConfigError: there is a budget, and nobody can say how much of it is left.
+        ConfigError: there is a budget, but the logged spend has no bound.
     """
     budget, log = ledger.budget, ledger.log
     prices = {spec.name: spec.price for spec in (*plan.models, *plan.judges)}
     for name, totals in log.totals.items():
         price = prices.get(name) or manifest.price(name)
         spent = amount(totals.tokens_in, totals.tokens_out, price)
-        # A model whose price is not known any more cost what it did then.
+        # Without a current price, the cost that was recorded counts.
         budget.spent += spent if price else Amount(totals.cost, spent.tokens)
         budget.lost += amount(totals.lost_in, totals.lost_out, price)
         if budget.limited and totals.unlimited:
@@ -266,7 +265,7 @@ async def _run(plan: Plan, ledger: Ledger, rows: RowFile, progress: bool) -> Out
 
 @contextlib.contextmanager
 def _stopping_cleanly(ledger: Ledger) -> Iterator[None]:
-    """The first Ctrl-C lets calls under way end; a second one ends the process."""
+    """On the first Ctrl-C the calls under way are finished; a second one ends the process."""
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
@@ -281,7 +280,7 @@ def _stopping_cleanly(ledger: Ledger) -> Iterator[None]:
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(each, stop)
     except (RuntimeError, ValueError):
-        pass  # signals go to the main thread alone
+        pass  # only the main thread can handle signals
     try:
         yield
     finally:
@@ -297,7 +296,7 @@ def _mark(questions: Sequence[Question]) -> str:
 
 
 def _prompts(verifiers: Sequence[LiveVerifier]) -> dict[str, dict[str, str]]:
-    """Hashes of the texts that verifiers send."""
+    """Hashes of the verifiers' prompts, by verifier and name."""
     return {
         verifier.name: {
             name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts().items()

@@ -1,6 +1,7 @@
-"""How good an answer is, in [0, 1]: each scoring is a callable of answer, references and query.
+"""Scorings of answers in [0, 1]: callables of answer, references and query.
 
-One's own is any function ``(answer, references, query) -> float``, named in a YAML by ``_target_``.
+A user's own is any function ``(answer, references, query) -> float``, named by ``_target_`` in a
+YAML file.
 """
 
 from __future__ import annotations
@@ -28,42 +29,42 @@ if TYPE_CHECKING:
 class Scoring(Protocol):
     """Scores an answer. A blank answer is never right.
 
-    A scoring that can refuse references, or has to see them all to understand them, may have a
-    method ``understood(questions) -> questions`` that is called before anything is paid for.
+    A scoring may have a method ``understood(questions) -> questions``, called before any call is
+    made. It can refuse references, or normalise them with knowledge of all questions.
     """
 
     def __call__(self, answer: str, references: Sequence[str], query: Query) -> float:
-        """In [0, 1].
+        """The score in [0, 1].
 
         Args:
-            answer: as extracted from the model's text.
-            references: right answers; meeting one of them is enough.
-            query: what was asked.
+            answer: extracted from the model's text.
+            references: right answers; matching one of them is enough.
+            query: the query.
         """
 
 
 @dataclass(frozen=True)
 class ExactMatch:
-    """1 for an answer that is a reference, letter by letter."""
+    """1 for an answer that equals a reference character by character."""
 
     def __call__(self, answer: str, references: Sequence[str], query: Query) -> float:
-        said = answer.strip()
-        return float(said != "" and any(said == reference.strip() for reference in references))
+        bare = answer.strip()
+        return float(bare != "" and any(bare == reference.strip() for reference in references))
 
 
 @dataclass(frozen=True)
 class NormalisedMatch:
     """SQuAD's exact match: without case, punctuation, articles and repeated spaces (arXiv
-    1606.05250, §6), but for what `normalise_text` keeps."""
+    1606.05250, §6), with the exceptions of `normalise_text`."""
 
     def __call__(self, answer: str, references: Sequence[str], query: Query) -> float:
-        said = normalise_text(answer)
-        return float(said != "" and any(said == normalise_text(right) for right in references))
+        plain = normalise_text(answer)
+        return float(plain != "" and any(plain == normalise_text(right) for right in references))
 
 
 @dataclass(frozen=True)
 class TokenF1:
-    """SQuAD's F1 over the words of normalised texts, the best over the references (arXiv
+    """SQuAD's F1 over the words of normalised texts, maximised over the references (arXiv
     1606.05250, §6)."""
 
     def __call__(self, answer: str, references: Sequence[str], query: Query) -> float:
@@ -71,22 +72,22 @@ class TokenF1:
 
 
 def _f1(answer: str, reference: str) -> float:
-    said, right = normalise_text(answer).split(), normalise_text(reference).split()
-    if not said or not right:
+    words, right = normalise_text(answer).split(), normalise_text(reference).split()
+    if not words or not right:
         return 0.0
-    common = sum((Counter(said) & Counter(right)).values())
-    return 2 * common / (len(said) + len(right))
+    common = sum((Counter(words) & Counter(right)).values())
+    return 2 * common / (len(words) + len(right))
 
 
 @dataclass(frozen=True)
 class MultipleChoice:
     """1 for the right choice; references are letters, the wording of choices, or their numbers.
 
-    Which of these a file has is told by all of its questions, see `understood`.
+    Which of these a file uses is inferred from all of its questions, see `understood`.
 
     Attributes:
-        first: the number of the first choice, 0 or 1, where references are numbers of choices; None
-            to tell it by the file.
+        first: the number of the first choice, 0 or 1, if references are numbers of choices; None to
+            infer it from the file.
 
     Raises:
         ValueError: another ``first``.
@@ -106,14 +107,14 @@ class MultipleChoice:
         return float(extract_choice(answer, query.choices) in right)
 
     def understood(self, questions: Sequence[Question]) -> list[Question]:
-        """The questions with references that are the wording of choices.
+        """The questions with each reference replaced by the wording of its choice.
 
-        Wording is what all references are, or else letters, or else numbers from 0 or from 1. A
-        file that mixes wording and letters is read reference by reference.
+        All references of a file are read as wording, or else all as letters, or else all as numbers
+        from 0 or from 1. In a file that mixes wording and letters each reference is read alone.
 
         Raises:
-            ConfigError: a question without choices or with too many, a reference that is none of
-                them, or numbers that may count from 0 as well as from 1.
+            ConfigError: a question has no choices or too many, a reference is none of them, or
+                numbers may count from 0 as well as from 1.
         """
         for question in questions:
             if not 2 <= len(question.query.choices) <= len(string.ascii_uppercase):
@@ -129,9 +130,8 @@ class MultipleChoice:
             fitting = [read for read in numbered if _fits(read, questions)]
             if len(fitting) == 2 and not any(_fits(read, questions) for read in readings):
                 raise ConfigError(
-                    "scoring=multiple_choice: the references are numbers of choices, and nothing "
-                    "tells whether they count from 0 or from 1: give scoring.first=0 or "
-                    "scoring.first=1, or letters"
+                    "scoring=multiple_choice: the references are numbers of choices that may "
+                    "count from 0 or from 1: give scoring.first=0 or scoring.first=1, or letters"
                 )
             readings += fitting
         for read in readings:
@@ -147,17 +147,17 @@ class MultipleChoice:
         return list(questions)
 
     def _letter(self, reference: str, choices: Sequence[str]) -> str:
-        place = _worded(reference, choices)
-        if place is None:
-            place = _lettered(reference, choices)
-        if place is None and self.first is not None:
-            place = _numbered(reference, choices, self.first)
-        if place is None:
+        index = _worded(reference, choices)
+        if index is None:
+            index = _lettered(reference, choices)
+        if index is None and self.first is not None:
+            index = _numbered(reference, choices, self.first)
+        if index is None:
             raise ValueError(
                 f"the reference {reference!r} is none of the choices {list(choices)}: expected "
                 "a letter, or a choice's wording (or its number, in all questions of the file)"
             )
-        return string.ascii_uppercase[place]
+        return string.ascii_uppercase[index]
 
 
 def _fits(read: Callable[[str, Sequence[str]], int | None], questions: Sequence[Question]) -> bool:
@@ -172,12 +172,12 @@ def _with_references(
     question: Question, read: Callable[[str, Sequence[str]], int | None]
 ) -> Question:
     choices = question.query.choices
-    places = [read(reference, choices) for reference in question.references]
-    return replace(question, references=tuple(choices[i] for i in places if i is not None))
+    indices = [read(reference, choices) for reference in question.references]
+    return replace(question, references=tuple(choices[i] for i in indices if i is not None))
 
 
 def _worded(reference: str, choices: Sequence[str]) -> int | None:
-    """The place of the choice with this wording; None if it is none's."""
+    """The index of the choice with this wording; None if there is none."""
     for form in (str.strip, normalise_text):
         found = [i for i, choice in enumerate(choices) if form(reference) == form(choice)]
         if found:
@@ -186,26 +186,26 @@ def _worded(reference: str, choices: Sequence[str]) -> int | None:
 
 
 def _lettered(reference: str, choices: Sequence[str]) -> int | None:
-    """The place of the choice that a text such as "B", "(b)" or "B. London" names, or None."""
+    """The index of the choice that a text such as "B", "(b)" or "B. London" names, or None."""
     letter = extract_choice(reference, choices)
     return string.ascii_uppercase.index(letter) if letter else None
 
 
 def _numbered(reference: str, choices: Sequence[str], first: int) -> int | None:
-    """The place of a choice by its number; None for anything else."""
+    """The index of a choice by its number; None for anything else."""
     found = re.fullmatch(r"\s*(\d{1,3})(?:\.0*)?\s*", reference)
-    place = int(found[1]) - first if found else -1
-    return place if 0 <= place < len(choices) else None
+    index = int(found[1]) - first if found else -1
+    return index if 0 <= index < len(choices) else None
 
 
 @dataclass(frozen=True)
 class Number:
-    """1 for the right number; a percent sign or a word such as "million" behind one of the two
-    numbers alone may be computed with or not, so that 50%, 50 and 0.5 are right for 50%.
+    """1 for the right number. If only one of the two numbers has a percent sign or a word such as
+    "million", the numbers may agree with or without it: 50%, 50 and 0.5 are right for 50%.
 
     Attributes:
-        tolerance: relative; absolute where the right number is 0. None for 1e-6, and for none
-            between whole numbers, so that 12345678 is not 12345679.
+        tolerance: relative; absolute if the right number is 0. None for 1e-6, and 0 between whole
+            numbers, so that 12345678 is not 12345679.
     """
 
     tolerance: NotNegative | None = None
@@ -216,14 +216,14 @@ class Number:
     def __call__(self, answer: str, references: Sequence[str], query: Query) -> float:
         """Raises ValueError if a reference is no number."""
         right = [_number(reference) for reference in references]
-        said = extract_quantity(answer)
-        return float(said is not None and any(self._same(said, number) for number in right))
+        given = extract_quantity(answer)
+        return float(given is not None and any(self._same(given, number) for number in right))
 
     def understood(self, questions: Sequence[Question]) -> list[Question]:
-        """The questions as they are.
+        """The questions, unchanged.
 
         Raises:
-            ConfigError: a reference that is no number.
+            ConfigError: a reference is no number.
         """
         for question in questions:
             try:
@@ -233,17 +233,17 @@ class Number:
                 raise ConfigError(f"scoring=number: {where}: {error}") from None
         return list(questions)
 
-    def _same(self, said: Quantity, right: Quantity) -> bool:
-        if said.scale != 1 and right.scale != 1:
-            return self._close(said.scaled, right.scaled)
-        return self._close(said.value, right.value) or self._close(said.scaled, right.scaled)
+    def _same(self, given: Quantity, right: Quantity) -> bool:
+        if given.scale != 1 and right.scale != 1:
+            return self._close(given.scaled, right.scaled)
+        return self._close(given.value, right.value) or self._close(given.scaled, right.scaled)
 
-    def _close(self, said: float, right: float) -> bool:
-        if self.tolerance is None and is_whole(said) and is_whole(right):
-            return said == right
+    def _close(self, given: float, right: float) -> bool:
+        if self.tolerance is None and is_whole(given) and is_whole(right):
+            return given == right
         tolerance = 1e-6 if self.tolerance is None else self.tolerance
         around_zero = tolerance if right == 0 else 0.0
-        return math.isclose(said, right, rel_tol=tolerance, abs_tol=around_zero)
+        return math.isclose(given, right, rel_tol=tolerance, abs_tol=around_zero)
 
 
 def _number(reference: str) -> Quantity:
@@ -254,10 +254,10 @@ def _number(reference: str) -> Quantity:
 
 
 def understood(scoring: Scoring, questions: Sequence[Question]) -> list[Question]:
-    """Questions as a scoring understands their references.
+    """The questions with references as the scoring interprets them.
 
     Raises:
-        ConfigError: it cannot; the message names the query.
+        ConfigError: the scoring refuses a reference; the message names the query.
     """
     read = getattr(scoring, "understood", None)
     return list(read(questions)) if read else list(questions)

@@ -1,20 +1,20 @@
-"""What ends a call, a cell or a collection."""
+"""Errors that end an attempt, a call or a collection."""
 
 from __future__ import annotations
 
 
 class CallError(Exception):
-    """One call that did not come about; it costs its cell alone."""
+    """One call failed; only its cell is lost."""
 
     lost = False
 
 
 class AttemptError(Exception):
-    """One attempt at a call; another may succeed.
+    """One attempt at a call failed; another may succeed.
 
     Attributes:
         asked: seconds that the endpoint asks to wait; None if it does not.
-        lost: whether a response may have been made, and paid for, that did not arrive.
+        lost: whether a response may have been generated and charged that did not arrive.
     """
 
     def __init__(self, reason: str, asked: float | None = None, lost: bool = False) -> None:
@@ -23,7 +23,7 @@ class AttemptError(Exception):
 
 
 class StoppedError(Exception):
-    """No more calls are made; those under way end, and what is paid for is kept.
+    """No more calls are made; calls under way are finished and kept.
 
     Attributes:
         lost: as in `AttemptError`.
@@ -39,8 +39,8 @@ class BudgetExhaustedError(StoppedError):
 
 
 class EndpointRefusedError(StoppedError):
-    """An endpoint that will not take any call; the message names it and what to do."""
+    """An endpoint takes no call; the message names it and what to do."""
 
 
 class InterruptedCollectionError(StoppedError):
-    """The user wants it to end."""
+    """The user interrupted the collection."""

@@ -1,4 +1,4 @@
-"""The HTTP client under the official one: connections, proxies, redirects, bounded bodies."""
+"""The httpx client under the official one: time-outs, certificates, redirects, bounded bodies."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from urllib.parse import urlsplit, urlunsplit
 
 from routing_pomdp.verifiers.collection.models import ConfigError
 
-# Bytes of a body, unpacked. Ten thousand tokens with twenty alternatives each are 20 MB.
+# The most bytes of an unpacked body. Ten thousand tokens with twenty alternatives are 20 MB.
 _LARGEST = 64 * 2**20
-# Seconds that a connection may be idle: many servers close theirs after five, and a request that
-# crosses with it is lost.
+# Seconds that a connection may be idle. Many servers close theirs after five, and a request that is
+# sent at that moment is lost.
 _IDLE = 2.0
-# Seconds in which a connection must come about.
+# Seconds within which a connection must be established.
 _CONNECT = 15.0
 _REDIRECTS = 10
 
 
 class TransportError(Exception):
-    """A response that is not read on.
+    """A response cannot be used.
 
     Attributes:
-        final: whether further requests would get the same.
+        final: whether further requests would get the same response.
     """
 
     def __init__(self, reason: str, final: bool) -> None:
@@ -36,8 +36,8 @@ class TransportError(Exception):
 def http_client(openai: Any, timeout: float) -> Any:
     """An HTTP client for the official one.
 
-    It follows redirects within the endpoint that keep the request, or fetch its result (303). All
-    others would carry keys elsewhere, or lose the body: they raise `TransportError`, and so does a
+    It follows redirects within the endpoint that keep the request, or fetch its result (303). Other
+    redirects would send keys elsewhere or lose the body: they raise `TransportError`, as does a
     body that is too large.
 
     Args:
@@ -45,7 +45,7 @@ def http_client(openai: Any, timeout: float) -> Any:
         timeout: seconds that a request may take.
 
     Raises:
-        ConfigError: a proxy in the environment that cannot be used.
+        ConfigError: a proxy in the environment cannot be used.
     """
     http = http_package(openai)
 
@@ -62,17 +62,18 @@ def http_client(openai: Any, timeout: float) -> Any:
                     await response.aclose()
             raise TransportError(f"more than {_REDIRECTS} redirects", final=True)
 
-    options: dict[str, Any] = {
-        # Without a connection nothing is paid for, so that is noticed first.
-        "timeout": http.Timeout(timeout, connect=min(_CONNECT, timeout / 2)),
-    }
-    proxies = {name: url for name, url in urllib.request.getproxies().items() if name != "no"}
-    if not proxies:
-        options["transport"] = _lanes(http)
+    certificates = _certificates()
     try:
-        return Client(**options)
+        return Client(
+            # Without a connection nothing is paid for, so that is noticed first.
+            timeout=http.Timeout(timeout, connect=min(_CONNECT, timeout / 2)),
+            # How many requests are under way is the limiter's concern.
+            limits=http.Limits(max_connections=None, keepalive_expiry=_IDLE),
+            verify=certificates,
+        )
     except Exception as error:  # of many kinds: no such scheme, no package for SOCKS, no URL
-        shown = ", ".join(f"{name}_proxy={_bare(url)}" for name, url in sorted(proxies.items()))
+        found = sorted(urllib.request.getproxies().items())
+        shown = ", ".join(f"{name}_proxy={_bare(url)}" for name, url in found if name != "no")
         raise ConfigError(
             f"the proxy settings of the environment cannot be used ({shown}; no_proxy too is read):"
             f" {type(error).__name__}: {error}. Expected http://HOST:PORT, or unset them"
@@ -80,12 +81,12 @@ def http_client(openai: Any, timeout: float) -> Any:
 
 
 def http_package(openai: Any) -> Any:
-    """The package, of the httpx family, that the official client is built on."""
+    """The package of the httpx family that the official client uses."""
     return sys.modules[openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0]]
 
 
 async def _whole(http: Any, response: Any) -> Any:
-    """The response with its body read and unpacked."""
+    """The response with its complete body, unpacked."""
     body = bytearray()
     async for part in response.aiter_bytes():
         body += part
@@ -106,10 +107,10 @@ async def _whole(http: Any, response: Any) -> Any:
 
 
 def _followed(request: Any, response: Any) -> Any:
-    """The next request of a redirect.
+    """The request to which a redirect leads.
 
     Raises:
-        TransportError: it must not be followed.
+        TransportError: the redirect must not be followed.
     """
     target, status = response.next_request, response.status_code
     if target is None:
@@ -128,14 +129,14 @@ def _followed(request: Any, response: Any) -> Any:
 
 
 def _bare(url: str) -> str:
-    """An address without user, password and query."""
+    """A URL without user, password and query."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 @functools.cache
 def _certificates() -> ssl.SSLContext:
-    """Loaded once: it takes longer than a request."""
+    """The TLS context, cached because loading it takes longer than a request."""
     context = ssl.create_default_context()
     if not context.cert_store_stats()["x509_ca"] and not ssl.get_default_verify_paths().capath:
         try:  # a system without certificates, such as a small container
@@ -144,50 +145,3 @@ def _certificates() -> ssl.SSLContext:
             return context
         context.load_verify_locations(certifi.where())
     return context
-
-
-def _lanes(http: Any) -> Any:
-    """A transport in which a request need not look through all connections of a pool.
-
-    The pool of httpx looks at every connection twice a request, which at 64 connections costs as
-    much as the rest of it. Here each connection is a pool of its own, made when all others are
-    taken.
-    """
-    limits = http.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_IDLE)
-
-    def lane() -> Any:
-        return http.AsyncHTTPTransport(_certificates(), limits=limits)
-
-    # The first one at once: it loads more than a first request has time for.
-    free = [lane()]
-
-    class Stream(http.AsyncByteStream):
-        def __init__(self, stream: Any, lane: Any) -> None:
-            self._stream, self._lane = stream, lane
-
-        async def __aiter__(self) -> Any:
-            async for part in self._stream:
-                yield part
-
-        async def aclose(self) -> None:
-            try:
-                await self._stream.aclose()
-            finally:
-                free.append(self._lane)
-
-    class Lanes(http.AsyncBaseTransport):
-        async def handle_async_request(self, request: Any) -> Any:
-            mine = free.pop() if free else lane()
-            try:
-                response = await mine.handle_async_request(request)
-            except BaseException:
-                free.append(mine)
-                raise
-            response.stream = Stream(response.stream, mine)
-            return response
-
-        async def aclose(self) -> None:
-            for each in free:
-                await each.aclose()
-
-    return Lanes()

@@ -1,4 +1,4 @@
-"""How long a response asks to wait, in the ways in which servers say it."""
+"""Parsing of the waiting times that responses ask for, in the formats of various servers."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ _UNITS |= {"day": 86400}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zµ]+)[\s,]*")
 _LASTS = r"(\d+(?:\.\d+)?\s*[a-zµ]+(?:[\s,]*\d+(?:\.\d+)?\s*[a-zµ]+)*)"
 # "Please try again in 1m30s", "Please retry after 45 seconds", "retryDelay": "34s".
-_SAID = re.compile(
+_IN_TEXT = re.compile(
     rf"(?:try again|retry|available again|resets?)\s+(?:in|after)\s+(?:about\s+)?{_LASTS}"
     rf"|retry_?delay\W{{1,6}}{_LASTS}",
     re.IGNORECASE,
 )
 _RESET = re.compile(r"(?:x-|anthropic-)?rate-?limit-(?:.+-)?reset(?:-.+)?")
-# Numbers above are points in time: seconds, or milliseconds, since 1970.
+# Larger numbers are points in time: seconds, or milliseconds, since 1970.
 _EPOCH, _EPOCH_MS = 1e9, 1e11
 
 
 def asked_to_wait(
-    headers: Mapping[str, str], said: str = "", limited: bool = True, now: datetime | None = None
+    headers: Mapping[str, str], body: str = "", limited: bool = True, now: datetime | None = None
 ) -> float | None:
     """Seconds that a response asks to wait; None if it does not.
 
-    ``retry-after-ms`` and ``retry-after`` come first, then what the message says, then the reset
-    headers of the rate limits that are used up (of all limits, if none says that it is).
+    ``retry-after-ms`` and ``retry-after`` come first, then the body, then the reset headers of the
+    rate limits that are used up (of all limits, if none is marked as used up).
 
     Args:
         headers: of the response, names in lower case.
-        said: its body.
-        limited: whether it refused for a rate limit; other responses have reset headers too.
+        body: of the response.
+        limited: whether a rate limit is the reason; other responses have reset headers too.
         now: the time.
     """
     now = now or datetime.now(UTC)
@@ -45,7 +45,7 @@ def asked_to_wait(
             return seconds
     if not limited:
         return None
-    if found := _SAID.search(said):
+    if found := _IN_TEXT.search(body):
         seconds = seconds_of(found[1] or found[2], now)
         if seconds is not None:
             return seconds
@@ -61,7 +61,7 @@ def asked_to_wait(
 
 
 def seconds_of(text: str, now: datetime, scale: float = 1.0) -> float | None:
-    """Seconds until what a text names: a number, a duration or a date; None if it is none.
+    """Seconds to wait by a text with a number, a duration or a date; None if it is none of these.
 
     Args:
         text: such as "3", "3s", "1m30s", "6ms", "1732547000", or an HTTP or ISO date.
@@ -72,8 +72,8 @@ def seconds_of(text: str, now: datetime, scale: float = 1.0) -> float | None:
     try:
         number = float(text) * scale
     except ValueError:
-        lasting = _duration(text.lower())
-        return _until(text, now) if lasting is None else lasting
+        duration = _duration(text.lower())
+        return _until(text, now) if duration is None else duration
     if not math.isfinite(number) or number < 0:
         return None
     if number >= _EPOCH:
@@ -85,8 +85,9 @@ def _duration(text: str) -> float | None:
     parts = [(float(number), _unit(unit)) for number, unit in _PART.findall(text)]
     if not parts or _PART.sub("", text):
         return None
-    known = all(unit for _, unit in parts)
-    return sum(number * unit for number, unit in parts) if known else None
+    if not all(unit for _, unit in parts):
+        return None
+    return sum(number * unit for number, unit in parts)
 
 
 def _unit(name: str) -> float:

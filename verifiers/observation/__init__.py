@@ -1,4 +1,4 @@
-"""Observation models: likelihoods of signals given scores, learned from logs."""
+"""Observation models: likelihoods of signals given scores, estimated from logs."""
 
 from typing import TYPE_CHECKING
 

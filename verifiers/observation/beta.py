@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import betainc, betaincc, betaln, digamma, expit, log_expit, polygamma
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Positive
 from routing_pomdp.verifiers.observation.density import DensityObservation
-
-FloatArray = NDArray[np.float64]
 
 # Bounds of both shapes: beyond them a density is a spike that one more query would move.
 _SHAPES = (1e-3, 1e4)
@@ -19,13 +17,13 @@ _SHAPES = (1e-3, 1e4)
 
 @dataclass(eq=False)
 class Beta(DensityObservation):
-    """The confidence, the inverse logit of the signal, is beta distributed for every score.
+    """The confidence, the inverse logit of the signal, is beta distributed given the score.
 
-    Shapes are those of the greatest posterior density, under the conjugate prior that counts as
-    ``strength`` queries of uniform confidence.
+    The shapes maximise the posterior density under a conjugate prior worth ``strength`` queries of
+    uniform confidence.
 
     Attributes:
-        strength: > 0.
+        strength: of the prior, > 0.
     """
 
     strength: Positive = 1.0
@@ -51,22 +49,22 @@ class Betas:
     b: FloatArray
 
     def pdf(self, z: FloatArray) -> FloatArray:
-        """``(G, m)``: ``p^a (1 - p)^b / B(a, b)`` at ``p = expit(z)``; ``dp = p (1 - p) dz``."""
+        """``(G, m)``: ``p^a (1 - p)^b / B(a, b)`` at ``p = expit(z)``, as ``dp = p (1 - p) dz``."""
         a, b = self.a[:, None], self.b[:, None]
         return np.exp(a * log_expit(z) + b * log_expit(-z) - betaln(a, b))
 
     def cdf(self, z: FloatArray) -> FloatArray:
         """``(G, m)``."""
         a, b = self.a[:, None], self.b[:, None]
-        # Each side from the end where its argument is exact: near 1, 1 - p is what is known.
+        # Each side is computed from the end where its argument is exact: near 1, from 1 - p.
         return np.where(z < 0, betainc(a, b, expit(z)), betaincc(b, a, expit(-z)))
 
 
 def fit_beta(upper: FloatArray, lower: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Shapes ``(G,)`` of the greatest likelihood, from the means of ``log p`` and ``log(1 - p)``.
+    """Maximum-likelihood shapes ``(G,)`` from the means of ``log p`` and ``log(1 - p)``.
 
-    Newton's method on the logarithms of the shapes, with halved steps while the (concave)
-    likelihood falls.
+    Newton's method on the logarithms of the shapes; steps are halved while the (concave) likelihood
+    decreases.
     """
     a, b = np.ones_like(upper), np.ones_like(lower)
 
@@ -79,14 +77,14 @@ def fit_beta(upper: FloatArray, lower: FloatArray) -> tuple[FloatArray, FloatArr
         if np.all(np.maximum(abs(a * slope_a), abs(b * slope_b)) < 1e-10):
             break
         mixed = polygamma(1, a + b)
-        # Curvature of minus the likelihood, positive definite in (a, b).
+        # Hessian of the negative likelihood, positive definite in (a, b).
         aa, bb, ab = polygamma(1, a) - mixed, polygamma(1, b) - mixed, -mixed
         determinant = aa * bb - ab**2
         step_a = (bb * slope_a - ab * slope_b) / determinant
         step_b = (aa * slope_b - ab * slope_a) / determinant
         before, size = likelihood(a, b), np.ones_like(a)
         for _ in range(40):
-            # On the logarithm a shape stays positive; a long step is cut at a factor of e.
+            # Steps on the logarithm keep shapes positive; they are limited to a factor of e.
             new_a = np.clip(a * np.exp(np.clip(size * step_a / a, -1, 1)), *_SHAPES)
             new_b = np.clip(b * np.exp(np.clip(size * step_b / b, -1, 1)), *_SHAPES)
             worse = likelihood(new_a, new_b) < before

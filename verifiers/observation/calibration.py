@@ -1,4 +1,4 @@
-"""From signals to a calibrated confidence: what is learned on training queries."""
+"""`Calibrator`: learns a calibrated confidence from signals on training queries."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.settings.checks import check_settings
 from routing_pomdp.envs.settings.ranges import Folds, Positive, Seed
 from routing_pomdp.verifiers.observation.scale import LogitScale
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 Kind = Literal["logistic", "isotonic"]
 
@@ -23,21 +21,21 @@ Kind = Literal["logistic", "isotonic"]
 class Calibrator:
     """Learns the probability that an answer is right from its ``D`` signals.
 
-    Each signal is put on the logit scale (`LogitScale`) and standardised; "logistic" is a ridge
-    regression of the log-odds on them (for one signal Platt's scaling), "isotonic" a monotone
-    function of its result. A graded score counts as so much of a right answer.
+    Each signal is transformed to the logit scale (`LogitScale`) and standardised. "logistic" is
+    logistic regression with a ridge penalty on them (for one signal Platt scaling), "isotonic" a
+    monotone function of its result. A graded score is a fractional label.
 
-    Of several signals some may be missing: each that ever was in training has a coefficient of its
-    own for that, and stands at its mean otherwise. Where all are missing, so is the confidence.
+    Some of several signals may be missing. A missing signal is imputed by its mean, and has a
+    coefficient of its own if it was missing in training. If all are missing, so is the confidence.
 
     Attributes:
-        kind: "logistic", or "isotonic" where there are many hundred queries.
+        kind: "logistic", or "isotonic" for many hundred queries.
         penalty: of the squared coefficients, in queries.
-        folds: of the confidences without a query's own label.
+        folds: of the held-out confidences.
         seed: of the folds.
 
     Raises:
-        ValueError: a value out of its range, with the key.
+        ValueError: a value is out of its range.
     """
 
     kind: Kind = "logistic"
@@ -56,14 +54,14 @@ class Calibrator:
             score: ``(n,)`` in [0, 1].
 
         Returns:
-            The calibration, and what each query is predicted without its own fold, ``(n,)``: what
-            is learned from confidences (bins, thresholds) has to be learned from those. NaN where
-            no signal is there.
+            The calibration, and held-out confidences ``(n,)``, each predicted without the query's
+            own fold, NaN without any signal. Bins and thresholds of confidences have to be learned
+            from the held-out ones.
         """
-        said = ~np.isnan(signal).all(axis=1)
-        if not said.all():
+        present = ~np.isnan(signal).all(axis=1)
+        if not present.all():
             held_out = np.full(len(score), np.nan)
-            calibration, held_out[said] = self.fit(signal[said], score[said])
+            calibration, held_out[present] = self.fit(signal[present], score[present])
             return calibration, held_out
         n = len(score)
         held_out = np.full(n, (score.sum() + 0.5) / (n + 1))
@@ -79,10 +77,10 @@ class Calibrator:
         return self._fit(signal, score), held_out
 
     def fold(self, score: FloatArray) -> IntArray:
-        """The fold of each query, ``(n,)``, each with its share of right answers.
+        """The fold of each query, ``(n,)``, stratified by score.
 
-        Random folds differ in that share, and a query whose fold has more right answers would be
-        predicted from fewer: where signals say nothing, that alone would look like knowledge.
+        In random folds, a query whose fold has more right answers is predicted from fewer, which
+        would bias the held-out confidences of uninformative signals.
         """
         n = len(score)
         shuffled = np.random.default_rng(self.seed).permutation(n)
@@ -124,10 +122,10 @@ class Calibration:
         scales: of the ``D`` signals.
         coefficient: ``(D,)`` of their logits.
         intercept: of the log-odds.
-        steps: scikit-learn's isotonic regression on top, if any.
-        queries: that the steps were fitted to.
-        centre: ``(D,)`` the mean logits, which missing signals are taken for; None for 0.
-        absent: ``(D,)`` what a missing signal adds to the log-odds; None for nothing.
+        steps: scikit-learn's isotonic regression on the result, if any.
+        queries: how many the isotonic regression was fitted to.
+        centre: ``(D,)`` mean logits, by which missing signals are imputed; None for 0.
+        absent: ``(D,)`` coefficients of missing signals in the log-odds; None for 0.
     """
 
     scales: list[LogitScale]
@@ -148,14 +146,14 @@ class Calibration:
             log_odds += silent @ self.absent
         confidence = expit(log_odds)
         if self.steps is not None and len(confidence):
-            # A step of right answers alone proves nothing: half a wrong one is added to all.
+            # Steps with only right or only wrong answers are kept away from 1 and 0.
             edge = 0.5 / (self.queries + 1)
             confidence = np.clip(self.steps.predict(confidence), edge, 1 - edge)
         return np.where(silent.all(axis=1), np.nan, confidence)
 
 
 def _moments(z: FloatArray, silent: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
-    """Mean and deviation ``(D,)`` of the logits that are there; 0 and 1 where none is."""
+    """Mean and standard deviation ``(D,)`` of the logits that are present; 0 and 1 if none is."""
     count = np.maximum((~silent).sum(axis=0), 1)
     centre = np.where(silent, 0.0, z).sum(axis=0) / count
     spread = np.sqrt((np.where(silent, 0.0, z - centre) ** 2).sum(axis=0) / count)
@@ -163,9 +161,9 @@ def _moments(z: FloatArray, silent: NDArray[np.bool_]) -> tuple[FloatArray, Floa
 
 
 def _logistic(x: FloatArray, score: FloatArray, penalty: float) -> tuple[FloatArray, float]:
-    """Coefficients and intercept of the greatest penalised likelihood, by Newton's method.
+    """Coefficients and intercept of the maximum penalised likelihood, by Newton's method.
 
-    One more query at the mean, half right and half wrong, keeps anything from being certain.
+    A pseudo-query at the mean, half right and half wrong, keeps the intercept finite.
     """
     design = np.column_stack([x, np.ones(len(x))])
     design = np.concatenate([design, np.eye(1, design.shape[1], design.shape[1] - 1)])

@@ -1,12 +1,13 @@
-"""Observation models with a density for every score: what they share, and how they become symbols.
+"""Base of observation models with a density for every score, and their conversion to symbols.
 
-A density is fitted to weighted queries. Those of a level have weight 1 and all queries together a
-little more, ``smoothing``: with few queries of a level its density is the pooled one, which says
-nothing, and with many it is the level's own. Under "joint" a score vector's density is fitted to
-its own queries and, with weight ``shrinkage`` in all, to what "own" fits.
+Densities are fitted to weighted queries. The queries of a level have weight 1, and all queries
+together have an additional weight ``smoothing``: with few queries of a level its density is close
+to the pooled one, which is uninformative, and with many to the level's own. Under "joint" a score
+vector's density is fitted to its own queries and, with a total weight ``shrinkage``, to those of
+"own".
 
-Missing signals (`envs.signals`) are a point mass beside the density, and a symbol of its own, by
-smoothed counts as in `Histogram`. Infinite ones lie where the scale is cut off.
+Missing signals (`envs.signals`) are a point mass beside the density and a symbol of their own, with
+smoothed counts as in `Histogram`. Infinite signals lie at the ends of the scale.
 """
 
 from __future__ import annotations
@@ -16,28 +17,22 @@ from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.model.binning import Binning, inner_edges
 from routing_pomdp.envs.settings.checks import check_settings
 from routing_pomdp.envs.settings.ranges import Positive, Symbols
 from routing_pomdp.verifiers.observation.histogram import (
     Conditioning,
     Counting,
-    least_telling,
+    least_informative,
     medians,
     row_of,
 )
-from routing_pomdp.verifiers.observation.scale import LIMIT, LogitScale, Scale
+from routing_pomdp.verifiers.observation.scale import LogitScale, Scale
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
-# Share of a symbol's likelihood that is spread evenly: no signal proves a score impossible.
+# Likelihood that is spread evenly over symbols, so that no signal makes a score impossible.
 _FLOOR = 1e-6
-
-# Where distribution functions are inverted: finer than the narrowest density, over all logits.
-_GRID = np.linspace(-LIMIT, LIMIT, 4097)
 
 
 class Densities(Protocol):
@@ -55,27 +50,27 @@ class DensityObservation(ABC):
     """Fits a density of each model's signal for every score, on the logit scale.
 
     Attributes:
-        bins: ``K``, or ``K - 1`` beside the symbol of a missing signal: symbols that a signal is
+        bins: ``K``, or ``K - 1`` if a missing signal is a symbol too: how many symbols signals are
             turned into for the finite model.
-        binning: as `Histogram`, on the logit scale; likelihoods are the densities' mass in each
-            bin, not counts, so more bins cost no data.
+        binning: as `Histogram`, on the logit scale. Likelihoods are the densities' mass in each
+            bin, not counts, so more bins need no more data.
         conditioning: "own": ``f_i(o | y_i)``; "joint": ``f_i(o | y)``.
-        scale: how a signal becomes a logit, see `LogitScale`.
-        smoothing: weight, in queries, of all queries in each level's density.
+        scale: of signals in logits, see `LogitScale`.
+        smoothing: total weight, in queries, of all queries in each level's density.
         shrinkage: under "joint", weight of "own" in queries.
         missing: as `Histogram`.
         missing_: fitted, whether a missing signal is a symbol.
-        silent_: fitted, ``(N - 1,)`` the symbol that one is taken for.
+        silent_: fitted, ``(N - 1,)`` the symbol of a missing signal.
         absent_: fitted, ``(N - 1, S)`` the probability that a signal is missing.
         scale_: fitted, ``N - 1`` scales.
         edges_: fitted, ``N - 1`` arrays of inner bin edges in logits.
         densities_: fitted, of each model.
-        group_: fitted, ``(N - 1, S)`` which of the densities is each score vector's.
+        group_: fitted, ``(N - 1, S)`` index of each score vector's density.
         likelihood: fitted, ``(N - 1, S, K)``.
         representative: fitted, ``(N - 1, K, 1)`` the median training signal of each bin.
 
     Raises:
-        ValueError: a value out of its range, with the key.
+        ValueError: a value is out of its range.
     """
 
     bins: Symbols = 8
@@ -101,7 +96,7 @@ class DensityObservation(ABC):
 
     @abstractmethod
     def _fit(self, z: FloatArray, weight: FloatArray) -> Densities:
-        """``G`` densities of logits ``(n,)``, each with its weights ``(G, n)``."""
+        """``G`` densities fitted to logits ``(n,)`` with weights ``(G, n)``."""
 
     @property
     def n_symbols(self) -> int:
@@ -111,7 +106,7 @@ class DensityObservation(ABC):
         """Estimates densities, edges and likelihoods; arguments as `Histogram.fit`.
 
         Raises:
-            ValueError: signals of more than one number, or not of the scale.
+            ValueError: signals have more than one number, or do not fit the scale.
         """
         _, n_verified, width = signal.shape
         if width != 1:
@@ -122,8 +117,8 @@ class DensityObservation(ABC):
         kind = LogitScale.fit(signal, self.scale).kind  # the same for all models
         self.scale_, self.edges_, self.densities_ = [], [], []
         self.group_ = np.empty((n_verified, len(score_vectors)), dtype=np.int64)
-        silence = np.isnan(signal[..., 0])
-        self.missing_ = self.missing or bool(silence.any())
+        absent = np.isnan(signal[..., 0])
+        self.missing_ = self.missing or bool(absent.any())
         self.silent_ = np.full(n_verified, self.bins)
         self.absent_ = np.zeros((n_verified, len(score_vectors)))
         self.likelihood = np.zeros((n_verified, len(score_vectors), self.n_symbols))
@@ -131,13 +126,13 @@ class DensityObservation(ABC):
         rows = row_of(level, score_vectors)
         counting = Counting(self, level, score_vectors)
         for model in range(n_verified):
-            some = ~silence[:, model]
-            raw, own, vector = signal[some, model, 0], level[some, model], rows[some]
+            present = ~absent[:, model]
+            raw, own, vector = signal[present, model, 0], level[present, model], rows[present]
             self.scale_.append(LogitScale.fit(raw, kind))
             z = self.scale_[model](raw)
-            target = level[some] if self.conditioning == "joint" else own[:, None]
+            target = level[present] if self.conditioning == "joint" else own[:, None]
             self.edges_.append(inner_edges(z, target, self.bins, self.binning))
-            if not len(z):  # any density will do: none of its signals will come
+            if not len(z):  # without signals any density will do
                 z, own, vector = np.zeros(len(rows)), level[:, model], rows
             weight, self.group_[model] = self._weights(own, score_vectors[:, model], vector)
             self.densities_.append(self._fit(z, weight))
@@ -146,13 +141,13 @@ class DensityObservation(ABC):
             share = np.maximum(np.diff(below, axis=1, prepend=0.0, append=1.0), 0.0) + _FLOOR / used
             share /= share.sum(axis=1, keepdims=True)
             if self.missing_:
-                symbol = np.where(some, 0, self.bins)
+                symbol = np.where(present, 0, self.bins)
                 counted = counting.likelihood(model, symbol, 1, self.n_symbols)
                 self.absent_[model] = self.likelihood[model, :, self.bins] = counted[:, self.bins]
-            there = 1 - self.absent_[model][:, None]
-            self.likelihood[model, :, :used] = there * share[self.group_[model]]
+            emitted = 1 - self.absent_[model][:, None]
+            self.likelihood[model, :, :used] = emitted * share[self.group_[model]]
             if not self.missing_:
-                self.silent_[model] = least_telling(self.likelihood[model])
+                self.silent_[model] = least_informative(self.likelihood[model])
             self.representative[model, :, 0] = self._representative(model, raw)
         return self
 
@@ -163,47 +158,36 @@ class DensityObservation(ABC):
         return np.where(np.isnan(z), self.silent_[model], symbol)
 
     def density(self, model: int, signal: FloatArray) -> FloatArray:
-        """``(n, S)`` the density of one model's signals ``(n, 1)`` given each score vector, per
-        unit of logit: the likelihood before it is cut into symbols. Of a missing one it is the
-        probability; the same for all where none is counted on."""
+        """``(n, S)`` densities of one model's signals ``(n, 1)`` given each score vector, per unit
+        of logit. For a missing signal it is the probability, or 1 if a missing signal is no
+        symbol."""
         z, absent = self.scale_[model](signal[:, 0]), self.absent_[model]
         silent = np.isnan(z)
         density = self.densities_[model].pdf(np.where(silent, 0.0, z))[self.group_[model]].T
         nothing = absent if self.missing_ else np.ones_like(absent)
         return np.where(silent[:, None], nothing, (1 - absent) * density)
 
-    def sample(self, model: int, vector: IntArray, uniform: FloatArray) -> FloatArray:
-        """Signals ``(n, 1)`` of one model given the score vectors ``(n,)``, at the shares
-        ``uniform`` ``(n, 1)`` of their distributions: uniform draws give random signals."""
-        below, group = self.densities_[model].cdf(_GRID), self.group_[model][vector]
-        # The first share of the uniform numbers is the point mass, the rest the density's.
-        absent, z = self.absent_[model][vector], np.empty(len(vector))
-        share = (uniform[:, 0] - absent) / (1 - absent)
-        for g in np.unique(group).tolist():
-            z[group == g] = np.interp(share[group == g], below[g], _GRID)
-        return np.where(share < 0, np.nan, self.scale_[model].inverse(z))[:, None]
-
     def _weights(
         self, own: IntArray, own_of_vector: IntArray, vector: IntArray
     ) -> tuple[FloatArray, IntArray]:
-        """Weights ``(G, n)`` of the queries in each density, and each score vector's ``(S,)``."""
+        """Weights ``(G, n)`` of the queries in each density, and each score vector's density."""
         n, levels = len(own), int(own_of_vector.max()) + 1
         weight = (own == np.arange(levels)[:, None]) + self.smoothing / n
         if self.conditioning == "own":
             return weight, own_of_vector
-        group = own_of_vector.copy()  # a vector that was never seen has the density of "own"
-        seen = np.unique(vector)
-        group[seen] = levels + np.arange(len(seen))
-        fallback = weight[own_of_vector[seen]]
+        group = own_of_vector.copy()  # a vector without training queries has the density of "own"
+        trained = np.unique(vector)
+        group[trained] = levels + np.arange(len(trained))
+        fallback = weight[own_of_vector[trained]]
         fallback *= self.shrinkage / fallback.sum(axis=1, keepdims=True)
-        return np.concatenate([weight, (vector == seen[:, None]) + fallback]), group
+        return np.concatenate([weight, (vector == trained[:, None]) + fallback]), group
 
     def _representative(self, model: int, signal: FloatArray) -> FloatArray:
         edges = self.edges_[model]
         if not len(signal):
             return np.append(np.zeros(self.bins), [np.nan] * self.missing_)
         symbol = self.symbols(model, signal[:, None])
-        # An empty bin lies between two others; an unused one has likelihood 0.
+        # Empty bins get their middle; unused ones, with likelihood 0, the largest signal.
         middle = self.scale_[model].inverse((edges[:-1] + edges[1:]) / 2)
         fallback = np.full(self.bins, signal.max())
         fallback[1 : 1 + len(middle)] = middle

@@ -1,8 +1,8 @@
 """`Histogram`: observation likelihoods by counting signals in bins.
 
-A missing signal (`envs.signals`) is a symbol of its own, the last one, wherever a training signal
-was missing or ``missing`` says that one may be. A model none of whose training signals was missing
-shows it with the same small probability whatever its score, half a query in all: it says nothing.
+A missing signal (`envs.signals`) is a symbol of its own, the last one, if any training signal was
+missing or ``missing`` is set. For a model without missing training signals its likelihood is the
+same small number for all scores, from half a pseudo-query: it is uninformative.
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.model.binning import Binning, inner_edges
 from routing_pomdp.envs.settings.checks import check_settings
 from routing_pomdp.envs.settings.ranges import Positive, Symbols
 from routing_pomdp.envs.signals import HALF
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 Conditioning = Literal["own", "joint"]
 
@@ -29,28 +26,28 @@ class Histogram:
     """Bins each model's signal; ``Z`` is the smoothed share of each bin.
 
     Attributes:
-        bins: ``K``, or ``K - 1`` where a missing signal is a symbol. Fewer are used for a model
+        bins: ``K``, or ``K - 1`` if a missing signal is a symbol too. Fewer are used for a model
             whose signals tie so often that bins would be empty.
-        binning: edges at equal shares of the training signals ("quantile", the default: no
-            monotone transform of the signal changes it), at equal widths over their range
-            ("uniform"), or where they gain most information on the level that the signal is
-            conditioned on ("supervised": at most ``bins``, as many as the data bear).
-        conditioning: "own": ``Z_i(o | y_i)``. "joint": ``Z_i(o | y)``, for a signal that says
-            more of the query than of the answer; a Dirichlet posterior around "own".
-        smoothing: pseudo-counts for each level, spread like the model's pooled signals.
-        shrinkage: under "joint", the weight of "own" in queries: a score vector seen ``n`` times
-            has the likelihood ``(counts + shrinkage · own) / (n + shrinkage)``.
-        missing: count on missing signals even where no training signal was. Otherwise one that
-            comes is taken for the bin that says least.
+        binning: edges at equal shares of the training signals ("quantile", the default, invariant
+            under monotone transforms), at equal widths over their range ("uniform"), or of the
+            greatest information gain about the level that the signal is conditioned on
+            ("supervised": at most ``bins``, as many as the data support).
+        conditioning: "own": ``Z_i(o | y_i)``. "joint": ``Z_i(o | y)``, for a signal that depends
+            more on the query than on the answer; a Dirichlet posterior mean around "own".
+        smoothing: pseudo-counts for each level, distributed like the model's pooled signals.
+        shrinkage: under "joint", the weight of "own" in queries: a score vector with ``n`` training
+            queries has the likelihood ``(counts + shrinkage · own) / (n + shrinkage)``.
+        missing: reserves a symbol for missing signals even if training has none. Otherwise a
+            missing signal is mapped to the least informative bin.
         edges_: fitted, ``N - 1`` arrays of inner bin edges; a signal on an edge lies above it.
         missing_: fitted, whether a missing signal is a symbol.
-        silent_: fitted, ``(N - 1,)`` the symbol that one is taken for.
+        silent_: fitted, ``(N - 1,)`` the symbol of a missing signal.
         likelihood: fitted, ``(N - 1, S, K)``.
         representative: fitted, ``(N - 1, K, 1)`` the median training signal of each bin; NaN for a
             missing one.
 
     Raises:
-        ValueError: a value out of its range, with the key.
+        ValueError: a value is out of its range.
     """
 
     bins: Symbols = 8
@@ -82,20 +79,20 @@ class Histogram:
             score_vectors: ``(S, N)`` the levels of every score vector.
 
         Raises:
-            ValueError: signals of more than one number.
+            ValueError: signals have more than one number.
         """
         _, n_verified, width = signal.shape
         if width != 1:
             raise ValueError(
                 f"observation=histogram bins one number an answer, the verifier gives {width}"
             )
-        known = ~np.isnan(signal[..., 0])
-        self.missing_ = self.missing or not bool(known.all())
+        present = ~np.isnan(signal[..., 0])
+        self.missing_ = self.missing or not bool(present.all())
         self.silent_ = np.full(n_verified, self.bins)
         self.edges_ = [
             inner_edges(
-                signal[known[:, model], model, 0],
-                (level if self.conditioning == "joint" else level[:, [model]])[known[:, model]],
+                signal[present[:, model], model, 0],
+                (level if self.conditioning == "joint" else level[:, [model]])[present[:, model]],
                 self.bins,
                 self.binning,
             )
@@ -108,10 +105,10 @@ class Histogram:
             symbol = self.symbols(model, signal[:, model])
             used = len(self.edges_[model]) + 1
             self.likelihood[model] = counting.likelihood(model, symbol, used, self.n_symbols)
-            some = known[:, model]
-            self.representative[model, :, 0] = self._representative(model, signal[some, model, 0])
+            raw = signal[present[:, model], model, 0]
+            self.representative[model, :, 0] = self._representative(model, raw)
             if not self.missing_:
-                self.silent_[model] = least_telling(self.likelihood[model])
+                self.silent_[model] = least_informative(self.likelihood[model])
         return self
 
     def symbols(self, model: int, signal: FloatArray) -> IntArray:
@@ -120,11 +117,11 @@ class Histogram:
         return np.where(np.isnan(signal[:, 0]), self.silent_[model], symbol)
 
     def _representative(self, model: int, signal: FloatArray) -> FloatArray:
-        """``(K,)`` of each symbol, from the signals that are there."""
+        """``(K,)`` the representative of each symbol, from signals that are not missing."""
         edges = self.edges_[model]
         symbol = np.searchsorted(edges, signal, side="right")
-        # An empty bin (of equal widths) is represented by its lower edge; an unused one, which
-        # has likelihood 0, by the largest signal.
+        # Empty bins (of equal widths) get their lower edge; unused ones, with likelihood 0, the
+        # largest signal.
         fallback = np.full(self.bins, signal.max() if len(signal) else 0.0)
         if len(signal):
             fallback[: len(edges) + 1] = np.concatenate([[signal.min()], edges])
@@ -132,7 +129,7 @@ class Histogram:
 
 
 class Counting:
-    """Likelihoods of symbols by smoothed counts, for a model of signals with the settings
+    """Likelihoods of symbols by smoothed counts, for an observation model with the settings
     ``conditioning``, ``smoothing`` and ``shrinkage``; arguments as `Histogram.fit`."""
 
     def __init__(self, settings: Any, level: IntArray, score_vectors: IntArray) -> None:
@@ -140,8 +137,8 @@ class Counting:
         self._vector = row_of(level, score_vectors)
 
     def likelihood(self, model: int, symbol: IntArray, used: int, n_symbols: int) -> FloatArray:
-        """``(S, K)`` of one model's training symbols ``(n,)``. The first ``used`` symbols are
-        possible, and with ``K`` more than all bins the last one is a missing signal."""
+        """``(S, K)`` likelihoods from one model's training symbols ``(n,)``. The first ``used``
+        symbols are possible; if ``K`` is larger than ``bins``, the last one is a missing signal."""
         settings, n_vectors = self._settings, len(self._vectors)
         levels, at = int(self._vectors.max()) + 1, np.arange(n_symbols)
         silent = at >= settings.bins
@@ -161,22 +158,22 @@ class Counting:
 
 
 def count_on_missing(observation: Any) -> None:
-    """Has an observation model, or the one that it is made of, reserve a symbol for missing
-    signals, whether training shows some or not."""
+    """Sets an observation model, or the one that it contains, to reserve a symbol for missing
+    signals even if training has none."""
     while hasattr(observation, "of"):
         observation = observation.of
     if hasattr(observation, "missing"):
         observation.missing = True
 
 
-def least_telling(likelihood: FloatArray) -> int:
+def least_informative(likelihood: FloatArray) -> int:
     """The symbol whose likelihoods ``(S, K)`` differ least between score vectors."""
     low, high = likelihood.min(axis=0), likelihood.max(axis=0)
     return int(np.where(low > 0, high / np.where(low > 0, low, 1.0), np.inf).argmin())
 
 
 def medians(signal: FloatArray, symbol: IntArray, fallback: FloatArray) -> FloatArray:
-    """The median signal of each symbol, ``(K,)``, or ``fallback`` ``(K,)`` where there is none."""
+    """The median signal of each symbol, ``(K,)``; ``fallback`` ``(K,)`` without signals."""
     return np.array(
         [
             _median(signal[symbol == k]) if (symbol == k).any() else other
@@ -186,13 +183,13 @@ def medians(signal: FloatArray, symbol: IntArray, fallback: FloatArray) -> Float
 
 
 def _median(signal: FloatArray) -> float:
-    if np.isinf(signal).any():  # nothing lies between -∞ and a number
+    if np.isinf(signal).any():  # the mean of -∞ and a number would be -∞
         return float(np.sort(signal)[(len(signal) - 1) // 2])
     return float(np.median(signal))
 
 
 def row_of(level: IntArray, score_vectors: IntArray) -> IntArray:
-    """The row of ``score_vectors`` that each query's levels are, ``(n,)``."""
+    """The row of ``score_vectors`` that equals each query's levels, ``(n,)``."""
     weight = (score_vectors.max() + 1) ** np.arange(score_vectors.shape[1])
     keys = score_vectors @ weight
     order = np.argsort(keys)
@@ -205,6 +202,6 @@ def _count(row: IntArray, column: IntArray, rows: int, columns: int) -> FloatArr
 
 
 def _dirichlet_mean(counts: FloatArray, prior: FloatArray) -> FloatArray:
-    """Posterior means of rows of counts under Dirichlet priors that they are added to."""
+    """Posterior means of rows of counts under Dirichlet priors with these pseudo-counts."""
     posterior = counts + prior
     return posterior / posterior.sum(axis=1, keepdims=True)

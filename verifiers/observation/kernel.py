@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Positive
 from routing_pomdp.verifiers.observation.density import DensityObservation
-
-FloatArray = NDArray[np.float64]
 
 # Signals that tie must not become a spike: the least bandwidth, in logits.
 _NARROWEST = 0.05
@@ -19,7 +17,7 @@ _NARROWEST = 0.05
 
 @dataclass(eq=False)
 class KernelDensity(DensityObservation):
-    """One Gaussian kernel a training query.
+    """A kernel density with one Gaussian kernel for each training query.
 
     Attributes:
         bandwidth: in logits; None for Silverman's rule of thumb (1986, eq. 3.31) with Kish's
@@ -49,7 +47,7 @@ class Kernels:
     width: FloatArray
 
     def pdf(self, z: FloatArray) -> FloatArray:
-        """``(G, m)``."""
+        """Densities ``(G, m)`` at logits ``(m,)``."""
         away = z[:, None] - self.centre
         return np.stack(
             [
@@ -59,7 +57,7 @@ class Kernels:
         )
 
     def cdf(self, z: FloatArray) -> FloatArray:
-        """``(G, m)``."""
+        """Distribution functions ``(G, m)`` at logits ``(m,)``."""
         away = z[:, None] - self.centre
         return np.stack([ndtr(away / h) @ w for h, w in zip(self.width, self.weight, strict=True)])
 

@@ -1,4 +1,4 @@
-"""`Merged`: several signals of an answer, learned to be one calibrated confidence."""
+"""`Merged`: an observation model that calibrates several signals to one confidence."""
 
 from __future__ import annotations
 
@@ -6,26 +6,22 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.model.routing_pomdp import Observation
 from routing_pomdp.envs.settings.checks import check_settings
 from routing_pomdp.envs.settings.ranges import Folds, Seed
 from routing_pomdp.verifiers.observation.calibration import Calibration, Calibrator, Kind
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
 
 @dataclass(eq=False)
 class Merged:
-    """Calibrates ``D`` signals to one confidence, which an observation model is fitted to.
+    """Calibrates ``D`` signals to one confidence, to which another observation model is fitted.
 
-    The observation model learns from confidences that were predicted without the query's own fold:
-    those of queries that a calibration has seen are too good.
+    That model is fitted to held-out confidences, because in-sample ones are too good.
 
     Attributes:
-        of: takes the confidence.
+        of: the observation model of the confidence.
         kind: of the calibration, see `Calibrator`.
         folds: of the held-out confidences.
         seed: of the folds.
@@ -67,7 +63,8 @@ class Merged:
             symbol = self.symbols(model, signal[:, model])
             typical = self.of.representative[model, :, 0]
             for k in range(self.n_symbols):
-                # Of the queries with this symbol, or of all if none has it, the most typical.
+                # The query with the most typical confidence among those with this symbol, or among
+                # all if none has it.
                 away = np.nan_to_num(np.abs(confidence - typical[k]), nan=1.0)
                 away[symbol != k] += 2.0
                 self.representative[model, k] = signal[away.argmin(), model]

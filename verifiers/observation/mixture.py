@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import logsumexp, ndtr
 
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Count, NotNegative, Range
 from routing_pomdp.verifiers.observation.density import DensityObservation
-
-FloatArray = NDArray[np.float64]
 
 # Standard deviations below this, in logits, are ties, not shapes.
 _NARROWEST = 0.05
@@ -20,15 +18,15 @@ _NARROWEST = 0.05
 
 @dataclass(eq=False)
 class GaussianMixture(DensityObservation):
-    """A mixture for every score, by expectation maximisation from the signal's quantiles.
+    """A Gaussian mixture for every score, fitted by EM started at the signal's quantiles.
 
     Attributes:
         components: Gaussians in each mixture.
-        iterations: at most.
-        tolerance: it ends once the mean log-likelihood gains less.
-        strength: of the prior in queries a component, which keeps a component from collapsing on
-            a few of them: variances shrink toward the pooled one divided by ``components²``
-            (Fraley & Raftery 2007), shares toward equality.
+        iterations: the most iterations.
+        tolerance: EM stops when the mean log-likelihood gains less.
+        strength: of the prior, in queries for each component, which keeps components from
+            collapsing: variances shrink toward the pooled one divided by ``components²`` (Fraley &
+            Raftery 2007), shares toward equality.
     """
 
     components: Annotated[int, Range(1, 1000)] = 2
@@ -48,14 +46,14 @@ class GaussianMixture(DensityObservation):
             log_joint = _log_terms(z, share, mean, variance)  # (G, c, n)
             log_density = logsumexp(log_joint, axis=1)
             fit = (weight * log_density).sum(axis=1) / total
-            # Each mixture ends by itself: what is fitted beside it must not matter.
+            # Each mixture stops on its own, so that its fit does not depend on the others.
             going = (fit - before >= self.tolerance)[:, None]
             if not going.any():
                 break
             before = np.where(going[:, 0], fit, np.inf)
             due = np.exp(log_joint - log_density[:, None]) * weight[:, None]
             mass = due.sum(axis=2)
-            # A component that no query belongs to stays where it is.
+            # A component without queries keeps its mean.
             held = np.maximum(mass, 1e-12)
             centre = np.where(mass > 1e-12, (due @ z) / held, mean)
             square = (due * (z - centre[..., None]) ** 2).sum(axis=2)
@@ -81,11 +79,11 @@ class Mixtures:
     spread: FloatArray
 
     def pdf(self, z: FloatArray) -> FloatArray:
-        """``(G, m)``."""
+        """Densities ``(G, m)`` at logits ``(m,)``."""
         return np.exp(_log_terms(z, self.share, self.mean, self.spread**2)).sum(axis=1)
 
     def cdf(self, z: FloatArray) -> FloatArray:
-        """``(G, m)``."""
+        """Distribution functions ``(G, m)`` at logits ``(m,)``."""
         away = (z - self.mean[..., None]) / self.spread[..., None]
         return (self.share[..., None] * ndtr(away)).sum(axis=1)
 
@@ -93,6 +91,6 @@ class Mixtures:
 def _log_terms(
     z: FloatArray, share: FloatArray, mean: FloatArray, variance: FloatArray
 ) -> FloatArray:
-    """``(G, c, m)`` the logarithm of each component's part of the density."""
+    """``(G, c, m)`` log of each component's share of the density."""
     away = (z - mean[..., None]) ** 2 / variance[..., None]
     return np.log(share / np.sqrt(2 * np.pi * variance))[..., None] - 0.5 * away

@@ -1,4 +1,4 @@
-"""`Product`: several signals of an answer at once, independent given the score."""
+"""`Product`: an observation model of several signals that are independent given the score."""
 
 from __future__ import annotations
 
@@ -8,17 +8,13 @@ from math import prod
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import xlogy
 
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.model.routing_pomdp import Observation
 from routing_pomdp.envs.settings.checks import check_settings
 from routing_pomdp.envs.settings.ranges import Symbols
-from routing_pomdp.verifiers.observation.density import DensityObservation
 from routing_pomdp.verifiers.observation.histogram import row_of
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Combinations of the parts' symbols that are merged: their pairs are compared, and kept in memory.
 _MOST = 4096
@@ -29,17 +25,17 @@ class Product:
     """One observation model for each of ``D`` signals, and the product of their likelihoods.
 
     The ``K_1 × … × K_D`` combinations of symbols are merged to ``keep`` by the agglomerative
-    information bottleneck (Slonim & Tishby 1999): again and again the two are merged that lose
-    least information about the score vector.
+    information bottleneck (Slonim & Tishby 1999), which repeatedly merges the pair that loses least
+    information about the score vector.
 
     Attributes:
-        of: what each signal is fitted with; a copy each.
+        of: the observation model of each signal, which is copied.
         keep: ``K``, symbols after merging.
         parts_: fitted, of each signal.
-        merged_: fitted, ``(N - 1, K_1 ⋯ K_D)`` the symbol that each combination became; those of
-            one model in the order of the expected score.
+        merged_: fitted, ``(N - 1, K_1 ⋯ K_D)`` the symbol of each combination; a model's symbols
+            are sorted by the expected score.
         likelihood: fitted, ``(N - 1, S, K)``.
-        representative: fitted, ``(N - 1, K, D)`` those of the symbol's likeliest combination.
+        representative: fitted, ``(N - 1, K, D)`` of the symbol's likeliest combination.
 
     Raises:
         ValueError: ``keep < 1``.
@@ -60,10 +56,10 @@ class Product:
         return self.keep
 
     def fit(self, signal: FloatArray, level: IntArray, score_vectors: IntArray) -> Self:
-        """Fits every part and merges; arguments as `Histogram.fit`, ``D`` signals an answer.
+        """Fits every part and merges; arguments as `Histogram.fit`, with ``D`` signals an answer.
 
         Raises:
-            ValueError: too many combinations to compare.
+            ValueError: there are too many combinations.
         """
         n, n_verified, width = signal.shape
         _refuse_many([self.of.n_symbols] * width)
@@ -72,9 +68,9 @@ class Product:
         ]
         combinations = _refuse_many([part.n_symbols for part in self.parts_])
         n_vectors = len(score_vectors)
-        # Half a query spread over all vectors: none is impossible.
-        seen = np.bincount(row_of(level, score_vectors), minlength=n_vectors)
-        prior = (seen + 0.5 / n_vectors) / (n + 0.5)
+        # Half a pseudo-query spread over all vectors, so that none is impossible.
+        count = np.bincount(row_of(level, score_vectors), minlength=n_vectors)
+        prior = (count + 0.5 / n_vectors) / (n + 0.5)
         self.merged_ = np.empty((n_verified, combinations), dtype=np.int64)
         self.likelihood = np.zeros((n_verified, n_vectors, self.keep))
         self.representative = np.empty((n_verified, self.keep, width))
@@ -101,34 +97,6 @@ class Product:
             combination = combination * part.n_symbols + part.symbols(model, signal[:, [d]])
         return self.merged_[model, combination]
 
-    def density(self, model: int, signal: FloatArray) -> FloatArray:
-        """``(n, S)`` the density of one model's signals ``(n, D)`` given each score vector: of all
-        numbers, nothing merged."""
-        density = np.ones((len(signal), self.likelihood.shape[1]))
-        for d, part in enumerate(self._continuous()):
-            density *= part.density(model, signal[:, [d]])
-        return density
-
-    def sample(self, model: int, vector: IntArray, uniform: FloatArray) -> FloatArray:
-        """Signals ``(n, D)`` given the score vectors ``(n,)``; see `DensityObservation.sample`."""
-        parts = enumerate(self._continuous())
-        drawn = [part.sample(model, vector, uniform[:, [d]]) for d, part in parts]
-        return np.concatenate(drawn, axis=1)
-
-    def _continuous(self) -> list[DensityObservation]:
-        """The parts, if they are densities.
-
-        Raises:
-            ValueError: they are not.
-        """
-        parts = [part for part in self.parts_ if isinstance(part, DensityObservation)]
-        if len(parts) < len(self.parts_):
-            raise ValueError(
-                f"observation.of is {type(self.of).__name__}, which has no density: use kernel, "
-                "beta or mixture there"
-            )
-        return parts
-
     def _product(self, model: int) -> FloatArray:
         """``(S, combinations)`` likelihoods; the last signal's symbol changes fastest."""
         product = np.ones((len(self.parts_[0].likelihood[model]), 1))
@@ -146,10 +114,10 @@ class Product:
 
 
 def _refuse_many(symbols: list[int]) -> int:
-    """How many combinations of symbols there are.
+    """The number of combinations of symbols.
 
     Raises:
-        ValueError: more than can be compared.
+        ValueError: there are too many to merge.
     """
     combinations = prod(symbols)
     if combinations > _MOST:
@@ -162,16 +130,16 @@ def _refuse_many(symbols: list[int]) -> int:
 
 
 def merge_symbols(joint: FloatArray, keep: int) -> IntArray:
-    """Which of ``keep`` symbols each of more becomes, ``(K,)``.
+    """The merged symbol of each symbol, ``(K,)``, in ``0 … keep - 1``.
 
     Args:
         joint: ``(S, K)`` probabilities of hidden states and symbols; a symbol may be impossible.
-        keep: at least 1; fewer are left where fewer are possible.
+        keep: at least 1; fewer remain if fewer are possible.
     """
     table = joint.T.copy()
     member = np.arange(len(table))
     alive = table.sum(axis=1) > 0
-    # What cannot be seen has to be something: it joins the first symbol that can.
+    # Impossible symbols join the first possible one.
     member[~alive] = int(alive.argmax())
     content = _content(table)
     loss = np.full((len(table), len(table)), np.inf)
@@ -193,5 +161,5 @@ def merge_symbols(joint: FloatArray, keep: int) -> IntArray:
 
 
 def _content(table: FloatArray) -> FloatArray:
-    """``Σ_s p(s, k) log p(s | k)`` of each row: additive but for what a merger loses."""
+    """``Σ_s p(s, k) log p(s | k)`` of each row; a merger loses the difference of its sum."""
     return xlogy(table, table).sum(axis=-1) - xlogy(table.sum(axis=-1), table.sum(axis=-1))

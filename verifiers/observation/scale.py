@@ -1,4 +1,4 @@
-"""`LogitScale`: signals of any kind on one scale on which densities are smooth."""
+"""`LogitScale`: transforms signals of any kind to logits, on which densities are smooth."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from typing import Literal, Self, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-FloatArray = NDArray[np.float64]
+from routing_pomdp.envs.arrays import FloatArray
 
 Scale = Literal["auto", "logprob", "probability", "real"]
 
-LIMIT = 16.0  # of logits
-# Of a standard logistic variable: the distance between its quartiles.
+LIMIT = 16.0  # the largest absolute value of logits
+# The interquartile range of a standard logistic variable.
 _QUARTILES = 2 * np.log(3)
 
 
@@ -24,14 +23,14 @@ class LogitScale:
 
     - "logprob", a log-probability ``s <= 0``: ``z = s - log(1 - exp(s))``;
     - "probability", ``s`` in [0, 1]: ``z = log(s / (1 - s))``;
-    - "real", any number: ``z = (s - median) / w``, with ``w`` such that the quartiles of ``z`` lie
-      as far apart as a standard logistic variable's.
+    - "real", any number: ``z = (s - median) / w``, with ``w`` such that ``z`` has the interquartile
+      range of a standard logistic variable.
 
-    Logits are cut off at ±16: a log-probability of exactly 0, or one of -10⁴, is a probability
-    ``1.1e-7`` away from 1 or 0, no infinity.
+    Logits are clipped at ±16: a log-probability of exactly 0, or of -10⁴, is treated as a
+    probability ``1.1e-7`` away from 1 or 0.
 
     Attributes:
-        kind: one of the three.
+        kind: one of these three.
         centre: the median, under "real".
         width: ``w``, under "real".
     """
@@ -45,13 +44,12 @@ class LogitScale:
         """The scale for training signals ``(n,)``.
 
         Args:
-            signal: as `envs.signals` has them; missing ones and infinities say nothing of
-                centre and width.
-            kind: "auto" takes signals that are all <= 0, and not all 0, for log-probabilities,
-                such as lie in [0, 1] for probabilities, and others for real numbers.
+            signal: see `envs.signals`; missing and infinite ones do not affect centre and width.
+            kind: "auto" treats signals that are all <= 0, and not all 0, as log-probabilities,
+                signals in [0, 1] as probabilities, and others as real numbers.
 
         Raises:
-            ValueError: signals that are not of the kind.
+            ValueError: the signals are not of the kind.
         """
         signal = signal[~np.isnan(signal)]
         low, high = (float(signal.min()), float(signal.max())) if len(signal) else (-1.0, 1.0)
@@ -73,22 +71,22 @@ class LogitScale:
         if not len(signal):
             return cls(kind)
         first, centre, third = np.quantile(signal, [0.25, 0.5, 0.75]).tolist()
-        # Where half of the signals tie, the quartiles say nothing of the width.
+        # If half of the signals tie, the quartiles give no width.
         spread = third - first or float(signal.std()) * 1.35
         return cls(kind, centre, spread / _QUARTILES if spread > 0 else 1.0)
 
     def __call__(self, signal: FloatArray) -> FloatArray:
-        """Logits of signals of any shape; NaN of those that are missing."""
+        """Logits of signals of any shape; NaN for missing ones."""
         if self.kind == "real":
             return np.clip((signal - self.centre) / self.width, -LIMIT, LIMIT)
         if self.kind == "probability":
             return logit(np.clip(signal, expit(-LIMIT), expit(LIMIT)))
-        # log p = -log(1 + exp(-z)): where z is cut off, so is log p, before anything overflows.
+        # log p = -log(1 + exp(-z)): clipping log p first avoids overflow.
         bounded = np.clip(signal, -np.logaddexp(0, LIMIT), -np.logaddexp(0, -LIMIT))
         return np.clip(bounded - np.log(-np.expm1(bounded)), -LIMIT, LIMIT)
 
     def inverse(self, z: FloatArray) -> FloatArray:
-        """Signals that have these logits."""
+        """The signals with these logits."""
         if self.kind == "real":
             return self.centre + self.width * z
         return expit(z) if self.kind == "probability" else -np.logaddexp(0, -z)

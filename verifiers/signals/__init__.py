@@ -1,4 +1,4 @@
-"""The signals: one verifier a module."""
+"""Verifiers, one in each module."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""`Agreement`: whether models agree."""
+"""`Agreement`: the agreement of an answer with earlier models' answers."""
 
 from __future__ import annotations
 
@@ -6,37 +6,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import Rollouts
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Text
 from routing_pomdp.verifiers.answers.canonical import Kind, canonical
 from routing_pomdp.verifiers.live import Case, LiveVerifier, Query, Signal
 
-FloatArray = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Agreement(LiveVerifier):
-    """The share of the answers already paid for that this one equals; it needs no call.
+    """The share of the earlier answers of the episode that equal this one; it needs no call.
 
-    The first answer has none to be compared with: its signal is 0.5 and says nothing. A text
-    without an answer in it agrees with nothing.
+    The first answer has the uninformative signal 0.5. A text without an answer agrees with none.
 
-    Of a log with an ``answer`` column it is computed from the answers, and every episode sees it
-    for the answers that it bought, whatever it skipped and wherever it began, as live. What is
-    learned or merged before an episode takes all cheaper models' answers for bought. A log without
-    the column has the signal as it was collected. (A log does not keep a question's choices: there
-    "auto" is "text".)
+    On a log with an ``answer`` column it is computed from the answers: every episode observes it
+    for the answers that it bought, as live, even if it skipped models. Training assumes that all
+    cheaper models were called. Without the column, the collected signal is read. (A log has no
+    choices of questions, so there "auto" is "text".)
 
-    Notes: ``compared``, with how many.
+    Notes: ``compared``, the number of earlier answers.
 
     Attributes:
         name: of the signal.
-        kind: what answers are compared as, see `Kind`.
+        kind: how answers are compared, see `Kind`.
 
     Raises:
-        ValueError: another kind.
+        ValueError: an unknown kind.
     """
 
     name: Text = "agreement"
@@ -48,7 +44,7 @@ class Agreement(LiveVerifier):
         return Signal(same / len(earlier) if earlier else 0.5, {"compared": float(len(earlier))})
 
     def signal(self, rollouts: Rollouts) -> FloatArray:
-        """``(n, N)`` where all cheaper models of the log were called before; else as logged."""
+        """``(n, N)`` for episodes that called all cheaper models; as logged without answers."""
         if rollouts.answer is None:
             return super().signal(rollouts)
         called = ~np.isnan(rollouts.score)
@@ -60,11 +56,11 @@ class Agreement(LiveVerifier):
         return np.where(called, np.where(count > 0, share, 0.5), np.nan)
 
     def cost(self, rollouts: Rollouts) -> FloatArray | None:
-        """None where it is computed: it needs no call."""
+        """None if the signal is computed from answers, else as logged."""
         return None if rollouts.answer is not None else super().cost(rollouts)
 
     def compared(self, rollouts: Rollouts) -> Mapping[int, FloatArray]:
-        """1 where two answers are the same, 0 elsewhere."""
+        """Whether two answers are equal, 1 or 0; see `Verifier.compared`."""
         if rollouts.answer is None:
             return {}
         forms = np.array(

@@ -1,4 +1,4 @@
-"""`AnswerLogprob`: how likely the model found its own answer."""
+"""`AnswerLogprob`: the log-probability of an answer under its own model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from routing_pomdp.verifiers.live import Answer, Case, LiveVerifier, Signal, Tok
 Span = Literal["answer", "completion"]
 Reduction = Literal["mean", "sum", "first", "least"]
 
-# What endpoints write for a probability of 0.
+# The log-probability that endpoints give for a probability of 0.
 _LEAST = -1e4
 
 
@@ -23,18 +23,18 @@ _LEAST = -1e4
 class AnswerLogprob(LiveVerifier):
     """The log-probability of the answer's own tokens; it needs no call.
 
-    Notes: ``no_logprobs``, 1 if there is none to read, and the signal is NaN.
+    Notes: ``no_logprobs``, 1 if there are none, and then the signal is NaN.
 
     Attributes:
         name: of the signal.
-        reduction: "mean" over tokens, which does not punish long answers; their "sum", the
-            logarithm of the answer's probability; the "first" token's; the "least" one.
-        span: tokens of the "answer" where it occurs in the completion, by its last occurrence as
-            whole words, else all; or all those of the "completion".
+        reduction: "mean" over tokens, which does not penalise long answers; "sum", the logarithm of
+            the answer's probability; the "first" token's; or the "least" one.
+        span: "answer", the tokens of the answer's last occurrence in the completion as whole words
+            (all tokens if there is none); or "completion", all tokens.
         missing: see `LiveVerifier`.
 
     Raises:
-        ValueError: another reduction or span.
+        ValueError: an unknown reduction or span.
     """
 
     top_logprobs = 0
@@ -50,7 +50,7 @@ class AnswerLogprob(LiveVerifier):
             return Signal(float("nan"), {"no_logprobs": 1.0})
         found = np.clip(found, _LEAST, 0.0)
         value = {
-            "mean": max(found.mean(), found.min()),  # rounding may leave it a hair below all
+            "mean": max(found.mean(), found.min()),  # rounding may put the mean below the minimum
             "sum": found.sum(),
             "first": found[0],
             "least": found.min(),
@@ -59,17 +59,17 @@ class AnswerLogprob(LiveVerifier):
 
 
 def answer_tokens(answer: Answer, span: Span) -> Sequence[Token]:
-    """The tokens with log-probabilities of an answer, maybe none; see `AnswerLogprob.span`."""
+    """The tokens of an answer with log-probabilities; see `AnswerLogprob.span`."""
     tokens = answer.completion.tokens or ()
     wanted = answer.text.strip()
     if span == "completion" or not wanted:
         return tokens
     text = "".join(token.text for token in tokens)
-    places = [m.span() for m in re.finditer(rf"(?<!\w){re.escape(wanted)}(?!\w)", text)]
-    if not places:
-        # Extraction may have rewritten it, and tokens may be parts of a character.
+    spans = [m.span() for m in re.finditer(rf"(?<!\w){re.escape(wanted)}(?!\w)", text)]
+    if not spans:
+        # Extraction may have rewritten the answer, and tokens may be parts of a character.
         return tokens
-    begin, end = places[-1]
+    begin, end = spans[-1]
     ends = np.cumsum([len(token.text) for token in tokens])
     first = int(np.searchsorted(ends, begin, side="right"))
     return tokens[first : int(np.searchsorted(ends, end, side="left")) + 1]

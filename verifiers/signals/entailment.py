@@ -1,16 +1,15 @@
-"""`Entailment`: another model judges whether the context bears the answer out."""
+"""`Entailment`: another model judges whether the context entails the answer."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from routing_pomdp.envs.settings.ranges import Text
 from routing_pomdp.verifiers.answers.free_text import without_thoughts
-from routing_pomdp.verifiers.live import Case, LiveVerifier, Signal, judge_of
-from routing_pomdp.verifiers.signals.prompt import prompt_of
+from routing_pomdp.verifiers.live import Case, Signal, judge_of
+from routing_pomdp.verifiers.signals.prompt import PromptedVerifier
 from routing_pomdp.verifiers.signals.sampling import Samples, Temperature, Tokens, mean_of_read
 
 _WORDS = re.compile(r"(?:(\bnot|n't)\s+(?:\w+\s+){0,2}?)?\b(entail|contradict|neutral)")
@@ -18,40 +17,33 @@ _WORTH = {"entail": 1.0, "neutral": 0.5, "contradict": 0.0}
 
 
 @dataclass(frozen=True)
-class Entailment(LiveVerifier):
+class Entailment(PromptedVerifier):
     """A judge behind an endpoint of its own calls the answer entailed (1), neutral (0.5) or
     contradicted (0); the signal is the mean over the judgements that can be read, NaN if none can.
 
-    A judgement is read if it affirms one of the three, and only one.
+    A judgement is parsable if it affirms exactly one of the three.
 
-    Notes: ``unparsable``, how many could not be read; ``no_verdict``, 1 if none could.
+    Notes: ``unparsable``, how many were not parsable; ``no_verdict``, 1 if none was.
 
     Attributes:
         name: of the signal.
-        judge: its name among the collection's judges.
-        samples: judgements asked for.
-        temperature: of their sampling.
-        max_tokens: of each.
+        judge: the model's name among the collection's judges.
+        samples: how many judgements are sampled.
+        temperature: of sampling.
+        max_tokens: of each judgement.
         prompt: a text file in place of the shipped one, see `Prompt`.
 
     Raises:
-        ValueError: a value out of its range, or a prompt that does not fit.
+        ValueError: a value is out of its range, or the prompt has other placeholders.
     """
 
+    shipped = "entailment"
     name: Text = "entailment"
     judge: Text = "judge"
     samples: Samples = 1
     temperature: Temperature = 0.0
     max_tokens: Tokens = 16
     prompt: Text | None = None
-    _prompt = prompt_of("entailment")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _ = self._prompt  # reads a file of the user's, which may not be there
-
-    def prompt_texts(self) -> Mapping[str, str]:
-        return {self._prompt.source: self._prompt.text}
 
     async def verify(self, case: Case) -> Signal:
         completions = await judge_of(case, self.judge).complete(
@@ -64,7 +56,7 @@ class Entailment(LiveVerifier):
 
 
 def judgement(text: str) -> float | None:
-    """What a judgement is worth; None if it affirms none of the three, or several."""
+    """The value of a judgement; None if it affirms none of the three, or several."""
     plain = unicodedata.normalize("NFKC", without_thoughts(text)).casefold()
     found = {word for denied, word in _WORDS.findall(plain) if not denied}
     return _WORTH[found.pop()] if len(found) == 1 else None

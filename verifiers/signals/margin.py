@@ -1,4 +1,4 @@
-"""`Margin`: how far ahead of the next best the model's answer was."""
+"""`Margin`: the probability margin between a token's two likeliest alternatives."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ MarginReduction = Literal["first", "mean", "least"]
 
 @dataclass(frozen=True)
 class Margin(LiveVerifier):
-    """The probability of the likeliest token minus that of the second, in [0, 1]; no call.
+    """The probability of the likeliest token minus that of the second, in [0, 1]; it needs no call.
 
-    Notes: ``no_logprobs``, 1 if there is none to read, and the signal is NaN. A token that comes
-    with fewer than two alternatives has no margin and is left out.
+    Notes: ``no_logprobs``, 1 if there are none, and then the signal is NaN. Tokens with fewer than
+    two alternatives have no margin and are left out.
 
     Attributes:
         name: of the signal.
-        reduction: of the "first" token that has a margin (a choice's letter); their "mean"; or the
-            "least".
+        reduction: the margin of the "first" token that has one (a choice's letter), their "mean",
+            or the "least".
         span: tokens of the "answer" or of the whole "completion", see `AnswerLogprob`.
         missing: see `LiveVerifier`.
 
     Raises:
-        ValueError: another reduction or span.
+        ValueError: an unknown reduction or span.
     """
 
     top_logprobs = 2
@@ -48,7 +48,7 @@ class Margin(LiveVerifier):
 
 
 def lead(token: Token) -> float | None:
-    """By how much the likeliest token in a place leads; None if only one is known."""
+    """The margin at a token's position; None if fewer than two alternatives are known."""
     likely = {token.text: token.logprob} | dict(token.top)
     found = sorted(p for p in likely.values() if not np.isnan(p))[-2:]
     if len(found) < 2:

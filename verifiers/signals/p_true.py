@@ -1,9 +1,9 @@
-"""`PTrue`: the probability with which the model says that its answer is right."""
+"""`PTrue`: the probability of "yes" when the model is asked whether its answer is right."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,50 +11,42 @@ import numpy as np
 from scipy.special import expit, logsumexp
 
 from routing_pomdp.envs.settings.ranges import Finite, Range, Text
-from routing_pomdp.verifiers.live import Case, LiveVerifier, Signal, Token
-from routing_pomdp.verifiers.signals.prompt import prompt_of
+from routing_pomdp.verifiers.live import Case, Signal, Token
+from routing_pomdp.verifiers.signals.prompt import PromptedVerifier
 from routing_pomdp.verifiers.signals.sampling import Tokens
 
-# What tokenisers write for a leading space, and what may stand around a word.
+# Tokenisers' marks for spaces, and punctuation around a word.
 _AROUND = " \t\r\n\u0120\u2581\u010a\"'`*_.,:;!()[]"
 
 
 @dataclass(frozen=True)
-class PTrue(LiveVerifier):
+class PTrue(PromptedVerifier):
     """P(True) of Kadavath et al. (arXiv 2207.05221, §3), by the words yes and no.
 
-    The model that answered is asked once whether its answer is correct. The signal is the
-    probability of "yes" as a share of that of "yes" and "no", in its first token that is no space,
-    each summed over its spellings among the likeliest tokens. A word that is not among them has
-    none.
+    The model that answered is asked once whether its answer is correct. The signal is
+    ``P(yes) / (P(yes) + P(no))`` at the first token of the reply that is no space. Each probability
+    is summed over the word's spellings among the likeliest tokens, 0 if there are none.
 
     Notes: ``mass``, the probability of both words together; ``no_logprobs``, 1 if the endpoint gave
     no log-probabilities. Without them, or with neither word among the likeliest, the signal is NaN.
 
     Attributes:
         name: of the signal.
-        alternatives: how many of the likeliest tokens are asked for; endpoints allow 20 or fewer.
-        max_tokens: more than 1 only for models that begin with a space or a new line of its own.
+        alternatives: how many of the likeliest tokens are requested; endpoints allow 20 or fewer.
+        max_tokens: more than 1 only for models that begin with a space or line break token.
         missing: see `LiveVerifier`.
         prompt: a text file in place of the shipped one, see `Prompt`; it has to ask for yes or no.
 
     Raises:
-        ValueError: a value out of its range, or a prompt that does not fit.
+        ValueError: a value is out of its range, or the prompt has other placeholders.
     """
 
+    shipped = "p_true"
     name: Text = "p_true"
     alternatives: Annotated[int, Range(1, 1000)] = 20
     max_tokens: Tokens = 1
     missing: Finite | None = None
     prompt: Text | None = None
-    _prompt = prompt_of("p_true")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _ = self._prompt  # reads a file of the user's, which may not be there
-
-    def prompt_texts(self) -> Mapping[str, str]:
-        return {self._prompt.source: self._prompt.text}
 
     async def verify(self, case: Case) -> Signal:
         (completion,) = await case.client.complete(
@@ -68,8 +60,7 @@ class PTrue(LiveVerifier):
 
 
 def yes_share(token: Token) -> tuple[float, float]:
-    """The share of "yes" in the probability of "yes" and "no" at a token's place, and the sum of
-    the two; the share is NaN if that is 0."""
+    """``P(yes) / (P(yes) + P(no))`` at a token's position, NaN for 0/0, and ``P(yes) + P(no)``."""
     likely = {token.text: token.logprob} | dict(token.top)
     yes, no = (
         _log_total(logprob for text, logprob in likely.items() if _plain(text) == word)
@@ -77,7 +68,7 @@ def yes_share(token: Token) -> tuple[float, float]:
     )
     if max(yes, no) == -np.inf:
         return float("nan"), 0.0
-    # By the difference of logarithms: a small probability is as good as a large one.
+    # From the difference of logarithms, which is exact also for small probabilities.
     return float(expit(yes - no)), float(np.exp(min(np.logaddexp(yes, no), 0.0)))
 
 

@@ -1,49 +1,48 @@
-"""`PreQuery`: how hard a query looks before anybody has answered it."""
+"""`PreQuery`: a model's estimate of a query's difficulty before any answer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import Rollouts
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Finite, Text
 from routing_pomdp.verifiers.answers.free_text import extract_number, without_thoughts
-from routing_pomdp.verifiers.live import Case, LiveVerifier, Signal, judge_of
-from routing_pomdp.verifiers.signals.prompt import prompt_of
+from routing_pomdp.verifiers.live import Case, Signal, judge_of
+from routing_pomdp.verifiers.signals.prompt import PromptedVerifier
 from routing_pomdp.verifiers.signals.sampling import Samples, Temperature, Tokens
 from routing_pomdp.verifiers.verifier import LoggedSignal
 
-FloatArray = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
-class PreQuery(LiveVerifier):
+class PreQuery(PromptedVerifier):
     """A model's guess, from the question alone, of how likely it would answer correctly.
 
-    It says the same of all of a query's answers, so it is asked once, with the first one, and says
-    nothing (NaN) with the others; the log is read back so that every answer has it.
+    It is the same for all of a query's answers. It is asked for once, with the first answer, and is
+    missing (NaN) with the others; reading the log gives it to every answer.
 
-    Notes, with the first answer: ``unparsable``, how many guesses could not be read. The signal is
-    NaN if none could.
+    Notes, with the first answer: ``unparsable``, how many estimates were not parsable. The signal
+    is NaN if none was.
 
     Attributes:
         name: of the signal.
-        judge: whom to ask, by its name among the collection's judges; None for the model that
+        judge: the model to ask, by its name among the collection's judges; None for the model that
             answers first.
-        samples: guesses asked for; the signal is the mean of those that can be read.
-        temperature: of their sampling.
-        max_tokens: of each.
+        samples: how many estimates are sampled; the signal is the mean of the parsable ones.
+        temperature: of sampling.
+        max_tokens: of each estimate.
         missing: see `LiveVerifier`.
         prompt: a text file in place of the shipped one, see `Prompt`; it has to ask for a number
             from 0 to 100, and cannot show an answer.
 
     Raises:
-        ValueError: a value out of its range, or a prompt that does not fit.
+        ValueError: a value is out of its range, or the prompt has other placeholders.
     """
 
+    shipped = "pre_query"
+    places = ("context", "question")
     name: Text = "pre_query"
     judge: Text | None = None
     samples: Samples = 1
@@ -51,14 +50,6 @@ class PreQuery(LiveVerifier):
     max_tokens: Tokens = 16
     missing: Finite | None = None
     prompt: Text | None = None
-    _prompt = prompt_of("pre_query", ("context", "question"))
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _ = self._prompt  # reads a file of the user's, which may not be there
-
-    def prompt_texts(self) -> Mapping[str, str]:
-        return {self._prompt.source: self._prompt.text}
 
     async def verify(self, case: Case) -> Signal:
         if len(case.answers) > 1:
@@ -80,20 +71,21 @@ class PreQuery(LiveVerifier):
     def signal(self, rollouts: Rollouts) -> FloatArray:
         """``(n, N)``, the same for all answers of a query."""
         logged = LoggedSignal(self.name).signal(rollouts)
-        there = ~np.isnan(logged)
-        first = logged[np.arange(len(logged)), there.argmax(axis=1)]
+        present = ~np.isnan(logged)
+        first = logged[np.arange(len(logged)), present.argmax(axis=1)]
         if self.missing is not None:
-            first = np.where(there.any(axis=1), first, self.missing)
+            first = np.where(present.any(axis=1), first, self.missing)
         return np.where(np.isnan(rollouts.score), np.nan, first[:, None])
 
     def cost(self, rollouts: Rollouts) -> FloatArray | None:
-        """As logged, with the answer that it was asked with; 0 with the others."""
+        """As logged with one answer of a query; 0 with the others."""
         cost = LoggedSignal(self.name).cost(rollouts)
         return None if cost is None else np.nan_to_num(cost)
 
 
 def probability(text: str) -> float | None:
-    """A probability given in percent, "85" or "85%"; a fraction such as "0.85" is one too."""
+    """The probability in a text: a percentage such as "85" or "85%", or a fraction such as "0.85";
+    None if there is none."""
     number = extract_number(without_thoughts(text))
     if number is None or not 0 <= number <= 100:
         return None

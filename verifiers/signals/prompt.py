@@ -1,47 +1,48 @@
-"""`Prompt`: what a verifier asks a model, as a text file that anyone can replace."""
+"""`Prompt`: a verifier's prompt template, from a text file that users can replace."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from string import Template
+from typing import ClassVar
 
-from routing_pomdp.verifiers.live import Case, Message, Query
+from routing_pomdp.verifiers.live import Case, LiveVerifier, Message, Query
 
 _SHIPPED = resources.files("routing_pomdp.verifiers.signals") / "prompts"
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text with places for the question, read once.
+    """A prompt template.
 
-    ``$context``, ``$question`` and ``$answer`` stand for the query's and the answer's texts, and
-    ``$$`` for a dollar sign. The choices of a multiple-choice question follow the question.
+    The placeholders ``$context``, ``$question`` and ``$answer`` stand for the query's and the
+    answer's texts, and ``$$`` for a dollar sign. The choices of a multiple-choice question follow
+    the question.
 
     Attributes:
         source: the file that it was read from.
-        text: what the file holds.
+        text: the content of the file.
     """
 
     source: str
     text: str
 
     @classmethod
-    def read(cls, path: str | None, shipped: str, places: Collection[str]) -> Prompt:
-        """A prompt of the user's own, or a shipped one.
+    def read(cls, path: str | None, shipped: str, placeholders: Collection[str]) -> Prompt:
+        """A user's prompt, or a shipped one.
 
         Args:
             path: of a text file; None for the shipped one.
             shipped: its name, without the suffix.
-            places: all the places that it may have. ``answer`` and ``question`` it must have, of
-                those that it may.
+            placeholders: those that it may have; all but ``context`` are required.
 
         Raises:
-            ValueError: a file that cannot be read as UTF-8, or whose places are not these; the
-                message names the file.
+            ValueError: the file cannot be read as UTF-8, or has other placeholders; the message
+                names the file.
         """
         source = f"{shipped}.txt" if path is None else path
         try:
@@ -55,17 +56,17 @@ class Prompt:
                 f"verifier.prompt is {source!r}, which holds a '$' before no name: write '$$' for "
                 "a dollar sign"
             )
-        found, allowed = set(template.get_identifiers()), set(places)
+        found, allowed = set(template.get_identifiers()), set(placeholders)
         required = allowed - {"context"}
         if not required <= found <= allowed:
             raise ValueError(
-                f"verifier.prompt is {source!r}, with places for {sorted(found)}: expected "
+                f"verifier.prompt is {source!r}, with placeholders for {sorted(found)}: expected "
                 f"{sorted(required)}, and at most {sorted(allowed)}"
             )
         return cls(source, text)
 
     def about(self, case: Case) -> list[Message]:
-        """The chat that asks it of a case, one message of the user."""
+        """The filled prompt for a case, as a chat of one user message."""
         text = Template(self.text).substitute(
             context=case.query.context.strip() or "(none)",
             question=question_of(case.query),
@@ -74,12 +75,29 @@ class Prompt:
         return [{"role": "user", "content": text.rstrip()}]
 
 
-def prompt_of(
-    shipped: str, places: Collection[str] = ("context", "question", "answer")
-) -> cached_property[Prompt]:
-    """A verifier's prompt, read when it is first asked for: that of its attribute ``prompt``; see
-    `Prompt.read`."""
-    return cached_property(lambda verifier: Prompt.read(verifier.prompt, shipped, places))
+class PromptedVerifier(LiveVerifier):
+    """A verifier that asks a model by a prompt that users can replace; see `Prompt.read`.
+
+    Attributes:
+        shipped: the name of its own prompt.
+        places: that the prompt may have.
+        prompt: a text file in place of the shipped one, a setting of the subclass.
+    """
+
+    shipped: ClassVar[str]
+    places: ClassVar[Collection[str]] = ("context", "question", "answer")
+    prompt: str | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self._prompt  # reads a file of the user's, which may not be there
+
+    @cached_property
+    def _prompt(self) -> Prompt:
+        return Prompt.read(self.prompt, self.shipped, self.places)
+
+    def prompt_texts(self) -> Mapping[str, str]:
+        return {self._prompt.source: self._prompt.text}
 
 
 def question_of(query: Query) -> str:

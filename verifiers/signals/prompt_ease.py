@@ -1,4 +1,4 @@
-"""`PromptEase`: how easy a query looks, learned from other queries' prompts and scores."""
+"""`PromptEase`: a query's easiness, predicted from its prompt by training prompts and scores."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pomdp.envs import Rollouts
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.envs.settings.ranges import Folds, Seed
 from routing_pomdp.verifiers.verifier import Verifier
 
-FloatArray = NDArray[np.float64]
 Target = Literal["mean", "gain"]
 
 _PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -20,21 +20,21 @@ _PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 @dataclass(frozen=True)
 class PromptEase(Verifier):
-    """Predicts from the prompt how well models will do: ridge regression on TF-IDF features.
+    """Predicts the models' scores from the prompt by ridge regression on TF-IDF features.
 
-    It is known before any call, so it is the same for all answers of a query. A training query is
-    predicted without its own score, and without those of queries with the same prompt.
+    It needs no call and is the same for all answers of a query. Training queries are predicted
+    without their own score and without those of queries with the same prompt.
 
     Attributes:
         target: "mean": the mean score of all models; "gain": the most expensive model's score minus
             the cheapest one's.
-        folds: of the training queries' predictions.
+        folds: of the training queries' held-out predictions.
         seed: of the folds.
         model_: fitted.
-        known_: fitted, the training queries' predictions by their ids.
+        known_: fitted, held-out predictions of the training queries by their ids.
 
     Raises:
-        ValueError: another target, or fewer than two folds.
+        ValueError: an unknown target, or fewer than two folds.
     """
 
     target: Target = "mean"
@@ -69,11 +69,11 @@ class PromptEase(Verifier):
         if self.model_ is None:
             raise ValueError("this verifier learns: call fit(training rollouts) before it is used")
         guess = self.model_.predict(_prompts(rollouts))
-        known = [
+        predicted = [
             self.known_.get(query, fresh)
             for query, fresh in zip(rollouts.query_id.tolist(), guess.tolist(), strict=True)
         ]
-        return np.repeat(np.array(known)[:, None], rollouts.n_models, axis=1)
+        return np.repeat(np.array(predicted)[:, None], rollouts.n_models, axis=1)
 
 
 def _prompts(rollouts: Rollouts) -> NDArray[np.str_]:

@@ -1,4 +1,4 @@
-"""What may be asked of an endpoint, and what its samples say together."""
+"""Ranges of sampling settings, and the mean of sampled judgements."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ Tokens = Annotated[int, Range(1, 10_000_000)]
 
 
 def mean_of_read(judgements: Sequence[float | None]) -> Signal:
-    """The mean of judgements; None stands for one that could not be read. NaN if none
-    could: the verifier said nothing.
+    """The mean of the judgements that are not None (unparsable); NaN if all are.
 
-    Notes: ``unparsable``, how many could not be read; ``no_verdict``, 1 if none could.
+    Notes: ``unparsable``, how many were not parsable; ``no_verdict``, 1 if none was.
     """
     read = [judgement for judgement in judgements if judgement is not None]
     return Signal(

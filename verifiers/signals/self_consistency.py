@@ -1,4 +1,4 @@
-"""`SelfConsistency`: how often the model would give the same answer again."""
+"""`SelfConsistency`: the vote share of an answer among fresh samples of its model."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ from routing_pomdp.verifiers.signals.sampling import Samples, Temperature, Token
 class SelfConsistency(LiveVerifier):
     """The vote share of the returned answer among fresh samples (Wang et al., arXiv 2203.11171).
 
-    The question is put to the model that answered ``samples`` times more. A sample without an
-    answer in it is a vote for nothing, so it counts against; a returned text without one has no
-    vote at all, signal 0.
+    The model that answered is asked the question ``samples`` times more. A sample without an answer
+    agrees with no answer. If the returned text has no answer, the signal is 0.
 
-    Notes: ``unparsable``, how many samples had no answer; ``distinct``, how many different ones
-    there were; ``lead``, the returned answer's votes minus those of the strongest other one.
+    Notes: ``unparsable``, how many samples had no answer; ``distinct``, the number of different
+    answers; ``lead``, the returned answer's votes minus those of the strongest other one.
 
     Attributes:
         name: of the signal.
-        samples: votes asked for.
-        temperature: of their sampling.
-        max_tokens: of each.
-        kind: what answers are compared as, see `Kind`.
+        samples: how many samples are drawn.
+        temperature: of sampling.
+        max_tokens: of each sample.
+        kind: how answers are compared, see `Kind`.
 
     Raises:
-        ValueError: a value out of its range, or another kind.
+        ValueError: a value is out of its range, or the kind is unknown.
     """
 
     name: Text = "self_consistency"

@@ -1,19 +1,18 @@
-"""`SelfVerification`: the model judges its own answer, several times over."""
+"""`SelfVerification`: the share of a model's verdicts that call its own answer correct."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from routing_pomdp.envs.settings.ranges import Text
 from routing_pomdp.verifiers.answers.free_text import without_thoughts
-from routing_pomdp.verifiers.live import Case, LiveVerifier, Signal
-from routing_pomdp.verifiers.signals.prompt import prompt_of
+from routing_pomdp.verifiers.live import Case, Signal
+from routing_pomdp.verifiers.signals.prompt import PromptedVerifier
 from routing_pomdp.verifiers.signals.sampling import Samples, Temperature, Tokens, mean_of_read
 
-# "Verdict: correct or incorrect" repeats the question: it is no verdict.
+# "Verdict: correct or incorrect" repeats the question and is no verdict.
 _VERDICT = re.compile(
     r"verdict\W*(?:the\s+(?:\w+\s+){0,2}answer\s+is\W+)?(not\s+)?(correct|incorrect)\b"
     r"(?!\W*(?:or\b|/|\|)\W*(?:in)?correct)"
@@ -22,40 +21,33 @@ _ALONE = re.compile(r"\W*()(correct|incorrect)\W*")
 
 
 @dataclass(frozen=True)
-class SelfVerification(LiveVerifier):
+class SelfVerification(PromptedVerifier):
     """AutoMix's few-shot verifier (Aggarwal et al., arXiv 2310.12963, §3.1).
 
     The model that answered is asked ``samples`` times whether its answer is entailed by context and
-    question, after four worked examples. The signal is the share of verdicts that say "correct",
-    among those that can be read; NaN where none can.
+    question, after four worked examples. The signal is the share of "correct" among the parsable
+    verdicts, NaN if there is none.
 
-    Notes: ``unparsable``, how many verdicts could not be read; ``no_verdict``, 1 if none could.
+    Notes: ``unparsable``, how many verdicts were not parsable; ``no_verdict``, 1 if none was.
 
     Attributes:
         name: of the signal.
-        samples: verdicts asked for.
-        temperature: of their sampling.
-        max_tokens: of each; one that is cut off before its verdict cannot be read.
+        samples: how many verdicts are sampled.
+        temperature: of sampling.
+        max_tokens: of each; a reply that is cut off before its verdict is not parsable.
         prompt: a text file in place of the shipped one, see `Prompt`; it has to ask for a last
             line "Verdict: correct" or "Verdict: incorrect".
 
     Raises:
-        ValueError: a value out of its range, or a prompt that does not fit.
+        ValueError: a value is out of its range, or the prompt has other placeholders.
     """
 
+    shipped = "self_verification"
     name: Text = "self_verification"
     samples: Samples = 8
     temperature: Temperature = 1.0
     max_tokens: Tokens = 160
     prompt: Text | None = None
-    _prompt = prompt_of("self_verification")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _ = self._prompt  # reads a file of the user's, which may not be there
-
-    def prompt_texts(self) -> Mapping[str, str]:
-        return {self._prompt.source: self._prompt.text}
 
     async def verify(self, case: Case) -> Signal:
         completions = await case.client.complete(
@@ -68,9 +60,9 @@ class SelfVerification(LiveVerifier):
 
 
 def verdict(text: str) -> bool | None:
-    """Whether a verdict says "correct", by its last line of that kind; None if it says nothing.
+    """Whether the last verdict in a text is "correct"; None if there is no verdict.
 
-    The word on its own, without "Verdict:", is a verdict too.
+    A text that is only the word "correct" or "incorrect" is a verdict too.
     """
     plain = unicodedata.normalize("NFKC", without_thoughts(text)).casefold()
     announced = list(_VERDICT.finditer(plain))

@@ -1,4 +1,4 @@
-"""Logs of other tools as calls tables: a reader for each tool, which says what it left out."""
+"""Converters of other tools' logs to calls tables; each counts the records that it leaves out."""
 
 from routing_pomdp.envs.logs.conversion.langfuse import langfuse
 from routing_pomdp.envs.logs.conversion.litellm import litellm

@@ -11,13 +11,13 @@ from routing_pomdp.envs.logs.conversion.records import (
     Record,
     Repeated,
     at,
+    chat_text,
     fingerprint,
     first,
     milliseconds,
     needed,
     optional,
     records,
-    said,
     score_of,
 )
 from routing_pomdp.envs.logs.rollouts import RolloutsError
@@ -31,11 +31,11 @@ def langfuse(
     scores: Path | None = None,
     repeated: Repeated = "refuse",
 ) -> Calls:
-    """Observations as calls; fields are named as blob storage (``trace_id``) or the API
-    (``traceId``) names them.
+    """Observations as calls. Field names are those of blob storage (``trace_id``) or of the API
+    (``traceId``).
 
-    Left out, and counted: observations that are no GENERATION, those of level ERROR, and those
-    without a score. A score of a trace is that of its only generation.
+    Left out and counted are observations that are no GENERATION, those of level ERROR, and those
+    without a score. The score of a trace counts for its generation if it has only one.
 
     Args:
         files: exported as JSON, JSON lines, CSV or parquet.
@@ -44,15 +44,15 @@ def langfuse(
         score: the name of the score in ``scores``; without that file, the path of the field that
             holds the score.
         scores: exported scores.
-        repeated: what becomes of a second call of one model on one query.
+        repeated: how to treat a second call of one model on one query.
 
     Raises:
-        RolloutsError: a file or a record that cannot be used; the message names the row.
+        RolloutsError: a file or a record cannot be used; the message names the row.
     """
     if score is None and scores is None:
         raise RolloutsError(
-            "observations hold no scores: give the exported ones by --scores, or the field of "
-            "yours by --score"
+            "observations hold no scores: give the exported scores by --scores, or the field that "
+            "holds yours by --score"
         )
     judged = _judged(scores, score) if scores else {}
     calls = Calls(repeated)
@@ -83,8 +83,8 @@ def langfuse(
         identity = asked if query is None else first(one, query)
         if identity is None:
             raise RolloutsError(
-                f"{where} has no {shown(query or 'input')}: what tells which query it answers? "
-                "Name the field by --query"
+                f"{where} has no {shown(query or 'input')}: which query does it answer? Name the "
+                "field by --query"
             )
         calls.add(
             where,
@@ -92,8 +92,8 @@ def langfuse(
             str(needed(one, where, "provided_model_name", "providedModelName", "model")),
             score=score_of(found, where, score or "score"),
             cost=optional(_cost(one), where, "total_cost"),
-            answer=said(one.get("output")),
-            prompt=said(asked),
+            answer=chat_text(one.get("output")),
+            prompt=chat_text(asked),
             latency_ms=milliseconds(
                 first(one, "start_time", "startTime"), first(one, "end_time", "endTime"), where
             ),
@@ -116,7 +116,7 @@ def _used(one: Record, kind: str) -> object:
 
 
 def _judged(file: Path, chosen: str | None) -> dict[tuple[str, str], float]:
-    """The scores of one name, by the observation, or the trace, that they judge."""
+    """The scores of one name, keyed by ("observation" or "trace", its id)."""
     found: dict[tuple[str, str], float] = {}
     names: set[str] = set()
     for where, row in records(file):

@@ -10,6 +10,7 @@ from routing_pomdp.envs.logs.conversion.records import (
     Record,
     Repeated,
     at,
+    chat_text,
     fingerprint,
     first,
     milliseconds,
@@ -17,13 +18,12 @@ from routing_pomdp.envs.logs.conversion.records import (
     number,
     optional,
     records,
-    said,
     score_of,
 )
 from routing_pomdp.envs.logs.rollouts import RolloutsError
 from routing_pomdp.envs.logs.table_files import shown
 
-# Kinds of calls that answer a prompt with a text; with an "a" in front where made asynchronously.
+# Kinds of calls that answer a prompt with a text; asynchronous ones are prefixed with "a".
 _ANSWERS = ("completion", "text_completion", "responses", "anthropic_messages", "generate_content")
 
 
@@ -36,25 +36,25 @@ def litellm(
 ) -> Calls:
     """Spend logs as calls.
 
-    Left out, and counted: failed calls, answers from the cache (they cost nothing), calls that
+    Left out and counted are failed calls, answers from the cache (they cost nothing), calls that
     answer no prompt (embeddings …), and calls without a score.
 
     Args:
         files: exported as JSON, JSON lines, CSV or parquet.
         query: path of the field that is equal in all calls of one query, such as
             ``metadata.spend_logs_metadata.query_id``; None for a hash of the messages, which the
-            proxy keeps where ``store_prompts_in_spend_logs`` is set.
+            proxy keeps if ``store_prompts_in_spend_logs`` is set.
         score: path of the field that holds the score.
         scores: instead, a table with the columns ``request_id`` and ``score``.
-        repeated: what becomes of a second call of one model on one query.
+        repeated: how to treat a second call of one model on one query.
 
     Raises:
-        RolloutsError: a file or a record that cannot be used; the message names the row.
+        RolloutsError: a file or a record cannot be used; the message names the row.
     """
     if (score is None) == (scores is None):
         raise RolloutsError(
-            "spend logs hold no scores: name the field of yours by --score, or a table of "
-            "request_id and score by --scores"
+            "spend logs hold no scores: name the field that holds yours by --score, or a table "
+            "of request_id and score by --scores"
         )
     judged: dict[str, float] = {}
     for where, row in records(scores) if scores else ():
@@ -79,8 +79,8 @@ def litellm(
                     str(needed(call, where, "model_group", "model")),
                     score=score_of(found, where, score or "score"),
                     cost=number(needed(call, where, "spend"), where, "spend"),
-                    answer=said(call.get("response")),
-                    prompt=said(asked),
+                    answer=chat_text(call.get("response")),
+                    prompt=chat_text(asked),
                     latency_ms=optional(call.get("request_duration_ms"), where, "the duration")
                     or milliseconds(call.get("startTime"), call.get("endTime"), where),
                     tokens_in=optional(call.get("prompt_tokens"), where, "prompt_tokens"),
@@ -103,5 +103,5 @@ def _query(call: Record, path: str | None, asked: object, where: str) -> str:
     found = asked if path is None else first(call, path)
     if found is None:
         missing = shown(path) if path else "messages (set store_prompts_in_spend_logs, or --query)"
-        raise RolloutsError(f"{where} has no {missing}: what tells which query it answers?")
+        raise RolloutsError(f"{where} has no {missing}: which query does it answer?")
     return fingerprint(found) if path is None else str(found)

@@ -14,16 +14,16 @@ from routing_pomdp.envs.logs.conversion.records import (
     Record,
     Repeated,
     at,
+    chat_text,
     needed,
     records,
-    said,
     score_of,
 )
 from routing_pomdp.envs.logs.rollouts import RolloutsError
 from routing_pomdp.envs.logs.table_files import listed, shown
 
 _NAME = re.compile(r"samples_(?P<task>.+)_\d{4}-\d\d-\d\dT[\d.:-]+")
-# All that is no metric.
+# The fields of a sample that are no metrics.
 _FIELDS = {
     *("doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"),
     *("doc_hash", "prompt_hash", "target_hash"),
@@ -39,19 +39,19 @@ def lm_eval(
 ) -> Calls:
     """Sample logs ``MODEL/samples_TASK_TIME.jsonl`` as calls.
 
-    A query is ``TASK/doc_id``; the score is a metric of the sample, and the model is named by the
-    file's folder, as the harness names it. Of multiple choice the answer is the place of the most
-    likely choice, and its probability among the choices is the signal ``choice_probability``.
+    A query's id is ``TASK/doc_id``, its score is a metric of the sample, and the model's name is
+    that of the file's folder. For multiple choice, the answer is the index of the most likely
+    choice, and its probability among the choices is the signal ``choice_probability``.
 
     Args:
         files: of any tasks and models.
         model: the model of all these files; None for the names of their folders.
-        metric: which is the score; may be None where the samples have one only.
-        filter: which filter's samples; may be None where there is one only.
-        repeated: what becomes of a second sample of one document.
+        metric: the metric to use as the score; may be None if the samples have only one.
+        filter: the filter whose samples to use; may be None if there is only one.
+        repeated: how to treat a second sample of one document.
 
     Raises:
-        RolloutsError: a file or a sample that cannot be used; the message names the row.
+        RolloutsError: a file or a sample cannot be used; the message names the row.
     """
     calls = Calls(repeated)
     documents: dict[str, tuple[Any, str]] = {}
@@ -60,7 +60,7 @@ def lm_eval(
         match = _NAME.match(file.name)
         if not match:
             raise RolloutsError(
-                f"{file}: its name tells no task, expected samples_TASK_TIME.jsonl as the harness "
+                f"{file}: the name has no task, expected samples_TASK_TIME.jsonl as the harness "
                 "writes it"
             )
         task = match["task"]
@@ -121,16 +121,16 @@ def _only_metric(sample: Record, where: str) -> str:
 
 
 def _answer(responses: Any) -> tuple[str | None, float | None]:
-    """What was answered, and of multiple choice how likely it was among the choices."""
+    """The answer, and for multiple choice its probability among the choices."""
     if not isinstance(responses, list):
-        return said(responses), None
+        return chat_text(responses), None
     pairs = [r for r in responses if isinstance(r, list) and len(r) == 2]
     if len(responses) < 2 or len(pairs) < len(responses):
-        return said(responses[0]) if responses else None, None
+        return chat_text(responses[0]) if responses else None, None
     try:
         likely = np.array([float(log) for log, _ in pairs])
     except (TypeError, ValueError):
-        return said(responses[0]), None
+        return chat_text(responses[0]), None
     best = int(np.argmax(likely))
     if not np.isfinite(likely[best]):
         return str(best), None
@@ -138,7 +138,7 @@ def _answer(responses: Any) -> tuple[str | None, float | None]:
 
 
 def _prompt(sample: Record) -> str | None:
-    """The context of the first request, of old logs and new ones."""
+    """The context of the first request, in old and new formats of the log."""
     for path in ("arguments.gen_args_0.arg_0", "arguments.0.0", "arguments.0"):
         found = at(sample, path)
         if isinstance(found, str):

@@ -1,4 +1,4 @@
-"""Records of other tools' logs, and the calls that they become."""
+"""Reading of records from other tools' logs, and their collection into a calls table."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _TEXTS = ("query_id", "model", "dataset", "answer", "prompt")
 
 
 def records(path: Path) -> Iterator[tuple[str, Record]]:
-    """The records of a JSON, JSON-lines, CSV or parquet file, and how an error names each.
+    """The records of a JSON, JSON-lines, CSV or parquet file, each with its name for errors.
 
     Raises:
-        RolloutsError: a file that cannot be read, or that holds no records.
+        RolloutsError: the file cannot be read, or holds no records.
     """
     found: Any
     if path.suffix == ".json":
@@ -68,9 +68,9 @@ def _text(value: Any) -> Any:
 
 
 def at(record: Record, path: str) -> Any:
-    """The value at a path such as ``metadata.score``; None where there is none.
+    """The value at a path such as ``metadata.score``; None if there is none.
 
-    JSON that is kept as text, as in a CSV file, is read.
+    JSON that is stored as text, as in a CSV file, is parsed.
     """
     found: Any = record
     for name in path.split("."):
@@ -85,7 +85,7 @@ def at(record: Record, path: str) -> Any:
 
 
 def parsed(value: Any) -> Any:
-    """JSON objects and lists that are kept as text as what they are; all else as it is."""
+    """The JSON object or list in a text; any other value unchanged."""
     if isinstance(value, str) and value[:1] in ("{", "["):
         with suppress(ValueError):
             text = value.encode()
@@ -94,7 +94,7 @@ def parsed(value: Any) -> Any:
 
 
 def first(record: Record, *paths: str) -> Any:
-    """The first value at one of these paths that says something."""
+    """The first value at one of these paths that is not empty; None if all are."""
     values = (parsed(at(record, path)) for path in paths)
     return next((value for value in values if value not in (None, "", {}, [])), None)
 
@@ -117,7 +117,7 @@ def number(value: Any, where: str, name: str, least: float = 0.0, most: float = 
     """A value as a number.
 
     Raises:
-        RolloutsError: it is none, or out of range.
+        RolloutsError: it is no number, or out of range.
     """
     found = math.nan
     if isinstance(value, bool | int | float | str):
@@ -141,30 +141,30 @@ def optional(value: Any, where: str, name: str) -> float | None:
     return None if value in (None, "") else number(value, where, name)
 
 
-def said(value: Any) -> str | None:
-    """The text of a prompt or an answer in one of the forms that chat APIs give it."""
+def chat_text(value: Any) -> str | None:
+    """The text of a prompt or an answer in any of the formats of chat APIs."""
     value = parsed(value)
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, list):
-        parts = [part for part in map(said, value) if part]
+        parts = [part for part in map(chat_text, value) if part]
         return "\n\n".join(parts) or None
     if isinstance(value, Mapping):
         for name in ("messages", "content", "text", "message", "choices", "output", "input"):
             if value.get(name):
-                return said(value[name])
+                return chat_text(value[name])
         return json.dumps(value, sort_keys=True) if value else None
     return str(value)
 
 
 def fingerprint(value: Any) -> str:
-    """A name for a question: a hash of what was asked."""
+    """A query id: a hash of the question."""
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def milliseconds(start: Any, end: Any, where: str) -> float | None:
-    """The time between two time stamps."""
+    """Milliseconds between two time stamps; None if one is missing or they are reversed."""
     if start in (None, "") or end in (None, ""):
         return None
     try:
@@ -182,12 +182,12 @@ def milliseconds(start: Any, end: Any, where: str) -> float | None:
 
 @dataclass
 class Calls:
-    """Calls as they are gathered.
+    """Collects calls and makes a calls table of them.
 
     Attributes:
-        repeated: what becomes of a second call of one model on one query.
-        rows: column -> value of each call.
-        left_out: why calls were left out -> how many.
+        repeated: how to treat a second call of one model on one query.
+        rows: (query id, model) -> column -> value.
+        left_out: reason -> how many calls were left out for it.
     """
 
     repeated: Repeated = "refuse"
@@ -195,10 +195,10 @@ class Calls:
     left_out: Counter[str] = field(default_factory=Counter)
 
     def add(self, where: str, query_id: str, model: str, **values: Any) -> None:
-        """One call.
+        """Adds one call.
 
         Raises:
-            RolloutsError: it is there already.
+            RolloutsError: the model's call on this query is repeated, and ``repeated`` is "refuse".
         """
         key = (query_id, model)
         if key in self.rows:
@@ -213,7 +213,7 @@ class Calls:
         self.rows[key] = {"where": where, "query_id": query_id, "model": model, **values}
 
     def table(self) -> pa.Table:
-        """A calls table of the columns that say anything.
+        """A calls table of the columns that are not empty.
 
         Raises:
             RolloutsError: there are no calls.
@@ -233,5 +233,5 @@ class Calls:
 
 
 def _whole(text: str | None) -> str | None:
-    """A text without the halves of signs that servers leave where they cut an answer."""
+    """A text without halves of surrogate pairs, which servers leave where they cut an answer."""
     return text and text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

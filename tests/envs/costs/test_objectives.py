@@ -13,6 +13,7 @@ from routing_pomdp.envs.costs.price_table import Price, read_prices
 from routing_pomdp.envs.logs import sources
 from routing_pomdp.envs.logs.rollouts import Rollouts, RolloutsError
 from routing_pomdp.envs.profiles import fit_profile, simulate
+from routing_pomdp.envs.profiles.source import profile
 from routing_pomdp.evaluation.evaluate import evaluate
 from routing_pomdp.solvers import Exact
 from routing_pomdp.verifiers import (
@@ -367,12 +368,12 @@ def test_a_profile_carries_what_objectives_count_as_means():
 
 
 def test_what_a_shipped_profile_carries_decides_which_objectives_it_has():
-    drawn = sources.profile("mmlu", {"train": 5}, seed=0)
+    drawn = profile("mmlu", {"train": 5}, seed=0)
     assert LatencyCosts().fit(drawn).call[0] == pytest.approx(138.715)
     with pytest.raises(ValueError, match="costs=tokens: the log has no column 'tokens_in'"):
         TokenCosts(prices={}).fit(drawn)
     # There a second call verified, and its time was not logged apart.
-    asked = sources.profile("truthfulqa", {"train": 5}, seed=0)
+    asked = profile("truthfulqa", {"train": 5}, seed=0)
     with pytest.raises(VerifierError, match="no column 'verify_confidence_logprob_latency_ms'"):
         charged(LoggedSignal(), asked, LatencyCosts())
     assert charged(LoggedSignal(), asked, LatencyCosts(verifier=0)) is None

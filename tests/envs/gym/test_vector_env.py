@@ -108,7 +108,12 @@ def check_against_followers(problem, source, mode, seed, signals=1, **options) -
     arguments = [{"source": data, "problem": problem}] * n_envs
     if "ratio" in options:
         arguments = [
-            {"source": data, "problem": problem.at(price), "ratio": ratio, "show_tolls": True}
+            {
+                "source": data,
+                "problem": problem.at(price),
+                "ratio": ratio,
+                "show_action_costs": True,
+            }
             for price, ratio in zip(options["price"], options["ratio"], strict=True)
         ]
     assert_alike(mine, followers(mine, mode, arguments), mode, rng, n_steps=25, seed=seed)
@@ -148,7 +153,12 @@ def test_a_vector_of_one_plays_the_same_episodes_from_the_same_seed(
     problem, source, mode, seed, price, ratio, show_action_costs
 ):
     problem = with_bands(problem)
-    options = {"source": problem, "price": price, "ratio": ratio, "show_tolls": show_action_costs}
+    options = {
+        "source": problem,
+        "price": price,
+        "ratio": ratio,
+        "show_action_costs": show_action_costs,
+    }
     if source == "replay":
         data = random_data(30, problem.n_models, np.random.default_rng(seed))
         options |= {"source": data, "problem": problem}

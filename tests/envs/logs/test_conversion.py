@@ -254,7 +254,7 @@ def test_a_traces_score_is_that_of_its_only_generation(tmp_path):
         ({}, {"data_type": "CATEGORICAL"}, "'accuracy' is CATEGORICAL, expected NUMERIC or BOO"),
         ({}, {"observation_id": None, "trace_id": None}, "row 1 has no 'trace_id' or 'traceId'"),
         ({"provided_model_name": ""}, {}, "row 1 has no 'provided_model_name'"),
-        ({"input": ""}, {}, "row 1 has no 'input': what tells which query"),
+        ({"input": ""}, {}, "row 1 has no 'input': which query does it answer"),
         ({"total_cost": -1}, {}, "row 1: total_cost is -1, expected a number >= 0"),
         ({"type": None}, {}, "row 1 has no 'type'"),
     ],

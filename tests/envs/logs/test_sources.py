@@ -10,7 +10,8 @@ import pytest
 
 from routing_pomdp.envs import Rollouts
 from routing_pomdp.envs.logs.rollouts import RolloutsError
-from routing_pomdp.envs.logs.sources import automix, calls_table, profile, rational_cascades
+from routing_pomdp.envs.logs.sources import automix, calls_table, rational_cascades
+from routing_pomdp.envs.profiles.source import profile
 from tests.support.checkout import ROOT
 
 # -- calls tables ---------------------------------------------------------------------------------

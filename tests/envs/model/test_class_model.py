@@ -11,7 +11,7 @@ from routing_pomdp.envs.model.class_model import Basis, Settings
 from routing_pomdp.envs.model.latent_classes import Strength, fit_classes
 from routing_pomdp.evaluation.evaluate import evaluate, returns
 from routing_pomdp.solvers import Exact
-from routing_pomdp.verifiers import Histogram, KernelDensity
+from routing_pomdp.verifiers import Histogram
 from tests.support.problems import Bands
 
 FULL = Rules(3, skip=True, free_start=True, verify=True)
@@ -143,23 +143,3 @@ def test_more_classes_than_memory_bears_are_refused_in_a_line():
     problem = RoutingPOMDP.fit(data, Bands(4), Costs(np.ones(3), np.ones(3)), Rules(3))
     with pytest.raises(ValueError, match="hidden states, too many for memory: use fewer"):
         Basis.of(problem, data).fit(Settings(10**7))
-
-
-def test_densities_of_classes_integrate_to_their_symbols_and_are_drawn():
-    data = two_kinds(600, np.random.default_rng(10))
-    _, problem = fitted(data, Rules(3), 2, KernelDensity(bins=4))
-    observation, rng = problem.observation, np.random.default_rng(11)
-    assert observation is not None
-    assert problem.member is not None
-    states = np.repeat([3, 11], 5_000)
-    signal = observation.sample(0, states, rng.random((len(states), 1)))
-    symbol = problem.symbols(0, signal)
-    for state in (3, 11):
-        share = np.bincount(symbol[states == state], minlength=4) / 5_000
-        np.testing.assert_allclose(share, problem.likelihood[0, state], atol=0.03)
-    # The density of signals given a state, over that without classes, is the ratio of symbols.
-    ratio = observation.density(0, signal[:5])[:, [3, 11]]
-    free = observation.of.density(0, signal[:5])[:, [3, 3]]
-    told = problem.likelihood[0][[3, 11]][:, symbol[:5]].T
-    plain = observation.of.likelihood[0][[3, 3]][:, symbol[:5]].T
-    np.testing.assert_allclose(ratio / free, told / plain)

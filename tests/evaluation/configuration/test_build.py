@@ -40,7 +40,7 @@ def test_a_config_becomes_its_target():
         ({"_target_": "routing_pomdp.solvers.RandomMix", "share": 2}, "solver.share is 2"),
         (
             {"_target_": "routing_pomdp.solvers.Exact", "colour": "red"},
-            "solver.colour is no setting of solvers",
+            "solver.colour is no setting of routing_pomdp.solvers",
         ),
     ],
 )
@@ -79,14 +79,14 @@ def test_bad_costs_are_refused_by_key(ratio, verifier, message):
             "which is no Observation: .* with n_symbols, fit",
         ),
         ("os.system", Solver, "which is a builtin function"),
-        ("routing_pomdp.envs.logs.sources.profile", Solver, "which gives a Rollouts"),
-        ("envs.__name__", Solver, "which is a str"),
+        ("routing_pomdp.envs.profiles.source.profile", Solver, "which gives a Rollouts"),
+        ("routing_pomdp.envs.__name__", Solver, "which is a str"),
         (
             "routing_pomdp.solvers.search.pomcp.POMC",
             Solver,
             r"has no 'POMC' \(did you mean POMCP\?\)",
         ),
-        ("solvers.pomcq.POMCP", Solver, r"has no 'pomcq' \(did you mean pomcp\?\)"),
+        ("routing_pomdp.solvers.pomcq.POMCP", Solver, r"has no 'pomcq' \(did you mean pomcp\?\)"),
         ("Static", Solver, "expected MODULE.CLASS"),
         ("my_module_of_no_name.Mine", Solver, "there is no module 'my_module_of_no_name'"),
     ],

@@ -195,9 +195,6 @@ train solver=belief_fqi: solver.pretraining=-1 solver.steps=x solver.action_cost
 train solver=belief_fqi: solver.action_costs=x
 train solver=belief_fqi: solver.tuning_rate=0 solver.weight_decay=-1 solver.weight_decay=x
 train solver=history_net: solver.belief_hidden=0 solver.belief_weight=0 solver.belief_weight=x
-train solver=belief_ppo: solver.updates=0 solver.epochs=0 solver.minibatches=x solver.clip=0
-train solver=belief_ppo: solver.gae_lambda=2 solver.entropy=-1 solver.value_weight=nan
-train solver=belief_ppo: solver.max_gradient=0 solver.max_gradient=x
 train solver=c2mab_v: solver.size=0 solver.budget=0 solver.budget=x solver.satisfied=2
 train solver=c2mab_v: solver.confidence=-1 solver.confidence=inf solver.rounds=0
 train solver=cascade_routing: solver.budget=-1 solver.draws=0 solver.draws=x
@@ -213,7 +210,6 @@ train solver=pomcp: solver.simulations=0 solver.simulations=x solver.particles=0
 train solver=pomcp: solver.max_depth=0 solver.exploration=-1 solver.exploration=nan
 train solver=pomcp: solver.prior_visits=-1 solver.rollout=x solver.tree=oak solver.decide=x
 train solver=pomcp: solver.reuse=1
-train solver=pomcpow: solver.widening=0 solver.widening_power=2 solver.particles=0
 train solver=random_mix: solver.share=2 solver.share=x
 train solver=rational_tuning: solver.two_sided=1 solver.cells=3 solver.starts=-1
 train solver=self_consistency: solver.threshold=2 solver.threshold=x

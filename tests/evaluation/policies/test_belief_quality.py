@@ -8,7 +8,6 @@ import pytest
 
 from routing_pomdp.envs import RoutingPOMDP, Rules
 from routing_pomdp.evaluation.bootstrap import bootstrap_weights
-from routing_pomdp.evaluation.plots.reliability_figure import belief_figure
 from routing_pomdp.evaluation.policies.belief_quality import (
     ALL,
     DIFFERENCE,
@@ -16,6 +15,7 @@ from routing_pomdp.evaluation.policies.belief_quality import (
     LEARNED,
     belief_quality,
 )
+from routing_pomdp.evaluation.policies.reliability_figure import belief_figure
 from routing_pomdp.evaluation.runs.report import report
 from routing_pomdp.solvers import Exact
 from routing_pomdp.solvers.belief_calibration import Beliefs, FittedBelief, belief_figures
@@ -129,7 +129,7 @@ def test_the_figure_has_a_panel_a_model_with_both_beliefs(setting):
         for line, belief in zip(lines, (LEARNED, FITTED), strict=True):
             np.testing.assert_array_equal(line.get_ydata(), found.diagrams[belief][i]["score"])
         shown = [text.get_text() for text in axes.texts]
-        assert shown[0] == f"error {row_of(found, LEARNED, NAMES[i])['error']:.3f}"
+        assert shown[0] == f"ECE {row_of(found, LEARNED, NAMES[i])['error']:.3f}"
 
 
 def test_a_single_query_and_resample_still_give_plain_numbers(setting):

@@ -6,7 +6,7 @@ from hypothesis import given
 
 from routing_pomdp.envs import STAY, Rules
 from routing_pomdp.evaluation.evaluate import evaluate
-from routing_pomdp.evaluation.plots.policy_figure import policy_figure
+from routing_pomdp.evaluation.policies.policy_figure import policy_figure
 from routing_pomdp.evaluation.policies.policy_map import PolicyMap, watch
 from routing_pomdp.solvers import Oracle, Static
 from routing_pomdp.solvers.cascades.threshold import ThresholdPolicy

@@ -17,6 +17,7 @@ from routing_pomdp.evaluation.plots import figures
 from routing_pomdp.evaluation.plots.figures import sweep_figure
 from routing_pomdp.evaluation.runs import solver_run
 from routing_pomdp.evaluation.runs.run_folder import load_all, read_sweep
+from routing_pomdp.evaluation.runs.run_panel import panel
 from routing_pomdp.evaluation.signals.verifier_report import verifier_csv
 from routing_pomdp.evaluation.signals.verifier_study import Study, judge
 from routing_pomdp.evaluation.sweeps import sweep_report
@@ -24,7 +25,6 @@ from routing_pomdp.evaluation.sweeps.comparison import (
     comparison_cells,
     comparison_csv,
     comparison_table,
-    panel,
     sort_runs,
 )
 from routing_pomdp.evaluation.sweeps.curves import measure_curves
@@ -165,7 +165,7 @@ def test_objectives_are_settings_of_their_own(sweep):
 def test_every_panel_of_a_sweep_says_its_unit(sweep):
     folder, _, _ = sweep
     settings = sort_runs(load_all(folder))
-    panels = [panel(setting, found) for setting, found in settings.items()]
+    panels = [panel(setting.row, setting.column, found) for setting, found in settings.items()]
     figure = sweep_figure(panels)
     units = {axes.get_title(loc="left"): axes.get_xlabel() for axes in figure.axes}
     assert units == {f"toy · {shown}": unit for _, shown, unit in OBJECTIVES.values()}

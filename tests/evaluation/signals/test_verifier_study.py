@@ -9,7 +9,7 @@ import pytest
 
 from routing_pomdp.envs import CostModel, Rules
 from routing_pomdp.evaluation.plots.likelihood_figure import likelihood_figure
-from routing_pomdp.evaluation.plots.verifier_figure import verifier_figure
+from routing_pomdp.evaluation.signals.verifier_figure import verifier_figure
 from routing_pomdp.evaluation.signals.verifier_report import (
     CHAIN,
     HEADER,
@@ -230,7 +230,7 @@ def test_of_many_verifiers_the_figure_says_which_it_shows(judged):
     many = [replace(judged[0], verifier=f"v{i}") for i in range(5)]
     figure = verifier_figure(many, "title")
     assert sum(axes.get_visible() for axes in figure.axes) == 6
-    assert figure.get_suptitle() == "title (the 3 that are worth most of 5)"
+    assert figure.get_suptitle() == "title (the 3 of 5 with the largest value)"
     with pytest.raises(ValueError, match="no verifier to show"):
         verifier_figure([], "")
 

@@ -1,5 +1,4 @@
-"""What holds for every learner on the belief: it resumes, is kept and restored, and says what is
-wrong."""
+"""The training of `BeliefDQN`: it resumes, is kept and restored, and says what is wrong."""
 
 from dataclasses import replace
 
@@ -13,18 +12,13 @@ from routing_pomdp.evaluation.evaluate import evaluate
 from routing_pomdp.evaluation.frontier import aiq, frontier
 from routing_pomdp.solvers import Exact, Static, Training
 from routing_pomdp.solvers.learned.belief_dqn import BeliefDQN
-from routing_pomdp.solvers.learned.belief_ppo import BeliefPPO
 from routing_pomdp.solvers.learned.checkpoint import CheckpointError, Restored, load, save
 from routing_pomdp.solvers.learned.training import TrainingError
 from tests.support.problems import random_problem
 
 ALL = Rules(3, skip=True, free_start=True, verify=True)
 PRICES = [0, 0.05, 0.2, 0.6, 2.0]
-TINY = {
-    "dqn": BeliefDQN(hidden=16, episodes=200, steps=24, batch=32),
-    "ppo": BeliefPPO(hidden=16, episodes=64, updates=24, epochs=1, minibatches=2),
-}
-both = pytest.mark.parametrize("solver", TINY.values(), ids=TINY)
+TINY = BeliefDQN(hidden=16, episodes=200, steps=24, batch=32)
 
 
 def problem_of(rules=ALL, symbols=3, seed=0):
@@ -55,14 +49,13 @@ def interrupted_at(step):
     return log
 
 
-@both
 @pytest.mark.parametrize("stop", [1, 15])
-def test_an_interrupted_training_goes_on_to_the_same_numbers(solver, stop, tmp_path):
+def test_an_interrupted_training_goes_on_to_the_same_numbers(stop, tmp_path):
     problem = problem_of()
     validation = queries(problem)
     for name, log in (("whole", None), ("stopped", interrupted_at(stop))):
         training = Training(log, validation, tmp_path / name)
-        trained = replace(solver, patience=100).with_training(training)
+        trained = replace(TINY, patience=100).with_training(training)
         if log:
             with pytest.raises(InterruptionError):
                 trained.solve_frontier(problem, PRICES)
@@ -71,26 +64,24 @@ def test_an_interrupted_training_goes_on_to_the_same_numbers(solver, stop, tmp_p
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
 
 
-@both
-def test_the_same_seed_gives_the_same_network_and_leaves_torch_alone(solver):
+def test_the_same_seed_gives_the_same_network_and_leaves_torch_alone():
     problem = problem_of()
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
     one, two, other = (
-        replace(solver, seed=seed).solve(problem).network.state_dict() for seed in (0, 0, 1)
+        replace(TINY, seed=seed).solve(problem).network.state_dict() for seed in (0, 0, 1)
     )
     assert torch.rand(1) == expected
     assert same(one, two)
     assert not same(one, other)
 
 
-@both
 def test_a_loss_that_is_no_number_stops_it_and_the_last_good_checkpoint_stays(
-    solver, tmp_path, monkeypatch
+    tmp_path, monkeypatch
 ):
     problem, whole = problem_of(), tmp_path / "whole"
-    solver.with_training(Training(folder=whole)).solve_frontier(problem, PRICES)
+    TINY.with_training(Training(folder=whole)).solve_frontier(problem, PRICES)
     calls, loss = [], nn.functional.mse_loss
 
     def breaks(*arguments):
@@ -99,23 +90,20 @@ def test_a_loss_that_is_no_number_stops_it_and_the_last_good_checkpoint_stays(
 
     monkeypatch.setattr(nn.functional, "mse_loss", breaks)
     folder = tmp_path / "broken"
-    broken = solver.with_training(Training(folder=folder))
-    name = "belief_dqn" if isinstance(solver, BeliefDQN) else "belief_ppo"
-    step = 20 if isinstance(solver, BeliefDQN) else 10
-    message = rf"{name}: the loss is no finite number at step {step} of 24: the checkpoint of step"
+    broken = TINY.with_training(Training(folder=folder))
+    message = "belief_dqn: the loss is no finite number at step 20 of 24: the checkpoint of step"
     with pytest.raises(TrainingError, match=message):
         broken.solve_frontier(problem, PRICES)
-    assert load(folder / "training.pt")["step"] == step - 1
+    assert load(folder / "training.pt")["step"] == 19
     assert not (folder / "policy.pt").exists()
     # Once what broke it is gone, it goes on to where it would have come.
     broken.solve_frontier(problem, PRICES)
     assert same(weights(folder), weights(whole))
 
 
-@both
-def test_restored_it_decides_as_it_did(solver, tmp_path):
+def test_restored_it_decides_as_it_did(tmp_path):
     problem = problem_of()
-    trained = solver.with_training(Training(folder=tmp_path)).solve_frontier(problem, PRICES)
+    trained = TINY.with_training(Training(folder=tmp_path)).solve_frontier(problem, PRICES)
     again = Restored(str(tmp_path / "policy.pt")).solve_frontier(problem, PRICES, queries(problem))
     history = problem.decode(np.arange(problem.n_histories))
     for one, two in zip(trained, again, strict=True):
@@ -123,7 +111,6 @@ def test_restored_it_decides_as_it_did(solver, tmp_path):
         np.testing.assert_array_equal(one.act(history), two.act(history))
 
 
-@both
 @pytest.mark.parametrize(
     ("problem", "message"),
     [
@@ -133,18 +120,17 @@ def test_restored_it_decides_as_it_did(solver, tmp_path):
     ],
     ids=["models", "verifier", "rules"],
 )
-def test_a_checkpoint_of_another_problem_is_refused(solver, problem, message, tmp_path):
-    short = replace(solver, **{"steps" if isinstance(solver, BeliefDQN) else "updates": 1})
+def test_a_checkpoint_of_another_problem_is_refused(problem, message, tmp_path):
+    short = replace(TINY, steps=1)
     short.with_training(Training(folder=tmp_path)).solve_frontier(problem_of(), PRICES)
     path = tmp_path / "policy.pt"
     with pytest.raises(CheckpointError, match=message):
         Restored(str(path)).solve_frontier(problem, PRICES, queries(problem))
 
 
-@both
-def test_a_checkpoint_of_another_verifier_or_version_is_refused(solver, tmp_path):
+def test_a_checkpoint_of_another_verifier_or_version_is_refused(tmp_path):
     problem, here = problem_of(), {"verifier": {"column": "p_true"}}
-    short = replace(solver, **{"steps" if isinstance(solver, BeliefDQN) else "updates": 1})
+    short = replace(TINY, steps=1)
     short.with_training(Training(folder=tmp_path, source=here)).solve_frontier(problem, PRICES)
     path = tmp_path / "policy.pt"
     again = Restored(str(path)).with_training(Training(source={"verifier": {"column": "votes"}}))
@@ -156,18 +142,16 @@ def test_a_checkpoint_of_another_verifier_or_version_is_refused(solver, tmp_path
         Restored(str(path)).solve_frontier(problem, PRICES, queries(problem))
 
 
-@both
-def test_another_setting_does_not_go_on_with_an_old_training(solver, tmp_path):
+def test_another_setting_does_not_go_on_with_an_old_training(tmp_path):
     training = Training(folder=tmp_path)
-    solver.with_training(training).solve_frontier(problem_of(), PRICES)
+    TINY.with_training(training).solve_frontier(problem_of(), PRICES)
     with pytest.raises(CheckpointError, match=r"begun with settings = .*'seed': 0.*delete it"):
-        replace(solver, seed=1).with_training(training).solve_frontier(problem_of(), PRICES)
+        replace(TINY, seed=1).with_training(training).solve_frontier(problem_of(), PRICES)
 
 
-@both
-def test_a_price_outside_the_trained_range_warns_trained_and_restored(solver, tmp_path):
+def test_a_price_outside_the_trained_range_warns_trained_and_restored(tmp_path):
     problem = problem_of()
-    narrow = replace(solver, price_range=(0.1, 1.0)).with_training(Training(folder=tmp_path))
+    narrow = replace(TINY, price_range=(0.1, 1.0)).with_training(Training(folder=tmp_path))
     message = r"price 5 lies outside the trained range \[0.1, 1\]"
     with pytest.warns(UserWarning, match=message):
         narrow.solve_frontier(problem, [0.5, 5.0])
@@ -175,24 +159,20 @@ def test_a_price_outside_the_trained_range_warns_trained_and_restored(solver, tm
         Restored(str(tmp_path / "policy.pt")).solve_frontier(problem, [5.0], queries(problem))
 
 
-@both
 @pytest.mark.parametrize("validation", [None, queries(problem_of(), 0)], ids=["none", "empty"])
-def test_without_validation_queries_early_stopping_says_so_and_trains_to_the_end(
-    solver, validation
-):
+def test_without_validation_queries_early_stopping_says_so_and_trains_to_the_end(validation):
     curve = []
-    asked = replace(solver, patience=1).with_training(Training(curve.append, validation))
+    asked = replace(TINY, patience=1).with_training(Training(curve.append, validation))
     with pytest.warns(UserWarning, match=r"solver.patience is 1, but there are no validation"):
         asked.solve_frontier(problem_of(), PRICES)
     assert curve[-1]["step"] == 24
     assert "validation_return" not in curve[-1]
 
 
-@both
-def test_patience_stops_early_and_keeps_the_best_by_validation(solver):
+def test_patience_stops_early_and_keeps_the_best_by_validation():
     problem, curve = problem_of(), []
     data = queries(problem)
-    asked = replace(solver, patience=2).with_training(Training(curve.append, data))
+    asked = replace(TINY, patience=2).with_training(Training(curve.append, data))
     policies = asked.solve_frontier(problem, PRICES)
     returns = [row["validation_return"] for row in curve]
     assert len(curve) < 24
@@ -203,16 +183,10 @@ def test_patience_stops_early_and_keeps_the_best_by_validation(solver):
     assert np.mean(got) == pytest.approx(max(returns))
 
 
-@both
-def test_one_network_for_all_prices_is_as_good_as_one_for_each(solver):
+def test_one_network_for_all_prices_is_as_good_as_one_for_each():
     problem = problem_of(symbols=4, seed=17)
     data = queries(problem, 10_000)
-    more = (
-        {"steps": 200, "batch": 64}
-        if isinstance(solver, BeliefDQN)
-        else {"episodes": 256, "updates": 40}
-    )
-    solver = replace(solver, **more, hidden=32, learning_rate=1e-2)
+    solver = replace(TINY, steps=200, batch=64, hidden=32, learning_rate=1e-2)
 
     def quality(policies):
         outcomes = [evaluate(policy, data) for policy in policies]
@@ -229,22 +203,20 @@ def test_one_network_for_all_prices_is_as_good_as_one_for_each(solver):
     assert abs(conditioned - exact) < 0.005
 
 
-@both
-def test_the_device_is_honoured(solver):
-    policy = replace(solver, device="cpu").solve(problem_of())
+def test_the_device_is_honoured():
+    policy = replace(TINY, device="cpu").solve(problem_of())
     assert {p.device.type for p in policy.network.parameters()} == {"cpu"}
     with pytest.raises(ValueError, match=r"solver\.device is 'cuda:99', which cannot be used"):
-        replace(solver, device="cuda:99").solve(problem_of())
+        replace(TINY, device="cuda:99").solve(problem_of())
     with pytest.raises(ValueError, match=r"solver\.device is 'abacus': expected auto, cpu"):
-        replace(solver, device="abacus").solve(problem_of())
+        replace(TINY, device="abacus").solve(problem_of())
 
 
-@both
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_cuda_gives_the_same_within_tolerance(solver):
+def test_cuda_gives_the_same_within_tolerance():
     problem = problem_of()
     on_cpu, on_cuda = (
-        replace(solver, device=device).solve(problem).network.state_dict()
+        replace(TINY, device=device).solve(problem).network.state_dict()
         for device in ("cpu", "cuda")
     )
     for key, value in on_cpu.items():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing_pomdp.verifiers.collection.limiter import PLACE, Limiter
+from routing_pomdp.verifiers.collection.limiter import PRIORITY, Limiter
 from tests.support.virtual_time import run
 
 
@@ -40,7 +40,7 @@ class Server:
             self.timeouts += 1
             limiter.overloaded(self.timeout, lost=True)
             return False
-        self.answers.append((done, PLACE.get()))
+        self.answers.append((done, PRIORITY.get()))
         limiter.succeeded(name, 8, done - now, self.timeout)
         return True
 
@@ -49,7 +49,7 @@ class Server:
         limiter = Limiter(most)
 
         async def call(place):
-            PLACE.set(place)
+            PRIORITY.set(place)
             while True:
                 async with limiter:
                     if await self.answer(limiter):
@@ -169,7 +169,7 @@ def test_earlier_queries_go_first():
         limiter = Limiter(1)
 
         async def query(place):
-            PLACE.set(place)
+            PRIORITY.set(place)
             for _ in range(3):
                 async with limiter:
                     await server.answer(limiter)
@@ -241,7 +241,7 @@ def test_slots_are_never_lost_nor_given_twice(most, hold, calls):
         limiter = Limiter(most)
 
         async def call(place, end):
-            PLACE.set(place)
+            PRIORITY.set(place)
             async with limiter:
                 assert 0 < limiter.under_way <= most
                 await asyncio.sleep(place)

@@ -11,7 +11,7 @@ from routing_pomdp.verifiers.collection import endpoint as endpoints
 from routing_pomdp.verifiers.collection.budget import Budget
 from routing_pomdp.verifiers.collection.call_log import CallLog
 from routing_pomdp.verifiers.collection.client import Ledger, ModelClient
-from routing_pomdp.verifiers.collection.limiter import PLACE, Limiter
+from routing_pomdp.verifiers.collection.limiter import PRIORITY, Limiter
 from routing_pomdp.verifiers.collection.refusals import message
 from routing_pomdp.verifiers.collection.transport import http_package
 from tests.support.collecting import run, specs
@@ -58,7 +58,7 @@ def collected(folder, server, calls, monkeypatch):
         client = ModelClient(spec, endpoint, ledger)
 
         async def call(place):
-            PLACE.set(place)
+            PRIORITY.set(place)
             await client.bound(f"q{place}", "answer").complete([{"role": "user", "content": "?"}])
 
         done = await asyncio.gather(*map(call, range(calls)), return_exceptions=True)

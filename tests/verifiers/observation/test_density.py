@@ -205,15 +205,3 @@ def test_bad_settings_are_refused_by_key(family, chosen, message):
 def test_vector_signals_are_refused_with_what_takes_them():
     with pytest.raises(ValueError, match=r"the verifier gives 2: use observation=product"):
         Beta().fit(np.zeros((3, 1, 2)), np.zeros((3, 2), int), VECTORS)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("conditioning", ["own", "joint"])
-def test_signals_at_given_shares_of_a_distribution_are_its_quantiles(family, conditioning):
-    level, confidence = truth(200, 0)
-    model = fitted(family, confidence, level, conditioning=conditioning)
-    share = np.linspace(0.01, 0.99, 50)
-    for vector in range(len(VECTORS)):
-        signal = model.sample(0, np.full(50, vector), share[:, None])
-        below = model.densities_[0].cdf(model.scale_[0](signal[:, 0]))[model.group_[0, vector]]
-        np.testing.assert_allclose(below, share, atol=1e-4)

@@ -52,7 +52,7 @@ def test_every_order_of_calls_shows_what_live_would(verify, several):
             stage = model
             expected = [live(log, q, order[: position + 1]) for q in range(len(log))]
             np.testing.assert_array_equal(episodes.history.signal[:, model, at], expected)
-            seen = env.setting.history(observation[None]).signal[0, model, at]
+            seen = env.config.history(observation[None]).signal[0, model, at]
             assert seen == expected[7]
             assert env.observation_space.contains(observation)
         episodes.step(np.full(len(log), STAY))
@@ -69,7 +69,7 @@ def test_offline_it_is_what_a_cascade_without_skips_sees_live():
     for model in (1, 2):
         observation = env.step(np.ones(len(log), dtype=int))[0]
         np.testing.assert_array_equal(
-            env.setting.history(observation).signal[:, model, 0], found[:, model]
+            env.config.history(observation).signal[:, model, 0], found[:, model]
         )
 
 

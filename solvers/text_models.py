@@ -1,4 +1,4 @@
-"""Models of texts: features by scikit-learn or a sentence-embedding model, and regressions."""
+"""Text features by TF-IDF or a sentence-embedding model, and regressions on them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData
+from routing_pomdp.envs.arrays import FloatArray
 
-FloatArray = NDArray[np.float64]
 Kind = Literal["tfidf", "embedding"]
 
 _FOLDS = 5
@@ -20,7 +19,7 @@ _STRENGTHS = (0.1, 1.0, 10.0, 100.0)
 
 
 class Remembered(WeakKeyDictionary[RoutingData, FloatArray]):
-    """What was computed of each data, as long as that lives; nothing once pickled."""
+    """A cache of one array for each `RoutingData`, kept while that exists and never pickled."""
 
     def __reduce__(self) -> tuple[type[Remembered], tuple[()]]:
         return Remembered, ()
@@ -28,12 +27,12 @@ class Remembered(WeakKeyDictionary[RoutingData, FloatArray]):
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """How texts become rows of numbers.
+    """The kind of text features.
 
     Attributes:
         kind: "tfidf", words and pairs of words by sublinear TF-IDF; or "embedding", by a model of
             the package sentence-transformers, where it is installed.
-        embedding_model: its name or path.
+        embedding_model: name or path of the embedding model.
     """
 
     kind: Kind = "tfidf"
@@ -43,7 +42,7 @@ class TextFeatures:
         """Learns the vocabulary of training texts.
 
         Raises:
-            ValueError: embeddings are asked for and sentence-transformers is not installed.
+            ValueError: the features are embeddings and sentence-transformers is not installed.
         """
         if self.kind == "embedding":
             try:
@@ -56,7 +55,7 @@ class TextFeatures:
             return FittedFeatures(SentenceTransformer(self.embedding_model).encode)
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        # Single characters count: an answer may be the letter of a choice.
+        # Single characters are words too: an answer may be the letter of a choice.
         vectorizer = TfidfVectorizer(
             ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\b\w+\b", max_features=50_000
         )
@@ -68,10 +67,10 @@ class TextFeatures:
 
 @dataclass(frozen=True, eq=False)
 class FittedFeatures:
-    """Turns texts into rows.
+    """Fitted text features.
 
     Attributes:
-        transform: list of texts -> ``(n, d)``, maybe sparse.
+        transform: maps a list of texts to an array ``(n, d)``, possibly sparse.
     """
 
     transform: Any
@@ -82,16 +81,16 @@ class FittedFeatures:
 
 @dataclass(frozen=True, eq=False)
 class ScoreModel:
-    """Predicts a score in [0, 1] from a row of features: the mean of its parts.
+    """Predicts a score in [0, 1] from features, as the mean of its parts.
 
     Attributes:
-        parts: classifiers of scikit-learn, or the mean score where it does not vary.
+        parts: classifiers of scikit-learn, or a constant where the score does not vary.
     """
 
     parts: Sequence[Any]
 
     def predict(self, X: Any) -> FloatArray:
-        """``(n,)``."""
+        """``(n,)`` predicted scores."""
         found = [
             np.full(X.shape[0], part) if isinstance(part, float) else part.predict_proba(X)[:, 1]
             for part in self.parts
@@ -100,19 +99,19 @@ class ScoreModel:
 
 
 def logistic(X: Any, score: FloatArray, seed: int) -> tuple[ScoreModel, FloatArray]:
-    """Logistic regression, its strength chosen by the likelihood of held-out folds.
+    """Logistic regression, its regularisation chosen by the log loss of held-out folds.
 
-    The folds' regressions are kept and averaged, so that what is fitted to held-out predictions (a
-    threshold) fits predictions for new queries too. A graded score counts as so much of a right
-    answer and the rest of a wrong one.
+    The model averages the regressions of the folds, so that a threshold fitted to held-out
+    predictions fits predictions for new queries too. A graded score weights a right and a wrong
+    answer.
 
     Args:
         X: ``(n, d)`` features.
         score: ``(n,)`` in [0, 1].
-        seed: of the folds.
+        seed: seed of the folds.
 
     Returns:
-        The model, and what each query is predicted without its own fold, ``(n,)``.
+        The model, and the prediction for each query from the other folds, ``(n,)``.
     """
     from sklearn.model_selection import KFold
 
@@ -140,7 +139,7 @@ def _fit(X: Any, score: FloatArray, strength: float) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     if score.max() == 0 or score.min() == 1:
-        # Half a right and half a wrong answer are added: nothing is certain.
+        # Half a right and half a wrong answer are added, so that the constant is not 0 or 1.
         return float((score.sum() + 0.5) / (len(score) + 1))
     model = LogisticRegression(C=strength, max_iter=1000)
     if np.isin(score, (0, 1)).all():

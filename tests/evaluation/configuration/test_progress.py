@@ -7,7 +7,7 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from routing_pomdp.evaluation.runs.progress import SweepProgress
+from routing_pomdp.evaluation.configuration.progress import SweepProgress
 
 
 @pytest.fixture

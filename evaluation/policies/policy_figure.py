@@ -1,4 +1,4 @@
-"""Figures of policy maps: what each solver does at each stage and confidence."""
+"""Figures of policy maps: shares of actions by stage and signal bin."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _VERIFY: dict[str, Any] = {
 def policy_figure(maps: Mapping[str, PolicyMap], models: Sequence[str], title: str) -> Figure:
     """Rows of solvers by columns of stages; each bar is one bin of the signal, lowest first.
 
-    A bar's colours are the shares of the actions taken there; a place that was never reached stays
-    empty. The last bar, set apart, is answers that were not verified. Above each panel stands how
-    many decisions of the solver were taken at that stage.
+    The colours of a bar are the shares of actions; a bin that was never reached stays empty. The
+    last bar, set apart, is for answers that were not verified. The number above a panel counts the
+    solver's decisions at that stage.
 
     Args:
         maps: by solver, all of the same models and bins.
-        models: their names, cheapest first.
-        title: of the figure.
+        models: names of the models, cheapest first.
+        title: title of the figure.
 
     Raises:
-        ValueError: no map with a decision in it, or maps of different shapes.
+        ValueError: no map has a decision, or maps have different shapes.
     """
     shapes = {policy_map.count.shape for policy_map in maps.values()}
     if len(shapes) > 1:
@@ -70,14 +70,14 @@ def policy_figure(maps: Mapping[str, PolicyMap], models: Sequence[str], title: s
 def _draw(axes: Axes, policy_map: PolicyMap, stage: int) -> None:
     shares = np.nan_to_num(policy_map.shares[stage])
     bins, n = shares.shape[0] - 1, shares.shape[1] - 1
-    place = np.arange(bins + 1.0)
-    place[-1] += 0.7
+    x = np.arange(bins + 1.0)
+    x[-1] += 0.7
     bottom = np.zeros(bins + 1)
-    # What ends the episode lies at the bottom, what buys most at the top.
+    # From the bottom: return the answer, call each later model, verify.
     for done in range(max(stage - 1, 0), n + 1):
         colour: dict[str, Any] = {"color": COLOURS[done % len(COLOURS)]}
         style = _VERIFY if done == n else _STAY if done == stage - 1 else colour
-        axes.bar(place, shares[:, done], 0.92, bottom, **style)
+        axes.bar(x, shares[:, done], 0.92, bottom, **style)
         bottom += shares[:, done]
     axes.set_title(f"{policy_map.count[stage].sum():,}", fontsize=7, color="#606060", pad=2)
     axes.set_xticks([])

@@ -1,4 +1,4 @@
-"""What `check_solver` and `check_verifier` share: an example log, claims and their errors."""
+"""Common parts of `check_solver` and `check_verifier`: an example log, claims and their errors."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _WORDS = np.array(["river", "stone", "cloud", "paper", "music", "train", "garden
 
 
 class CheckError(ValueError):
-    """A plug-in that breaks a claim.
+    """A plug-in breaks a claim.
 
     Attributes:
-        claim: its name, which ``skip`` takes.
+        claim: its name, as in ``skip``.
     """
 
     def __init__(self, claim: str, message: str) -> None:
@@ -33,16 +33,16 @@ class CheckError(ValueError):
 
 @dataclass
 class Claims:
-    """The claims that a plug-in is held to, one after the other.
+    """Runs the checks of a plug-in's claims.
 
     Attributes:
-        plug_in: what is checked.
+        plug_in: the object to check.
         known: names of all claims.
-        skip: names of those that are left out.
-        case: what is being tried, for messages.
+        skip: names of the claims to leave out.
+        case: the case being tried, for messages.
 
     Raises:
-        ValueError: ``skip`` names a claim that there is not.
+        ValueError: ``skip`` names an unknown claim.
     """
 
     plug_in: Any
@@ -55,39 +55,39 @@ class Claims:
             raise ValueError(f"skip names {unknown[0]!r}: expected some of {', '.join(self.known)}")
 
     def hold(self, claim: str, check: Callable[[], str | None], case: str = "") -> None:
-        """Raises `CheckError` if a check says what is wrong or raises; does nothing for a claim
-        that is skipped."""
+        """Runs a check unless its claim is skipped; raises `CheckError` if the check raises or
+        returns a message."""
         if claim in self.skip:
             return
         self.case = case or self.case
         name = type(self.plug_in).__name__
         try:
-            said = check()
+            problem = check()
         except CheckError:
             raise
         except Exception as error:  # of a plug-in, which may raise anything
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             raise CheckError(claim, self._text(name, claim, f"fails: {kind}{error}")) from error
-        if said:
-            raise CheckError(claim, self._text(name, claim, said))
+        if problem:
+            raise CheckError(claim, self._text(name, claim, problem))
 
-    def _text(self, name: str, claim: str, said: str) -> str:
+    def _text(self, name: str, claim: str, problem: str) -> str:
         where = f" [{self.case}]" if self.case else ""
-        return f"{name} breaks the claim {claim!r}: {said}{where}"
+        return f"{name} breaks the claim {claim!r}: {problem}{where}"
 
 
 def example_log(
     n: int = 120, seed: int = 0, signals: Collection[str] = ("confidence",)
 ) -> Rollouts:
-    """A log with every column: three models, prompts, answers and signals that tell something.
+    """A log with every column: three models, prompts, answers and informative signals.
 
-    The signals are log-probabilities. Half of the queries, of all kinds, are training queries, the
-    others test queries.
+    The signals are log-probabilities. Every other query is a training query, the rest are test
+    queries.
 
     Args:
-        n: queries.
-        seed: of all that is drawn.
-        signals: their names.
+        n: how many queries.
+        seed: of all draws.
+        signals: names of the signals.
     """
     rng = np.random.default_rng(seed)
     hard = rng.random(n) < 0.5
@@ -103,7 +103,7 @@ def example_log(
         [f"{'surely' if s else 'perhaps'} {word}" for s, word in zip(right, row[3:], strict=True)]
         for right, row in zip(score, words, strict=True)
     ]
-    told = {
+    drawn = {
         name: np.log(np.clip(rng.normal(0.15 + 0.7 * score, 0.12), 0.01, 0.99)) for name in signals
     }
     return Rollouts(
@@ -111,7 +111,7 @@ def example_log(
         query_id=np.array([f"q{i}" for i in range(n)]),
         score=score,
         cost=cost,
-        signals=told,
+        signals=drawn,
         signal_costs=dict.fromkeys(signals, 0.01 * cost),
         split=np.where(np.arange(n) % 2, "test", "train"),
         dataset=np.full(n, "example"),
@@ -124,7 +124,7 @@ def example_log(
 
 
 def mirrored(values: NDArray[Any], score: NDArray[np.float64]) -> NDArray[Any]:
-    """``values (n, …)`` of one model exchanged between queries, right answers' with wrong ones'."""
+    """``values (n, …)`` of one model, swapped between queries with right and wrong answers."""
     order = np.argsort(np.nan_to_num(score, nan=0.5), kind="stable")
     found = values.copy()
     found[order] = values[order[::-1]]
@@ -132,7 +132,7 @@ def mirrored(values: NDArray[Any], score: NDArray[np.float64]) -> NDArray[Any]:
 
 
 def fault_of_settings(plug_in: Any) -> str | None:
-    """What is wrong with how a plug-in keeps its settings; None if nothing is."""
+    """The error message if a plug-in does not store its settings as dataclass fields, else None."""
     if not is_dataclass(plug_in) or isinstance(plug_in, type):
         return "it is no dataclass: decorate it with @dataclass(frozen=True)"
     names = {item.name for item in fields(plug_in)}
@@ -147,23 +147,24 @@ def fault_of_settings(plug_in: Any) -> str | None:
 
 @contextmanager
 def untouched(**objects: Any) -> Iterator[list[str]]:
-    """Yields a list that, after the block, says which of some objects it changed."""
-    said: list[str] = []
+    """Yields a list to which an error message is added if the block changes one of the objects."""
+    problems: list[str] = []
     before = _contents(objects)
-    yield said
+    yield problems
     after = _contents(objects)
     changed = [path for path in {**before, **after} if before.get(path) != after.get(path)]
-    said += [f"it changes {path}: make a copy" for path in changed[:1]]
+    problems += [f"it changes {path}: make a copy" for path in changed[:1]]
 
 
 @contextmanager
 def own_random_numbers() -> Iterator[list[str]]:
-    """Yields a list that, after the block, says which global random state it drew from.
+    """Yields a list to which an error message is added for each global random state that the block
+    draws from.
 
-    The block begins with states of its own and leaves those from before behind. (Importing a
-    library may draw too: let the block do nothing for the first time.)
+    The block runs with fixed states; the earlier ones are restored after it. Importing a library
+    may draw too, so the block should not be the first to import one.
     """
-    said: list[str] = []
+    problems: list[str] = []
     torch = sys.modules.get("torch")
     kept = random.getstate(), np.random.get_state(), torch and torch.get_rng_state()  # noqa: NPY002
     random.seed(4)
@@ -172,10 +173,10 @@ def own_random_numbers() -> Iterator[list[str]]:
         torch.manual_seed(4)
     try:
         states = _random_states()
-        yield said
+        yield problems
         for name, state in _random_states().items():
             if name in states and state != states[name]:
-                said.append(
+                problems.append(
                     f"it draws from {name}, the global random state: use a generator of its own, "
                     "np.random.default_rng(self.seed)"
                 )
@@ -197,7 +198,7 @@ def _random_states() -> dict[str, Any]:
 
 
 def _contents(value: Any, path: str = "") -> dict[str, Any]:
-    """What arrays and plain values stand where in an object, by path."""
+    """Arrays and plain values in an object, by path."""
     if isinstance(value, np.ndarray):
         return {path: (value.shape, value.tolist() if value.dtype == object else value.tobytes())}
     if is_dataclass(value) and not isinstance(value, type):

@@ -1,4 +1,4 @@
-"""What candidate models of queries are compared by, on queries that they were not fitted to."""
+"""Criteria by which candidate models are compared on held-out queries."""
 
 from __future__ import annotations
 
@@ -7,29 +7,27 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pomdp.envs import RoutingData, RoutingPOMDP
+from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.evaluation.bootstrap import bootstrap_weights
 from routing_pomdp.evaluation.evaluate import Outcome, evaluate, returns
 from routing_pomdp.evaluation.frontier import aiq, frontier
 from routing_pomdp.solvers.exact.backward_induction import Exact
 from routing_pomdp.solvers.pre_query import PreQueryConditioned
 
-FloatArray = NDArray[np.float64]
-
 _RESAMPLES = 200
 
 
 class Judge(Protocol):
-    """A criterion that a model is chosen by, the more the better."""
+    """A criterion by which a model is chosen; larger is better."""
 
     def held_out(self, problem: RoutingPOMDP, data: RoutingData) -> FloatArray:
-        """``(n, q)`` what a fitted problem makes of held-out queries."""
+        """``(n, q)`` results of a fitted problem on held-out queries."""
 
     def ahead(self, got: FloatArray, base: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """How far candidates ``(c, n, q)`` are ahead of one of them ``(n, q)``, and the standard
-        errors of that, two ``(c,)``."""
+        """The advantage of candidates ``(c, n, q)`` over a baseline ``(n, q)`` and its standard
+        error, ``(c,)`` each."""
 
 
 class Likelihood:
@@ -44,7 +42,7 @@ class Likelihood:
 
 @dataclass(frozen=True, eq=False)
 class Return:
-    """Mean return of exact policies over some prices."""
+    """Mean return of the exact policies at some prices."""
 
     prices: Sequence[float]
 
@@ -59,12 +57,12 @@ class Return:
 
 @dataclass(frozen=True, eq=False)
 class AIQ:
-    """AIQ of the frontier of exact policies at some prices, with errors by the paired bootstrap.
+    """AIQ of the exact policies at some prices, with standard errors by the paired bootstrap.
 
     Attributes:
-        prices: of the frontier.
-        data: all training queries, in the order of what is compared.
-        seed: of the bootstrap.
+        prices: prices of the frontier.
+        data: all training queries, in the order of the held-out results.
+        seed: seed of the bootstrap.
     """
 
     prices: Sequence[float]
@@ -87,23 +85,23 @@ class AIQ:
 
         def measured(one: FloatArray) -> FloatArray:
             cost, got = np.split(weights @ one, 2, axis=1)
-            family = frontier(np.hstack([call[:, :1], cost]), np.hstack([score, got]))
-            return aiq(family, call[:, 0], call[:, -1])
+            hull = frontier(np.hstack([call[:, :1], cost]), np.hstack([score, got]))
+            return aiq(hull, call[:, 0], call[:, -1])
 
         difference = np.stack([measured(one) for one in got]) - measured(base)
         return difference[:, 0], difference[:, 1:].std(axis=1)
 
 
 def some_prices(prices: Sequence[float], most: int) -> list[float]:
-    """At most so many of the prices above 0, evenly picked."""
+    """At most ``most`` of the prices above 0, evenly spaced in rank."""
     above = sorted(price for price in prices if price > 0) or [0.0]
     some = np.linspace(0, len(above) - 1, min(most, len(above))).round().astype(int)
     return [above[i] for i in some]
 
 
 def log_likelihood(problem: RoutingPOMDP, data: RoutingData) -> FloatArray:
-    """``(n,)`` of the scores and signals of queries; a score counts as the nearest that the problem
-    has, its level's mean."""
+    """``(n,)`` log-likelihood of the scores and signals of queries; scores are rounded to the
+    nearest score vector of the problem."""
     vectors, of_state = np.unique(problem.score, axis=0, return_inverse=True)
     nearest = np.abs(data.score[:, None] - vectors[None]).sum(axis=2).argmin(axis=1)
     symbol = [problem.symbols(m, data.signal[:, m]) for m in range(problem.n_models - 1)]

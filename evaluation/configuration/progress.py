@@ -26,8 +26,8 @@ _FOLDER = ".progress-"
 
 
 class SweepProgress(Callback):
-    """Jobs leave a line each in a folder of this launch, from whatever process they run in; the
-    main process counts them, prints them and moves the bar."""
+    """The progress bar of a sweep. Each job, in whatever process, writes one line to a folder of
+    this launch; the main process prints the lines and advances the bar."""
 
     _folder: Path | None = None
 
@@ -38,7 +38,7 @@ class SweepProgress(Callback):
         sweep = Path(config.hydra.sweep.dir)
         sweep.mkdir(parents=True, exist_ok=True)
         for left in sweep.glob(f"{_FOLDER}*"):
-            with suppress(OSError):  # another launch of this sweep is under way
+            with suppress(OSError):  # another launch of this sweep is running
                 os.close(_held(left))
                 rmtree(left)
         self._folder = folder = Path(mkdtemp(prefix=_FOLDER, dir=sweep))
@@ -51,8 +51,8 @@ class SweepProgress(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         folder = self._folder
         if folder is None or not folder.is_dir():
-            return  # a single run, or one that outlived its sweep
-        # Reading `return_value` would raise the error, if there is one.
+            return  # a single run, or a job that outlived its sweep
+        # Reading `return_value` would raise the job's error.
         line = outcome = job_return._return_value
         if failed := isinstance(outcome, FailedRun | Exception):
             line = f"FAILED {' '.join(job_return.overrides or [])}: {outcome}"
@@ -68,11 +68,11 @@ class SweepProgress(Callback):
         rmtree(self._folder, ignore_errors=True)
         os.close(self._lock)
         if failed := self._bar.failed:
-            which = ", ".join(self._told_apart(line) for line in failed)
+            which = ", ".join(self._swept_overrides(line) for line in failed)
             sys.exit(f"error: {len(failed)} of {self._bar.seen} runs failed: {which}")
 
-    def _told_apart(self, line: str) -> str:
-        """What of a failed run's overrides is not the same for the whole sweep."""
+    def _swept_overrides(self, line: str) -> str:
+        """The overrides of a failed run that vary in the sweep."""
         overrides = line.partition(": ")[0].removeprefix("FAILED ").split()
         return " ".join(one for one in overrides if one.split("=")[0] in self._swept)
 
@@ -110,10 +110,10 @@ class _Bar(threading.Thread):
 
 
 def _held(folder: Path) -> int:
-    """A lock that the system lets go of however this process ends.
+    """A lock that the system releases when this process ends.
 
     Raises:
-        OSError: another process has it.
+        OSError: another process holds it.
     """
     lock = os.open(folder, os.O_RDONLY)
     try:
@@ -125,7 +125,7 @@ def _held(folder: Path) -> int:
 
 
 def sweep_overrides(config: DictConfig) -> list[Override]:
-    """The overrides that a sweep goes over, of the command line and of an experiment."""
+    """The swept overrides of the command line and of an experiment."""
     arguments = list(config.hydra.overrides.task)
     named = {argument.split("=")[0] for argument in arguments}
     arguments += [

@@ -1,4 +1,4 @@
-"""One figure of what verifiers are worth: reliability diagrams, and value against price."""
+"""The figure of verifiers: reliability diagrams, and value over price."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from routing_pomdp.evaluation.plots.figures import COLOURS
-from routing_pomdp.evaluation.plots.reliability_figure import (
+from routing_pomdp.evaluation.policies.reliability_figure import (
     draw_diagonal,
     draw_plain,
     draw_reliability,
 )
 from routing_pomdp.evaluation.signals.verifier_study import Appraisal, Judgement
 
-# More rows than these would not be read: those that are worth most are drawn.
-_MOST = 3
+_MOST = 3  # verifiers drawn, those of the largest value
 
 _GREY = "#767676"
 _CHOICE, _ALWAYS, _FREE = "#0072B2", "#D55E00", "#56B4E9"
@@ -31,15 +30,14 @@ _PRICES = (0, 0.01, 0.1, 1, 10, 100)
 def verifier_figure(judgements: Sequence[Judgement], title: str) -> Figure:
     """Columns of logs; for each verifier a row of reliability diagrams and one of values.
 
-    A reliability diagram shows the signal read as a probability, or calibrated on training queries
-    where it is none; ten bins of equally many held-out queries a model, on the diagonal if it is
-    calibrated. Below it stand the verifier's value in the fitted model, by choice and if every
-    answer is verified, what the same fit promises for shuffled signals, and what the policies got
-    on held-out queries with the paired interval.
+    A reliability diagram shows the signal as a probability, or calibrated on training queries if it
+    is not one, in ten quantile bins of held-out queries per model. The panel below shows the
+    verifier's value in the fitted model (by choice, always and free), its value for shuffled
+    signals, and the gain of the policies on held-out queries with its interval.
 
     Args:
-        judgements: of any verifiers and logs.
-        title: of the figure.
+        judgements: evaluations of verifiers on logs.
+        title: title of the figure.
 
     Raises:
         ValueError: there is no judgement.
@@ -73,13 +71,13 @@ def verifier_figure(judgements: Sequence[Judgement], title: str) -> Figure:
     models = max((judged.models for judged in judgements), key=len)
     figure.legend(handles=_legend(models), loc="outside right upper", frameon=False, fontsize=8.5)
     hidden = len({judged.verifier for judged in judgements}) - len(names)
-    title += f" (the {_MOST} that are worth most of {hidden + _MOST})" * (hidden > 0)
+    title += f" (the {_MOST} of {hidden + _MOST} with the largest value)" * (hidden > 0)
     figure.suptitle(title, fontsize=11.5, x=0.01, ha="left")
     return figure
 
 
 def _most_worth(judgements: Sequence[Judgement]) -> list[str]:
-    """The verifiers to draw: those of the greatest value, on the log where it is greatest."""
+    """The verifiers to draw, by their largest value over logs and prices."""
     best: dict[str, float] = {}
     for judged in judgements:
         value = float(judged.chain.worth.value["choice"].max())
@@ -96,7 +94,7 @@ def _draw_reliability(axes: Axes, judged: Judgement) -> None:
         diagram = quality.as_it_stands if stands else quality.calibrated
         if diagram is None:
             continue
-        # Two standard errors of a bin's share, were it true.
+        # Two standard errors of a bin's mean score.
         spread = 2 * np.sqrt(diagram.score * (1 - diagram.score) / diagram.count)
         draw_reliability(
             axes, diagram.confidence, diagram.score, np.maximum(diagram.score - spread, 0),
@@ -106,7 +104,7 @@ def _draw_reliability(axes: Axes, judged: Judgement) -> None:
 
 
 def _draw_value(axes: Axes, appraisal: Appraisal) -> tuple[float, float]:
-    """Draws it; returns the span of scores that has to be shown."""
+    """Draws values over prices; returns the limits of the vertical axis."""
     draw_plain(axes)
     worth = appraisal.worth
     prices = worth.prices
@@ -134,7 +132,7 @@ def _draw_value(axes: Axes, appraisal: Appraisal) -> tuple[float, float]:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(prices[0], prices[-1])
-    # What paying for every rung loses at high prices would flatten all the rest.
+    # "always" is left out: its losses at high prices would flatten the other curves.
     shown = np.concatenate([choice, free, least, most])
     margin = 0.08 * max(float(np.ptp(shown)), 0.1)
     axes.set_xlabel("price λ", fontsize=8)
@@ -150,10 +148,10 @@ def _legend(models: Sequence[str]) -> list[Artist]:
     handles.append(Line2D([], [], lw=0, label=" "))
     handles.append(Line2D([], [], color=_CHOICE, lw=1.8, label="value, bought by choice"))
     handles.append(Line2D([], [], color=_ALWAYS, lw=1.3, ls="--", label="value, bought always"))
-    handles.append(Line2D([], [], color=_FREE, lw=1.1, label="value, were it free"))
-    handles.append(Patch(color=_CHOICE, alpha=0.12, label="pays for itself"))
+    handles.append(Line2D([], [], color=_FREE, lw=1.1, label="value, if free"))
+    handles.append(Patch(color=_CHOICE, alpha=0.12, label="pays"))
     handles.append(Line2D([], [], color=_GREY, lw=1.1, ls=":", label="value of shuffled signals"))
     handles.append(
-        Line2D([], [], color="black", lw=0.7, marker="o", markersize=3, label="gained on test")
+        Line2D([], [], color="black", lw=0.7, marker="o", markersize=3, label="gain on test")
     )
     return handles

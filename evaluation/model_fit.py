@@ -1,10 +1,10 @@
-"""Which model of the queries a problem is fitted with: conf/model.
+"""The model of queries that a problem is fitted with: conf/model.
 
-`Joint` holds one distribution of score vectors, in which signals are independent given scores.
-`LatentClasses` adds a hidden class of each query, free or on the points of one factor. Which, how
-many classes, and how closely they keep to the class-free tables, is decided by cross-validation: by
-what the exact policies of the candidates get on training queries that they were not fitted to.
-`Joint` is one of the candidates, so that little data leads back to it.
+`Joint` has one distribution of score vectors; signals are independent given scores.
+`LatentClasses` adds a hidden class to each query, free or on the points of one factor.
+Cross-validation chooses the kind, the number of classes and their shrinkage towards the class-free
+tables, by the results of each candidate's exact policies on held-out training queries. `Joint` is
+one of the candidates, and is chosen if there are few data.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from routing_pomdp.envs import Costs, Observation, RoutingData, RoutingPOMDP, Rules
+from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.model.class_model import Basis, Settings
 from routing_pomdp.envs.settings.checks import check_settings
 from routing_pomdp.envs.settings.ranges import (
@@ -32,33 +32,30 @@ from routing_pomdp.envs.settings.ranges import (
     Range,
     Seed,
 )
-from routing_pomdp.evaluation.runs.model_criteria import AIQ, Judge, Likelihood, Return, some_prices
+from routing_pomdp.evaluation.model_criteria import AIQ, Judge, Likelihood, Return, some_prices
 from routing_pomdp.solvers.exact.backward_induction import Exact
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _log = logging.getLogger(__name__)
 
-_TOLERANCE = 1e-4  # of the EM in cross-validation: candidates differ by more
-_QUIET = 3.0  # seconds before a progress bar shows
-_MOST_WORK = 2**27  # histories solved in a cross-validation: some ten seconds
+_TOLERANCE = 1e-4  # of the EM in cross-validation; candidates differ by more
+_QUIET = 3.0  # seconds before the progress bar appears
+_MOST_WORK = 2**27  # histories solved in a cross-validation, about ten seconds
 
 Criterion = Literal["aiq", "return", "likelihood"]
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """What a model is fitted to.
+    """The inputs of a model fit.
 
     Attributes:
         data: training queries.
-        observation: unfitted.
+        observation: unfitted observation model.
         costs: fitted mean costs.
-        rules: the decisions on offer.
-        prices: of the frontier.
-        levels: of scores, see `RoutingPOMDP.fit`.
-        pre: unfitted, of the pre-query signal where the rules buy one.
+        rules: the legal actions.
+        prices: prices of the frontier.
+        levels: score levels, see `RoutingPOMDP.fit`.
+        pre: unfitted observation model of the pre-query signal; None without one.
     """
 
     data: RoutingData
@@ -70,11 +67,11 @@ class Data:
     pre: Observation | None = None
 
     def take(self, rows: IntArray) -> Data:
-        """The queries of some rows."""
+        """The inputs with a subset of the queries."""
         return replace(self, data=self.data.take(rows))
 
     def joint(self, prior_strength: float) -> RoutingPOMDP:
-        """The class-free problem."""
+        """The problem without classes."""
         return RoutingPOMDP.fit(
             self.data,
             deepcopy(self.observation),
@@ -87,7 +84,7 @@ class Data:
 
 
 class Model(ABC):
-    """Fits the problem that solvers plan in. Settings are dataclass fields of the subclass."""
+    """Fits the problem that solvers solve. Settings are dataclass fields of the subclass."""
 
     def __post_init__(self) -> None:
         check_settings(self, "model")
@@ -102,7 +99,7 @@ class Joint(Model):
     """One distribution of score vectors, signals independent given scores, constant costs.
 
     Attributes:
-        prior_strength: how many queries independent scores count as.
+        prior_strength: weight of the prior of independent scores, in queries.
     """
 
     prior_strength: Positive = 4.0
@@ -113,24 +110,23 @@ class Joint(Model):
 
 @dataclass(frozen=True)
 class LatentClasses(Model):
-    """Query classes, on which scores, signals and costs depend.
+    """Latent classes of queries, on which scores, signals and costs depend.
 
     Attributes:
         classes: numbers of classes to choose from; 1 is `Joint`.
-        symbol_strength: to choose from: how many queries the class-free shares of symbols count
-            as, in each class and at each level of the score.
+        symbol_strength: weights to choose from, in queries, of the class-free shares of symbols in
+            each class and at each score level.
         factor_strength: precisions of the slopes of one factor, another kind of candidate.
-        factor_points: that the factor stands on.
-        level_strength: the same for the shares of score levels in each class.
-        cost_strength: the same for mean costs.
-        prior_strength: of `Joint`.
-        criterion: what candidates are compared by, on queries that they were not fitted to: the
-            "aiq" of their exact policies' frontier, these policies' mean "return" over prices, or
-            the "likelihood" of the queries.
-        margin: standard errors that a candidate must be ahead of `Joint` by.
-        folds: of the cross-validation.
-        starts: of the final EM.
-        seed: of folds and starts.
+        factor_points: number of points of the factor.
+        level_strength: the same weight for the shares of score levels in each class.
+        cost_strength: the same weight for mean costs.
+        prior_strength: see `Joint`.
+        criterion: criterion on held-out queries: the "aiq" of the exact policies' frontier, the
+            mean "return" of these policies over prices, or the "likelihood" of the queries.
+        margin: standard errors by which a candidate must be better than `Joint`.
+        folds: number of folds of the cross-validation.
+        starts: number of starts of the final EM.
+        seed: seed of folds and starts.
     """
 
     classes: Annotated[Sequence[Count], Length(1, 100)] = (1, 2, 3, 4, 6, 8)
@@ -156,7 +152,7 @@ class LatentClasses(Model):
     def choose(self, data: Data) -> Settings | None:
         """The best candidate by cross-validation; None for `Joint`.
 
-        First the number of classes, at the middle strength; then the strength.
+        It chooses the number of classes at the middle strength, then the strength.
         """
         first, others = self._candidates(len(data.data))
         if len(first) + len(others) < 2:
@@ -174,14 +170,14 @@ class LatentClasses(Model):
         return chosen
 
     def _best(self, judge: Judge, got: FloatArray, base: FloatArray) -> tuple[int, str]:
-        """Which of the candidates ``(c, n, q)`` is the farthest ahead of the first one, less the
-        margin; and by how much, in words."""
+        """The candidate of ``(c, n, q)`` with the largest advantage over the baseline minus the
+        margin, and its advantage in words."""
         ahead, error = judge.ahead(got, base)
         best = int((ahead - self.margin * error).argmax())
         return best, f"{ahead[best]:.2g} ± {error[best]:.1g} in {type(judge).__name__}"
 
     def _judge(self, data: Data, candidates: int) -> Judge:
-        # Beyond what the exact solver takes on there are no exact policies to compare.
+        # Above the exact solver's limit there are no exact policies to compare.
         n_histories = (data.observation.n_symbols + 1 + data.rules.verify) ** (
             data.rules.n_models - 1
         )
@@ -197,7 +193,7 @@ class LatentClasses(Model):
     def _held_out(
         self, data: Data, candidates: Sequence[Settings | None], judge: Judge
     ) -> FloatArray:
-        """``(c, n, q)`` what each candidate gets on each query that it was not fitted to."""
+        """``(c, n, q)`` cross-validated results of each candidate on each query."""
         n = len(data.data)
         folds = min(self.folds, n)
         fold = np.random.default_rng(self.seed).permutation(n) % folds
@@ -215,8 +211,8 @@ class LatentClasses(Model):
         return np.stack([np.concatenate(parts) for parts in got])[:, np.argsort(order)]
 
     def _candidates(self, n: int) -> tuple[list[Settings | None], list[float]]:
-        """Numbers of classes at the middle strength, `Joint` first where it is one of them; and
-        the other strengths. There are never more classes than queries."""
+        """Candidates at the middle strength, `Joint` first if it is one, and the other strengths.
+        There are never more classes than queries."""
         strengths = sorted(self.symbol_strength)
         middle = strengths.pop(len(strengths) // 2)
         found = [

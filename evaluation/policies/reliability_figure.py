@@ -1,4 +1,4 @@
-"""Reliability diagrams: what was held likely against what was so."""
+"""Reliability diagrams: mean scores over predicted scores."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from routing_pomdp.evaluation.policies.belief_quality import FITTED, LEARNED
 
 _GREY = "#767676"
 _LOOKS = {LEARNED: (COLOURS[0], "-", "o"), FITTED: (COLOURS[1], "--", "s")}
-_NAMES = {LEARNED: "learned belief", FITTED: "the fitted model's"}
-# More panels than these in a row would not fit a page.
-_COLUMNS = 5
+_NAMES = {LEARNED: "learned belief", FITTED: "fitted model's belief"}
+_COLUMNS = 5  # that fit on a page
 
 
 def belief_figure(
@@ -27,22 +26,22 @@ def belief_figure(
     models: Sequence[str],
     title: str,
 ) -> Figure:
-    """A panel a model: a learned belief and the fitted problem's at all places of test queries.
+    """One panel per model: reliability diagrams of a learned belief and of the fitted problem's.
 
-    Points are bins of equally many beliefs, upright lines the intervals of their mean scores; in
-    the corner stands the expected calibration error of each.
+    Points are quantile bins of the predictions at all decision points, vertical lines the intervals
+    of their mean scores. The corner shows the expected calibration error (ECE) of each belief.
 
     Args:
-        rows: as of `BeliefQuality`.
-        diagrams: as of `BeliefQuality`.
-        models: their names, cheapest first.
-        title: of the figure.
+        rows: see `BeliefQuality`.
+        diagrams: see `BeliefQuality`.
+        models: names of the models, cheapest first.
+        title: title of the figure.
     """
     columns = min(_COLUMNS, len(models))
     lines = -(-len(models) // columns)
     figure = Figure(figsize=(2.3 * columns + 2.0, 2.35 * lines + 0.7), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
-    error = {(row["belief"], row["model"]): row["error"] for row in rows}
+    ece = {(row["belief"], row["model"]): row["error"] for row in rows}
     for axes in grid.flat[len(models) :]:
         axes.set_visible(False)
     for i, (axes, model) in enumerate(zip(grid.flat, models, strict=False)):
@@ -54,13 +53,13 @@ def belief_figure(
                 color=colour, ls=dash, marker=marker,
             )  # fmt: skip
             axes.text(
-                0.97, 0.12 - 0.09 * line, f"error {error[belief, model]:.3f}", fontsize=7.5,
+                0.97, 0.12 - 0.09 * line, f"ECE {ece[belief, model]:.3f}", fontsize=7.5,
                 color=colour, ha="right", transform=axes.transAxes,
             )  # fmt: skip
         axes.set_title(model, loc="left", fontsize=9)
     for row in grid:
         row[0].set_ylabel("mean score", fontsize=9)
-    figure.supxlabel("believed", fontsize=9)
+    figure.supxlabel("predicted score", fontsize=9)
     handles = [
         Line2D([], [], color=colour, ls=dash, marker=marker, markersize=4, label=_NAMES[belief])
         for belief, (colour, dash, marker) in _LOOKS.items()
@@ -72,7 +71,7 @@ def belief_figure(
 
 
 def draw_diagonal(axes: Axes) -> None:
-    """Axes of a reliability diagram, with the line on which what is calibrated lies."""
+    """Draws the axes of a reliability diagram with the diagonal of perfect calibration."""
     axes.plot([0, 1], [0, 1], color=_GREY, lw=0.9, ls="--", zorder=1)
     axes.set_xlim(-0.03, 1.03)
     axes.set_ylim(-0.03, 1.03)
@@ -81,22 +80,23 @@ def draw_diagonal(axes: Axes) -> None:
 
 
 def draw_reliability(
-    axes: Axes, held: ArrayLike, score: ArrayLike, low: ArrayLike, high: ArrayLike, **style: Any
-) -> None:
-    """One line of a diagram: mean scores over what was held likely, with their intervals."""
+    axes: Axes, predicted: ArrayLike, score: ArrayLike, low: ArrayLike, high: ArrayLike,
+    **style: Any,
+) -> None:  # fmt: skip
+    """Draws one line of a diagram: mean scores over predictions, with their intervals."""
     look: dict[str, Any] = {"lw": 1.3, "marker": "o", "markersize": 3.2} | style
     axes.plot(
-        np.asarray(held), np.asarray(score), markeredgecolor="white", markeredgewidth=0.3, zorder=3,
-        **look,
+        np.asarray(predicted), np.asarray(score), markeredgecolor="white", markeredgewidth=0.3,
+        zorder=3, **look,
     )  # fmt: skip
     axes.vlines(
-        np.asarray(held), np.asarray(low), np.asarray(high), color=look["color"], lw=0.8,
+        np.asarray(predicted), np.asarray(low), np.asarray(high), color=look["color"], lw=0.8,
         alpha=0.5, zorder=2,
     )  # fmt: skip
 
 
 def draw_plain(axes: Axes) -> None:
-    """A faint grid, and no more frame than is needed."""
+    """Draws a faint grid and removes the upper and right spines."""
     axes.grid(color="#E6E6E6", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=8)
