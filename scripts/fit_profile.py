@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument(
         "--models", nargs="+", help="only these models of the calls table, cheapest first"
     )
-    parser.add_argument("--signal", help="the signal; not needed if the log has only one")
+    parser.add_argument("--signal", help="the signal; may be left out where the log has one only")
     parser.add_argument("--name", help="the profile's name (default: the output file's)")
     parser.add_argument("--source", default="", help="where the log came from, for the file")
     parser.add_argument("--out", type=Path, required=True, help="the YAML file to write")

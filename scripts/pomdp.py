@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from routing_pomdp.solvers import Policy
 
 CONF = Path(__file__).parents[1] / "conf"
-# Five models each, which exact planning enumerates in a second.
-_PROFILES = ("gsm8k", "medmcqa", "mmlu", "triviaqa", "truthfulqa")
 _OVERRIDES = (
     "settings as for scripts/train.py, such as rollouts=profile costs.ratio=50 solver=exact"
 )
+# Five models each, which exact planning enumerates in a second.
+_PROFILES = ("gsm8k", "medmcqa", "mmlu", "triviaqa", "truthfulqa")
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     show.add_argument("--depth", type=int, help="number of decisions to show (default: all)")
     show.add_argument("--figure", type=Path, help="PNG or SVG of the alpha vectors, if any")
 
-    regret = commands.add_parser("regret", help="regret of POMCP to exact on profiles")
+    regret = commands.add_parser("regret", help="regret of POMCP to exact on the shipped profiles")
     regret.add_argument("--figure", type=Path, help="PNG or SVG of the curves")
     regret.add_argument(
         "--simulations",

@@ -7,11 +7,11 @@ signal for every model's correctness, and the pairwise correlations.
 
 The shipped profiles (`shipped_profiles`) describe two kinds of logs. `gsm8k`, `medmcqa`, `mmlu`,
 `triviaqa` and `truthfulqa` are published with Zellinger & Thomson, "Rational Tuning of LLM Cascades
-via Probabilistic Modeling" (arXiv 2501.09345). They were fitted to the *train* splits alone: what
-learns from them has seen nothing of a test split. `letters_mmlu`, `mmlu_pro_openai`,
-`mmlu_pro_thinking` and `swe_bench_pro` are public evaluation logs without splits, and
-`letters_chain`, the default of `train.py`, is five of the eight models of `letters_mmlu`. They were
-fitted to all queries: what learns from one of them is not to be judged on its log.
+via Probabilistic Modeling" (arXiv 2501.09345). They were fitted to the *train* splits only, so they
+hold nothing of a test split. `letters_mmlu`, `mmlu_pro_openai`, `mmlu_pro_thinking` and
+`swe_bench_pro` are public evaluation logs without splits, and `letters_chain`, the default of
+`train.py`, has five of the eight models of `letters_mmlu`. They were fitted to all queries, so a
+solver trained on one of them must not be evaluated on its log.
 """
 
 from typing import TYPE_CHECKING

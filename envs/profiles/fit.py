@@ -61,8 +61,8 @@ def fit_profile(rollouts: Rollouts, signal: str, name: str, source: str = "") ->
         fit_marginal(column) if has else None for column, has in zip(emitted.T, emits, strict=True)
     )
     measured = describe(replace(rollouts, signals={**rollouts.signals, signal: emitted}), signal)
-    # Filling in keeps how a signal goes with its own model's score, and thins how two signals go
-    # together, which is that of the queries that have both.
+    # Imputation keeps a signal's correlation with its own model's score, but weakens that of two
+    # signals. So the latter is measured on the queries that have both.
     target, N = measured.correlation.copy(), len(rollouts.models)
     target[N:, N:] = describe(rollouts, signal).spearman
     keep = np.concatenate([everyone, emits])
@@ -92,7 +92,7 @@ def fit_profile(rollouts: Rollouts, signal: str, name: str, source: str = "") ->
 
 
 def _filled(rollouts: Rollouts, signal: str) -> FloatArray:
-    """``(n, N)`` a finite signal on every query for each model that has any. A missing signal is
+    """``(n, N)`` finite signals on every query for each model that has any. A missing signal is
     imputed from a random query on which the model was likewise right or wrong; an infinite one is
     replaced by a number beyond all others."""
     raw, rng = rollouts.signals[signal], np.random.default_rng(0)

@@ -136,8 +136,8 @@ class Profile:
 
 
 def simulate(profile: Profile, n: int | Mapping[Any, int], seed: int) -> Rollouts:
-    """Rollouts drawn from a profile: scores and signals vary, costs are the means. The
-    data set is the profile's name.
+    """Draw queries from a profile: scores and signals vary, costs are their means. Their data set
+    is the profile's name.
 
     The draws of a split depend only on the seed and the split's name: the size of "train" does not
     change "test", and a shorter draw is the beginning of a longer one.

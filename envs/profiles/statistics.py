@@ -36,7 +36,7 @@ class Statistics:
 
 
 def describe(rollouts: Rollouts, signal: str) -> Statistics:
-    """The statistics of a log. Missing signals are left out pair by pair.
+    """Measure a log. Missing signals are left out pair by pair.
 
     Args:
         rollouts: scores are complete on its models; signals may be missing.
@@ -78,7 +78,7 @@ def _pairwise(columns: FloatArray, there: BoolArray) -> tuple[FloatArray, FloatA
 
 
 def midranks(column: FloatArray) -> FloatArray:
-    """``(n,)`` mid-ranks from 0 to 1; NaN where the signal is missing."""
+    """``(n,)`` ranks from 0 to 1, ties in the middle of theirs; NaN where it is missing."""
     there = ~np.isnan(column)
     found = np.full(len(column), np.nan)
     if there.any():

@@ -28,18 +28,18 @@ def headline_figure(panel: Panel, title: str, *, share_right: bool, level: float
     Raises:
         ValueError: no curve or more than one, or a curve without its band.
     """
-    if len(panel.curves) != 1 or panel.curves[0].band is None:
+    curve = panel.curves[0] if len(panel.curves) == 1 else None
+    if curve is None or (band := curve.band) is None:
         raise ValueError(
             f"headline figure: {len(panel.curves)} curves; expected one, with its confidence band"
         )
-    (curve,) = panel.curves
     figure = Figure(figsize=(7.6, 4.7), layout="constrained")
     axes = figure.subplots()
     low, high = panel.window
     cost = np.unique(np.concatenate([np.linspace(low, high, 400), curve.frontier.cost]))
     cost = cost[(cost >= max(low, curve.frontier.cost[0])) & (cost <= high)]
     router, mixing = height(curve.frontier, cost), height(panel.static, cost)
-    axes.fill_between(*curve.band, color=COLOURS[0], alpha=0.18, lw=0)
+    axes.fill_between(*band, color=COLOURS[0], alpha=0.18, lw=0)
     axes.plot(cost, router, color=COLOURS[0], lw=2.4)
     axes.plot(cost, mixing, color=_GREY, lw=1.6, ls="--")
     halo = [withStroke(linewidth=3, foreground="white")]
@@ -70,7 +70,7 @@ def headline_figure(panel: Panel, title: str, *, share_right: bool, level: float
     right = low + 0.6 * (high - low)
     axes.annotate(
         f"routing ({curve.label}), {level:.0%} interval",
-        (right, float(np.interp(right, *curve.band[[0, 2]]))), xytext=(0, 5),
+        (right, float(np.interp(right, *band[[0, 2]]))), xytext=(0, 5),
         textcoords="offset points", ha="center", va="bottom", fontsize=10.5, color=COLOURS[0],
         path_effects=halo,
     )  # fmt: skip

@@ -105,9 +105,9 @@ def _draw_symbols(
     # A signal of few values leaves bins empty.
     used = np.flatnonzero(likelihood.sum(axis=0) > 0)
     levels = int(of_vector.max()) + 1
-    centre, width = np.arange(len(used)), 0.84 / levels
+    place, width = np.arange(len(used)), 0.84 / levels
     for k in range(levels):
-        at = centre + (k - (levels - 1) / 2) * width
+        at = place + (k - (levels - 1) / 2) * width
         colour = _colour(k, levels)
         of_level = symbol[level == k]
         share = np.bincount(of_level, minlength=likelihood.shape[1])[used] / max(len(of_level), 1)
@@ -121,8 +121,8 @@ def _draw_symbols(
         if len(seen):
             axes.vlines(at, seen.min(axis=0), seen.max(axis=0), color=colour, lw=0.9, zorder=3)
     typical = problem.representative[model, used]
-    labels = [_number(row[0]) for row in typical] if typical.shape[1] == 1 else centre + 1
-    axes.set_xticks(centre, labels, rotation=60, ha="right", rotation_mode="anchor")
+    labels = [_number(row[0]) for row in typical] if typical.shape[1] == 1 else place + 1
+    axes.set_xticks(place, labels, rotation=60, ha="right", rotation_mode="anchor")
     axes.set_xlabel("symbol (its typical signal)" if typical.shape[1] == 1 else "symbol",
                     fontsize=8)  # fmt: skip
     _plain(axes)

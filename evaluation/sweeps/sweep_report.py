@@ -19,6 +19,7 @@ from routing_pomdp.evaluation.sweeps.sections import (
     belief_section,
     chosen_section,
     difference_section,
+    guarantee_section,
     measure_sections,
     name_of,
     region_section,
@@ -100,7 +101,7 @@ def sweep_report(
             win_section(resampled, labels),
         ]
     sections += [region_section(settings), chosen_section(settings)]
-    for section in (belief_section(settings), seed_section(runs)):
+    for section in (guarantee_section(settings), belief_section(settings), seed_section(runs)):
         sections += [section] if section else []
     return SweepReport(sections, _figures(runs, settings, folder, log_cost))
 
@@ -138,7 +139,10 @@ def _figures(
         kept = {label: found for label, found in maps.items() if found is not None}
         if kept:
             names = [model["name"] for model in next(iter(settings[middle].values())).models]
-            title = f"{name_of(middle)}: policies whose cost is nearest to half the last model's"
+            title = (
+                f"{name_of(middle)}: policies that spend nearest to half of the most expensive "
+                "model's cost"
+            )
             slug = "".join(c if c.isalnum() else "_" for c in row)
             drawn[f"policies_{slug}"] = policy_figure(kept, names, title)
     return {name: save_figure(figure, folder / name)[0] for name, figure in drawn.items()}

@@ -106,10 +106,11 @@ def rank_correlations(rollouts: Rollouts, name: str = SIGNAL) -> np.ndarray:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", LOGS)
 def test_a_large_simulation_of_a_shipped_profile_reproduces_its_log(shared_logs, dataset):
     log = read_train(shared_logs, dataset)
-    drawn = simulate(load_profile(dataset), {"train": 200_000}, seed=1)
+    drawn = simulate(load_profile(dataset), {"train": 60_000}, seed=1)
     assert drawn.models == log.models
     assert np.abs(drawn.score.mean(axis=0) - log.score.mean(axis=0)).max() < 0.01
     off = np.abs(aurocs(drawn) - aurocs(log))
@@ -123,7 +124,7 @@ def test_a_large_simulation_of_a_shipped_profile_reproduces_its_log(shared_logs,
 @pytest.mark.parametrize("dataset", LOGS)
 def test_a_simulated_signal_is_distributed_as_the_logged_one(shared_logs, dataset):
     logged = read_train(shared_logs, dataset).signals[SIGNAL]
-    drawn = simulate(load_profile(dataset), 50_000, seed=2).signals[SIGNAL]
+    drawn = simulate(load_profile(dataset), 30_000, seed=2).signals[SIGNAL]
     for model in range(logged.shape[1]):
         at = np.sort(logged[:, model])
         of_log = np.searchsorted(at, at, side="right") / len(at)

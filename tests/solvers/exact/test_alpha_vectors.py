@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing_pomdp.envs import CostModel, RoutingPOMDP, Rules
@@ -27,7 +27,6 @@ REGIONS = ("simplex", "statistic", "reachable")
 SMALL = problems(max_models=3).filter(lambda problem: len(problem.prior) <= 9)
 
 
-@settings(max_examples=80, deadline=None)
 @given(problem=SMALL, region=st.sampled_from(REGIONS))
 def test_alpha_vectors_equal_backward_induction(problem, region):
     best = Exact().solve(problem).value
@@ -36,7 +35,6 @@ def test_alpha_vectors_equal_backward_induction(problem, region):
     assert model_value(policy) == pytest.approx(best, abs=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
 @given(problem=SMALL, seed=SEEDS)
 def test_over_the_simplex_they_are_exact_for_every_prior(problem, seed):
     """One solution serves every prior."""
@@ -46,7 +44,6 @@ def test_over_the_simplex_they_are_exact_for_every_prior(problem, seed):
     assert policy.values[0].value(prior) == pytest.approx(best, abs=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
 @given(problem=SMALL.filter(lambda problem: not problem.rules.free_start), seed=SEEDS)
 def test_over_the_statistic_they_are_exact_for_every_belief_of_what_was_called(problem, seed):
     """After the first symbol, whatever the belief in the first model's classes: as exact as the
@@ -89,7 +86,6 @@ def test_shipped_profiles_under_every_option(name):
         assert best - model_value(found) <= 1e-3
 
 
-@settings(max_examples=25, deadline=None)
 @given(problems(max_models=2))
 def test_the_flat_problem_has_the_same_value(problem):
     """By the general solver, which knows nothing of routing."""
@@ -107,7 +103,6 @@ def test_a_routing_problem_survives_the_trip_through_files(tmp_path):
 
 
 @given(problems())
-@settings(max_examples=50, deadline=None)
 def test_every_history_has_its_place_in_the_graph(problem):
     graph = DecisionGraph.of(problem)
     history = problem.decode(np.arange(problem.n_histories))
