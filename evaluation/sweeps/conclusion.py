@@ -101,8 +101,9 @@ def _saving(run: Run) -> str:
         return ""
     low, high = (100 * share for share in _bounds(run))
     more = f"{abs(drop):.1f} points {'less' if drop > 0 else 'more'}"
+    best = run.models[run.measures["reference"]]["name"]
     return (
-        f"; picked on validation to lose nothing to {run.models[run.measures['reference']]['name']}, it saves on test "
+        f"; picked on validation to lose nothing to the best single model, {best}, it saves on test "
         f"{100 * saving:.0f}% [{low:.0f}, {high:.0f}] of that model's cost and scores {more}"
     )
 
