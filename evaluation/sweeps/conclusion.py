@@ -103,8 +103,8 @@ def _saving(run: Run) -> str:
     more = f"{abs(drop):.1f} points {'less' if drop > 0 else 'more'}"
     best = run.models[run.measures["reference"]]["name"]
     return (
-        f"; picked on validation to lose nothing to the best single model, {best}, it saves on test "
-        f"{100 * saving:.0f}% [{low:.0f}, {high:.0f}] of that model's cost and scores {more}"
+        f"; picked on validation to lose nothing to {best}, the best single model, it saves "
+        f"{100 * saving:.0f}% [{low:.0f}, {high:.0f}] of its cost and scores {more} on test"
     )
 
 

@@ -185,6 +185,6 @@ def test_the_report_goes_to_wandb_as_a_run_of_the_sweep(sweep, tmp_path):
 
 def test_the_reference_can_be_named_and_must_exist(sweep, tmp_path):
     compare(sweep, "--out", tmp_path, "--reference", "exact")
-    assert "Gap closed, against exact" in (tmp_path / "report.md").read_text()
+    assert "Gap closed, compared with exact" in (tmp_path / "report.md").read_text()
     done = compare(sweep, "--out", tmp_path, "--reference", "nobody", fails=True)
     assert "the reference 'nobody' is none of the solvers ['exact', 'threshold']" in done.stderr

@@ -56,8 +56,8 @@ def test_the_leader_is_no_baseline_and_is_named_with_what_it_saves():
     said = conclusion({only: {**runs, "weak": made_up(0.1, -0.1), "static": made_up(0.0, 0.0)}})
     assert said.startswith("good leads: it closes 0.400 of the gap")
     assert "then come weak 0.100." in said
-    assert "lose nothing to the best single model, large, it saves on test 30% [20, 40]" in said
-    assert "scores 0.5 points more" in said
+    assert "lose nothing to large, the best single model, it saves 30% [20, 40]" in said
+    assert "scores 0.5 points more on test" in said
     assert "Not certainly better: weak in 1 of 1 settings." in said
 
 
