@@ -88,7 +88,7 @@ class Measures:
             ("most_expensive", self.savings_vs_most_expensive),
         ):
             for saving in savings:
-                at = f"vs_{model}_at_{saving.epsilon:g}"
+                at = f"vs_{against}_at_{saving.epsilon:g}"
                 flat[f"saving_{at}"] = saving.saving
                 flat[f"drop_{at}"] = saving.drop
                 flat[f"index_{at}"] = saving.index
