@@ -10,26 +10,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from routing_pomdp.envs.profiles import shipped_profiles
+from routing_pomdp.evaluation.measures import SCALARS
 from routing_pomdp.solvers.checks import CLAIMS as SOLVER
 from routing_pomdp.verifiers import SideBySide, Signal, judged, live_parts
 from routing_pomdp.verifiers.checks import CLAIMS as VERIFIER
-from tests.support.checkout import CONF, DOCS, ROOT, SCRIPTS, environment
+from tests.support.checkout import CONF, DOCS, ROOT
 from tests.support.clients import Scripted, case_of
+from tests.support.commands import command, unrendered
 
 
 def blocks(page, language):
     return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
-
-
-def run(script, folder, *arguments):
-    """Runs a script as a user would whose own files lie in ``folder``."""
-    return subprocess.run(
-        [sys.executable, str(SCRIPTS / script), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment(folder),
-    )
 
 
 def write_log(path):
@@ -43,7 +37,7 @@ def write_log(path):
     return ["rollouts=calls_table", f"rollouts.path={path}", "costs=logged"]
 
 
-QUICK = "evaluation.prices=[0, 0.1, 1]"
+QUICK = ["evaluation.prices=[0, 0.1, 1]", "model=joint"]
 
 
 @pytest.mark.parametrize(
@@ -77,23 +71,25 @@ def test_the_pages_list_every_claim(page, known):
 
 
 @pytest.fixture
-def mine(tmp_path):
-    """A user's folder, away from this repository."""
-    return Path(shutil.copytree(DOCS / "examples", tmp_path / "mine"))
+def mine(tmp_path, monkeypatch):
+    """A user's folder, away from this repository, whose modules can be imported."""
+    folder = Path(shutil.copytree(DOCS / "examples", tmp_path / "mine"))
+    monkeypatch.syspath_prepend(folder)
+    return folder
 
 
 def test_the_example_of_a_solver_routes(mine, tmp_path):
-    done = run("train.py", mine, "--config-dir", mine, "solver=neighbours", "env=full", QUICK,
-               f"out={tmp_path}/runs")  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    given = ("solver=neighbours", "env=full", *QUICK, f"out={tmp_path}/runs")
+    with unrendered():
+        done = command("train", "--config-dir", mine, *given)
     assert "gap_closed" in done.stdout
 
 
 def test_the_example_of_a_verifier_routes(mine, tmp_path):
     log = write_log(tmp_path / "calls.csv")
-    done = run("train.py", mine, "--config-dir", mine, "verifier=brevity", QUICK, *log,
-               f"out={tmp_path}/runs")  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    given = ("verifier=brevity", *QUICK, *log, f"out={tmp_path}/runs")
+    with unrendered():
+        done = command("train", "--config-dir", mine, *given)
     assert "gap_closed" in done.stdout
 
 
@@ -104,11 +100,10 @@ def test_the_example_of_a_verifier_is_judged_beside_the_logs_own_and_a_broken_on
         "    def signal(self, rollouts):\n"
         "        return rollouts.tokens_out[:, :1]\n"
     )
-    done = run("value_verifiers.py", mine, "--config-dir", mine, "verifier=brevity", QUICK,
+    done = command("value_verifiers", "--config-dir", mine, "verifier=brevity", QUICK[0],
                "+verifiers.mine={_target_: broken.Broken}", "shuffles=1",
                "evaluation.resamples=20", *write_log(tmp_path / "calls.csv"),
                f"out={tmp_path}/runs")  # fmt: skip
-    assert done.returncode == 0, done.stderr
     assert re.search(r"^calls +brevity +\(all\)", done.stdout, re.MULTILINE)
     assert re.search(r"^calls +own +\(all\)", done.stdout, re.MULTILINE)
     assert done.stderr.startswith("left out: mine on calls: verifier Broken returned signals of")
@@ -129,11 +124,35 @@ def test_the_readme_names_files_and_targets_that_exist():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_the_readme_lists_every_solver():
-    readme = (ROOT / "README.md").read_text()
-    table = readme[readme.index("| `solver=` |") :].split("\n\n")[0]
-    listed = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row)}
+def test_a_page_lists_every_solver():
+    page = (DOCS / "solvers.md").read_text()
+    table = page[page.index("| `solver=` |") :].split("\n\n")[0]
+    names = (row.split("|")[1] for row in table.splitlines()[2:])
+    listed = {name for row in names for name in re.findall(r"`(\w+)`", row)}
     assert listed == {path.stem for path in (CONF / "solver").glob("*.yaml")}
+
+
+def test_a_page_explains_every_measure_of_a_run():
+    """But for bounds of intervals and indices of operating points."""
+    page = (DOCS / "measures.md").read_text()
+    explained = set(re.findall(r"`(\w+)`", page))
+    for name in (
+        *SCALARS,
+        "model_regret",
+        "blind_value",
+        "qmdp_bound",
+        "promise_excess",
+        "impossible_decisions",
+    ):
+        assert name in explained, name
+
+
+def test_the_figure_of_the_readme_names_a_solver_and_a_profile_that_exist():
+    """`make figure`, which CI runs, writes what it drew into the PNG."""
+    with Image.open(DOCS / "demo.png") as figure:
+        solver, _, profile, *_ = figure.text["Description"].split(" ")
+    assert (CONF / "solver" / f"{solver}.yaml").is_file()
+    assert profile in shipped_profiles()
 
 
 def test_the_live_verifier_of_the_docs_is_the_example_and_works():

@@ -131,6 +131,7 @@ class Train(Judged):
     solver: Solver
     force: bool
     threads: Annotated[int, Range(1, 1024)]
+    figures: bool
 
 
 class Study(Judged):

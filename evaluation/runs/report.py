@@ -179,9 +179,8 @@ def report(
         families["test"], families["validation"], resamples, level, seed
     )
     cheapest = validation.call_cost[:, 0].mean() / validation.call_cost[:, -1].mean()
-    chosen = [selection.at_price(prices, price) for price in prices]
-    chosen += [selection.at_budget(budget) for budget in budgets if budget >= cheapest]
-    chosen += [selection.at_floor(floor) for floor in floors]
+    affordable = [budget for budget in budgets if budget >= cheapest]
+    chosen = selection.at_each(prices, affordable, floors)
     return Report(
         measures=measures,
         chosen=[choice.as_dict() for choice in chosen],

@@ -81,6 +81,11 @@ class Run:
         names = (*self.files, _METRICS)
         return [name for name in names if not (self.folder / name).is_file()]
 
+    @property
+    def drawn(self) -> bool:
+        """Whether its figures are among its files."""
+        return any(name.endswith(".png") for name in self.files)
+
     def outcomes(self) -> FrontierOutcomes:
         """Its outcomes of each query of the test split."""
         with np.load(io.BytesIO(self.arrays), allow_pickle=False) as arrays:

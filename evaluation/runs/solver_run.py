@@ -30,8 +30,8 @@ from routing_pomdp.solvers import Solver, Training
 from routing_pomdp.solvers.pre_query import PreQueryConditioned
 from routing_pomdp.solvers.solver import solved
 
-# Keys that do not change a run's results and are not part of its fingerprint.
-_ELSEWHERE = ("tracker", "sweep", "out", "force", "threads", "hydra")
+# What does not change a run's numbers, and so does not make it another run.
+_ELSEWHERE = ("tracker", "sweep", "out", "force", "threads", "figures", "hydra")
 
 
 def run(config: DictConfig, choices: Mapping[str, str]) -> Run:
@@ -62,7 +62,8 @@ def run(config: DictConfig, choices: Mapping[str, str]) -> Run:
     folder = Path(config.out) / config.sweep / re.sub(r"[^\w.+-]+", "_", name)
     with alone_in(folder):
         found = None if config.force else _earlier(folder)
-        if found and not found.missing() and (found.tracked or not keeps):
+        complete = found and not found.missing() and (found.drawn or not config.figures)
+        if found and complete and (found.tracked or not keeps):
             return found
         if found is None:
             problem, *splits = prepare(config, loaded, cost_model)
@@ -186,7 +187,7 @@ def _published(run: Run, config: DictConfig, name: str, tracked: TrackedRun) -> 
     of the files written."""
     text = OmegaConf.to_yaml(OmegaConf.create(masked(plain(config))))
     write_text(run.folder / "config.yaml", text)
-    figures = draw(run)
+    figures = draw(run) if config.figures else {}
     if (checkpoint := run.folder / runs.CHECKPOINTS / "policy.pt").is_file():
         tracked.artifact(checkpoint, name, "model")
     tracked.frontier(sorted(run.points, key=lambda point: point["cost"] or 0.0))

@@ -22,6 +22,7 @@ from routing_pomdp.evaluation.runs.run_panel import is_ratio, shown_costs, unit_
 SEEDS = ("seed", "evaluation.train_seed")
 """The keys in which repetitions of one experiment differ; they have the same test queries."""
 
+_CHAIN = "rollouts.models"
 _MIXING, _ORACLE = "(random mixing)", "(oracle)"
 
 # Columns of the tables.
@@ -72,7 +73,7 @@ def comparison_cells(runs: Sequence[Run], *aside: str) -> list[tuple[ComparisonC
     found = []
     for run, values in zip(runs, flat, strict=True):
         about = run.about
-        extras = [f"{key}={values[key]}" for key in outside if key in values]
+        extras = [_extra(key, values, runs) for key in outside if key in values]
         kind = [f for other, f in zip(runs, flat, strict=True) if _solver(other) == _solver(run)]
         own = sorted(
             key
@@ -92,6 +93,16 @@ def comparison_cells(runs: Sequence[Run], *aside: str) -> list[tuple[ComparisonC
             (ComparisonCell(" ".join([about["dataset"], *extras]), " ".join(costs)), label)
         )
     return found
+
+
+def _extra(key: str, values: Mapping[str, Any], runs: Sequence[Run]) -> str:
+    """What else varies, in words: chains of models by their length where that tells them apart."""
+    if key == _CHAIN:
+        chains = {tuple(run.about["models"]) for run in runs}
+        if len({len(chain) for chain in chains}) == len(chains):
+            models = values[key]
+            return "all models" if models is None else f"{len(models)} models"
+    return f"{key}={values[key]}"
 
 
 def varying_keys(runs: Sequence[Run]) -> set[str]:

@@ -121,7 +121,7 @@ class ValuePolicy:
 
     Attributes:
         problem: at the policy's price.
-        decision points: of its rules.
+        points: of its rules.
         seen: scales the signals.
         values: net of action costs, at the policy's.
         start: the action where nothing was called yet; None to go by the values there, too.

@@ -14,7 +14,6 @@ def _equal(a: History, b: History) -> None:
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
 
 
-@settings(max_examples=60, deadline=None)
 @given(problems(), st.integers(0, 2**32), st.integers(1, 3))
 def test_an_array_holds_all_of_a_history(problem, seed, signals):
     rng = np.random.default_rng(seed)
@@ -68,7 +67,6 @@ def test_a_start_has_seen_nothing():
     assert np.isnan(history.signal).all()
 
 
-@settings(max_examples=40, deadline=None)
 @given(problems(), st.integers(0, 2**32))
 def test_last_verified_speaks_of_the_last_answer(problem, seed):
     policy = random_policy(with_bands(problem), np.random.default_rng(seed))
@@ -79,7 +77,7 @@ def test_last_verified_speaks_of_the_last_answer(problem, seed):
         np.testing.assert_array_equal(history.last_verified, expected)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(problems(), st.integers(0, 2**32))
 def test_taken_and_copied_histories_are_apart_from_their_source(problem, seed):
     rng = np.random.default_rng(seed)

@@ -64,7 +64,7 @@ def _assert_equal(policy: Policy, data: RoutingData) -> None:
 
 
 @pytest.mark.parametrize("rules", every_rules(2), ids=name_of)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.data(), SEEDS, st.integers(1, 2))
 def test_evaluation_equals_stepping_the_environment_exactly(rules, drawn, seed, signals):
     rng = np.random.default_rng(seed)
@@ -73,7 +73,6 @@ def test_evaluation_equals_stepping_the_environment_exactly(rules, drawn, seed, 
     _assert_equal(random_policy(problem, rng), data)
 
 
-@settings(max_examples=40, deadline=None)
 @given(problems(), SEEDS)
 def test_the_same_holds_for_exact_policies_on_samples_of_their_own_model(problem, seed):
     _assert_equal(Exact().solve(problem), problem.sample(25, np.random.default_rng(seed)))
@@ -136,7 +135,7 @@ def _small() -> RoutingPOMDP:
 
 
 @pytest.mark.parametrize("rules", every_rules(2), ids=name_of)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.data(), SEEDS)
 def test_a_policys_model_value_equals_plain_enumeration(rules, drawn, seed):
     problem = drawn.draw(problems(rules))
@@ -153,7 +152,6 @@ def test_a_policy_has_a_value_in_another_model_too(rules):
     assert model_value(policy, other) != pytest.approx(model_value(policy), abs=1e-3)
 
 
-@settings(max_examples=30, deadline=None)
 @given(problems(), SEEDS)
 def test_model_value_walks_in_chunks_to_the_same_sum(problem, seed):
     policy = random_policy(problem, np.random.default_rng(seed))
@@ -163,7 +161,6 @@ def test_model_value_walks_in_chunks_to_the_same_sum(problem, seed):
         assert model_value(policy) == pytest.approx(whole, abs=1e-10)
 
 
-@settings(max_examples=30, deadline=None)
 @given(problems(), SEEDS)
 def test_how_the_signals_look_does_not_change_the_model_value(problem, seed):
     policy = random_policy(problem, np.random.default_rng(seed))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -83,7 +83,6 @@ def test_a_family_that_only_gets_worse_is_flat_at_its_cheapest_point():
     assert aiq(hull, 1, 3) == 0.9
 
 
-@settings(deadline=None)
 @given(_batches())
 def test_batch_height_and_aiq_equal_the_highest_chord(points):
     cost, score = points
@@ -99,7 +98,6 @@ def test_batch_height_and_aiq_equal_the_highest_chord(points):
         assert aiq(hull, low, high)[r] == pytest.approx(area, abs=1e-12)
 
 
-@settings(deadline=None)
 @given(_batches())
 def test_a_batch_gives_each_resample_what_it_gets_alone(points):
     cost, score = points
@@ -111,7 +109,6 @@ def test_a_batch_gives_each_resample_what_it_gets_alone(points):
         assert aiq(alone, 0, 1) == pytest.approx(areas[r], abs=1e-12)
 
 
-@settings(deadline=None)
 @given(_batches(max_resamples=1))
 def test_hull_is_concave_increasing_made_of_points_and_above_all_of_them(points):
     cost, score = points[0][0], points[1][0]
@@ -124,7 +121,6 @@ def test_hull_is_concave_increasing_made_of_points_and_above_all_of_them(points)
     assert np.all(height(hull, cost) >= score - 1e-12)
 
 
-@settings(deadline=None)
 @given(_batches(max_resamples=1), st.floats(0, 1), st.floats(0, 0.5))
 def test_dominated_points_change_nothing(points, share, worse):
     cost, score = points[0][0], points[1][0]
@@ -134,7 +130,6 @@ def test_dominated_points_change_nothing(points, share, worse):
     assert aiq(more, 0, 1) == pytest.approx(aiq(hull, 0, 1), abs=1e-12)
 
 
-@settings(deadline=None)
 @given(_batches(max_resamples=1), st.floats(1e-6, 1e3), st.floats(0.1, 10), st.floats(-1, 1))
 def test_aiq_follows_the_units_of_cost_and_score(points, unit, gain, shift):
     cost, score = points[0][0], points[1][0]

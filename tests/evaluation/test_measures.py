@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing_pomdp.evaluation.frontier import Point, frontier
@@ -149,7 +149,6 @@ def test_a_router_that_mixes_at_random_closes_no_gap_and_a_worse_one_less():
     assert measure(worse, worse).gap_closed < 0
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000), st.floats(1e-6, 1e3), st.floats(0.1, 1), st.floats(0, 0.5))
 def test_gap_closed_and_lift_do_not_depend_on_units(seed, unit, gain, shift):
     rng = np.random.default_rng(seed)

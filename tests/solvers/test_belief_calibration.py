@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from sklearn.metrics import log_loss
 
 from routing_pomdp.envs import Episodes, Rules
@@ -90,7 +90,6 @@ def test_every_history_that_can_be_reached_is_among_those_asked(rules):
         episodes.step(weight.argmax(axis=1))
 
 
-@settings(max_examples=25, deadline=None)
 @given(problems(max_models=3))
 def test_inside_the_model_no_belief_is_better_than_the_posterior(problem):
     rng = np.random.default_rng(0)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing_pomdp.envs import RoutingData, Rules
@@ -46,7 +46,6 @@ def enumerated(problem):
     return total - problem.price * problem.pre.cost / problem.costs.unit
 
 
-@settings(max_examples=30, deadline=None)
 @given(pre_problems())
 def test_exact_by_symbol_equals_enumeration_of_the_joint(problem):
     policy = solved(problem)
@@ -54,7 +53,6 @@ def test_exact_by_symbol_equals_enumeration_of_the_joint(problem):
     assert model_value(policy) == pytest.approx(policy.value, abs=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
 @given(pre_problems())
 def test_a_signal_is_never_worth_less_than_nothing_but_its_price(problem):
     plain = replace(problem, rules=replace(problem.rules, pre_query=False))
@@ -62,7 +60,6 @@ def test_a_signal_is_never_worth_less_than_nothing_but_its_price(problem):
     assert solved(problem).value >= without - problem.pre_price - 1e-9
 
 
-@settings(max_examples=25, deadline=None)
 @given(pre_problems(), st.integers(1, 4))
 def test_a_signal_that_says_nothing_is_worth_nothing(problem, symbols):
     shares = np.random.default_rng(symbols).dirichlet(np.ones(symbols))

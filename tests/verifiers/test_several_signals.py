@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score, roc_auc_score
 
@@ -30,7 +30,6 @@ def information(joint):
 # -- merging symbols ------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 12), st.integers(1, 5))
 def test_merging_never_gains_information_and_keeps_what_is_asked(seed, keep, symbols, states):
     rng = np.random.default_rng(seed)

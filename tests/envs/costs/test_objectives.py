@@ -302,7 +302,7 @@ def played(model, rollouts=GENERIC, price=0.2):
     return evaluate(Exact().solve(problem, data), make_routing_data(test, verifier, model, costs))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(power=st.integers(-12, 12), price=st.sampled_from([0.02, 0.2, 0.7]))
 def test_scaling_all_prices_scales_no_decision(power, price):
     # By powers of two, which round nothing: ties stay ties.

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing_pomdp.envs import CostModel, History, RoutingData, RoutingEnv, RoutingPOMDP, Rules
@@ -23,7 +23,6 @@ from tests.support.problems import (
 SEEDS = st.integers(0, 2**32)
 
 
-@settings(max_examples=40, deadline=None)
 @given(problems(), SEEDS)
 def test_the_tolls_shown_are_the_problems_own(problem, seed):
     env = RoutingEnv(problem, show_action_costs=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing_pomdp.envs import ESCALATE, STAY, Episodes, RoutingData, Rules
@@ -39,7 +39,6 @@ def _follow(data: RoutingData, rules: Rules, query: int, actions: list[int]):
     return called, verified, paid
 
 
-@settings(max_examples=80, deadline=None)
 @given(problems(), SEEDS)
 def test_a_batch_is_many_single_episodes(problem, seed):
     rng = np.random.default_rng(seed)
@@ -64,7 +63,6 @@ def test_a_batch_is_many_single_episodes(problem, seed):
                 np.testing.assert_array_equal(shown, np.broadcast_to(expected, shown.shape))
 
 
-@settings(max_examples=40, deadline=None)
 @given(problems(), SEEDS)
 def test_every_query_ends_once(problem, seed):
     policy = random_policy(with_bands(problem), np.random.default_rng(seed))
@@ -77,7 +75,6 @@ def test_every_query_ends_once(problem, seed):
     assert len(episodes) == 0
 
 
-@settings(max_examples=40, deadline=None)
 @given(problems(), SEEDS)
 def test_a_history_that_was_handed_out_never_changes(problem, seed):
     policy = random_policy(with_bands(problem), np.random.default_rng(seed))
@@ -91,7 +88,6 @@ def test_a_history_that_was_handed_out_never_changes(problem, seed):
         np.testing.assert_array_equal(history.to_array(), array)
 
 
-@settings(max_examples=40, deadline=None)
 @given(problems(), SEEDS)
 def test_stepping_leaves_the_replay_alone(problem, seed):
     policy = random_policy(with_bands(problem), np.random.default_rng(seed))
@@ -139,7 +135,6 @@ def test_a_slice_plays_those_rows_and_names_them_by_their_place_in_the_replay():
     np.testing.assert_array_equal(episodes.paid, bill)
 
 
-@settings(max_examples=40, deadline=None)
 @given(problems(), SEEDS, st.integers(-3, 9))
 def test_an_illegal_action_is_refused_with_query_and_stage(problem, seed, action):
     rules = problem.rules

@@ -74,7 +74,6 @@ def test_an_environment_is_made_without_an_argument():
     check_env(env.unwrapped)
 
 
-@settings(max_examples=60, deadline=None)
 @given(problems(), SEEDS, st.integers(1, 2))
 def test_every_observation_lies_in_its_space_and_is_the_history(problem, seed, signals):
     problem, n = with_bands(problem, signals), problem.n_models
@@ -121,7 +120,7 @@ def test_a_step_after_the_end_needs_a_reset():
 # -- seeds ------------------------------------------------------------------------------------
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(problems(), SEEDS, st.integers(0, 30))
 def test_the_same_seed_plays_the_same_episodes(problem, seed, warm_up):
     data = random_data(50, problem.n_models, np.random.default_rng(1))
@@ -175,6 +174,7 @@ def _unpickled(env: RoutingEnv) -> RoutingEnv:
     return pickle.loads(pickle.dumps(env))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, _unpickled])
 @pytest.mark.parametrize("answer", ["last", "best"])
 def test_a_copy_made_in_mid_episode_plays_on_alike(duplicate, answer):
@@ -193,7 +193,6 @@ def test_a_copy_made_in_mid_episode_plays_on_alike(duplicate, answer):
 # -- what must not be seen --------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
 @given(problems(), SEEDS)
 def test_no_score_shows_before_the_end(problem, seed):
     problem = with_bands(problem)
@@ -216,7 +215,6 @@ def test_no_score_shows_before_the_end(problem, seed):
         assert info.keys() <= {"action_mask", "illegal_action"}
 
 
-@settings(max_examples=60, deadline=None)
 @given(problems(), SEEDS)
 def test_nothing_shows_of_what_was_not_paid_for(problem, seed):
     problem = with_bands(problem)
@@ -238,7 +236,6 @@ def test_nothing_shows_of_what_was_not_paid_for(problem, seed):
     assert _same(here, there)
 
 
-@settings(max_examples=30, deadline=None)
 @given(problems(), SEEDS)
 def test_the_text_shows_no_score_and_no_unseen_signal(problem, seed):
     problem = with_bands(problem)
@@ -264,7 +261,6 @@ def test_the_text_shows_no_score_and_no_unseen_signal(problem, seed):
 # -- actions ----------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
 @given(problems(), SEEDS)
 def test_the_mask_is_that_of_the_rules_and_empty_at_the_end(problem, seed):
     env = RoutingEnv(with_bands(problem))
@@ -288,7 +284,6 @@ def test_the_mask_is_that_of_the_rules_and_empty_at_the_end(problem, seed):
         assert not info["action_mask"].any()
 
 
-@settings(max_examples=60, deadline=None)
 @given(problems(), SEEDS)
 def test_an_illegal_action_is_played_as_the_lowest_legal_one(problem, seed):
     problem = with_bands(problem)
@@ -339,7 +334,6 @@ def test_an_episode_by_hand():
     np.testing.assert_array_equal(info["scores"], [0.25, 0.5, 1.0])
 
 
-@settings(max_examples=60, deadline=None)
 @given(problems(), SEEDS)
 def test_rewards_sum_to_the_return(problem, seed):
     problem = with_bands(problem)

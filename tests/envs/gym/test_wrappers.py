@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing_pomdp.envs import History, RoutingEnv, RoutingVectorEnv, Rules
@@ -45,7 +45,6 @@ def test_gymnasiums_own_checker_finds_nothing_to_warn_of(rules, wrapper, options
         check_env(wrapper(RoutingEnv(problem, **options)))
 
 
-@settings(max_examples=60, deadline=None)
 @given(problems(), SEEDS, OPTIONS)
 def test_the_belief_is_that_of_an_enumeration(problem, seed, options):
     problem, rng, n = with_bands(problem), np.random.default_rng(seed), problem.n_models
@@ -89,7 +88,6 @@ def test_a_belief_too_large_for_a_table_is_computed(monkeypatch):
     np.testing.assert_allclose(*views, atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
 @given(problems(), SEEDS, OPTIONS)
 def test_a_row_a_model_holds_what_is_known_of_it(problem, seed, options):
     problem, n, rng = with_bands(problem, 2), problem.n_models, np.random.default_rng(seed)
@@ -111,7 +109,6 @@ def test_a_row_a_model_holds_what_is_known_of_it(problem, seed, options):
         observation, *_ = plain.step(action)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     problems(),
     SEEDS,

@@ -216,9 +216,7 @@ def _assert_equal(found: Rollouts, expected: Rollouts) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(log=logs())
 def test_what_is_written_is_read_back_exactly(tmp_path, suffix, log):
     write_calls(log, tmp_path / f"log{suffix}")

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score
 
@@ -23,7 +23,6 @@ def charge(target):
     return 0.5 * (shares + 1) * np.log(len(target))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 2), st.integers(2, 3))
 def test_supervised_bins_are_the_best_of_all_choices(seed, bins, targets, levels):
     rng = np.random.default_rng(seed)

@@ -59,7 +59,7 @@ def cells_of(level, symbol, levels: int, symbols: int) -> Cells:
     )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(SEEDS, st.integers(1, 5), st.floats(0.1, 50), st.floats(0.1, 50))
 def test_the_posterior_density_never_falls(seed, classes, level, symbol):
     rng = np.random.default_rng(seed)
@@ -70,7 +70,6 @@ def test_the_posterior_density_never_falls(seed, classes, level, symbol):
     assert (np.diff(trace, axis=0) >= -1e-8).all()
 
 
-@settings(max_examples=25, deadline=None)
 @given(SEEDS)
 def test_one_class_is_the_closed_form(seed):
     rng = np.random.default_rng(seed)
@@ -88,7 +87,6 @@ def test_one_class_is_the_closed_form(seed):
                 np.testing.assert_allclose(found.symbol[0, model, k], shares)
 
 
-@settings(max_examples=25, deadline=None)
 @given(SEEDS, st.integers(1, 4))
 def test_responsibilities_are_bayes_rule(seed, classes):
     rng = np.random.default_rng(seed)

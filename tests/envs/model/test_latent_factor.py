@@ -10,7 +10,8 @@ from routing_pomdp.envs.model.latent_factor import factor_ascent, fit_factor
 from tests.envs.model.test_latent_classes import draw, random_tables
 
 
-@settings(max_examples=10, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=10)
 @given(st.integers(0, 2**32), st.integers(2, 7), st.floats(0.05, 20))
 def test_the_posterior_density_never_falls(seed, points, strength):
     rng = np.random.default_rng(seed)

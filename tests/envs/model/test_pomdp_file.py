@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing_pomdp.envs import Rules
@@ -30,7 +30,6 @@ def _read(tmp_path, text):
     return read_pomdp(path)
 
 
-@settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**32), states=st.integers(1, 5), symbols=st.integers(1, 4))
 def test_a_written_file_reads_back_to_the_last_bit(tmp_path_factory, seed, states, symbols):
     pomdp = random_pomdp(np.random.default_rng(seed), states, 3, symbols)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing_pomdp.envs import (
@@ -31,7 +31,6 @@ SEEDS = st.integers(0, 2**32)
 # -- the model --------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
 @given(pre_problems(), st.data())
 def test_the_belief_given_a_symbol_is_that_of_the_enumerated_joint(problem, data):
     symbol = data.draw(st.integers(0, problem.pre.n_symbols - 1))
@@ -50,7 +49,6 @@ def test_the_belief_given_a_symbol_is_that_of_the_enumerated_joint(problem, data
 
 
 @given(pre_problems())
-@settings(max_examples=25, deadline=None)
 def test_the_priors_after_the_signal_average_to_the_prior(problem):
     shares, left = zip(*problem.branches(), strict=True)
     assert sum(shares) == pytest.approx(1)

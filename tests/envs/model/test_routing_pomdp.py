@@ -5,7 +5,7 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
@@ -48,7 +48,6 @@ def _seen(problem: RoutingPOMDP, code: int) -> tuple[slice | int, ...]:
 # -- the Bayes filter -------------------------------------------------------------------------
 
 
-@settings(max_examples=50, deadline=None)
 @given(problems())
 def test_the_filter_equals_enumeration_of_the_joint_distribution(problem):
     table = _joint_table(problem)
@@ -61,7 +60,6 @@ def test_the_filter_equals_enumeration_of_the_joint_distribution(problem):
             np.testing.assert_allclose(belief[code], agreeing / agreeing.sum(), atol=1e-9)
 
 
-@settings(max_examples=50, deadline=None)
 @given(problems())
 def test_beliefs_are_probabilities(problem):
     belief = problem.belief(np.arange(problem.n_histories))
@@ -69,7 +67,6 @@ def test_beliefs_are_probabilities(problem):
     np.testing.assert_allclose(belief.sum(axis=1), 1, atol=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
 @given(problems(), SEEDS)
 def test_the_order_of_observation_does_not_matter(problem, seed):
     # Bayes' rule one symbol at a time, in every order of the models.
@@ -107,7 +104,6 @@ def test_before_any_signal_and_after_an_impossible_one_the_belief_is_the_prior()
 # -- codes ------------------------------------------------------------------------------------
 
 
-@settings(max_examples=50, deadline=None)
 @given(problems())
 def test_decoding_and_encoding_are_inverse(problem):
     codes = np.arange(problem.n_histories)
@@ -115,7 +111,6 @@ def test_decoding_and_encoding_are_inverse(problem):
         np.testing.assert_array_equal(seen_as.encode(seen_as.decode(codes)), codes)
 
 
-@settings(max_examples=50, deadline=None)
 @given(problems(), SEEDS)
 def test_what_is_played_is_what_its_code_says(problem, seed):
     rng = np.random.default_rng(seed)
@@ -146,7 +141,6 @@ def test_codes_are_numbers_in_mixed_radix():
 # -- the returned answer ----------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
 @given(problems(), SEEDS)
 def test_best_returns_the_called_model_of_the_best_posterior_mean(problem, seed):
     problem = replace(problem, rules=replace(problem.rules, answer="best"))
@@ -235,7 +229,6 @@ def test_signals_of_a_sample_are_independent_given_the_scores():
         assert chisquare(counts, counts.sum() * cells).pvalue > 1e-4
 
 
-@settings(max_examples=30, deadline=None)
 @given(problems(), SEEDS)
 def test_a_sample_is_a_replay_of_the_model(problem, seed):
     data = problem.sample(50, np.random.default_rng(seed))
@@ -318,7 +311,6 @@ def test_every_rule_makes_a_problem(rules):
     assert _valid(rules=rules).n_histories == (4 if rules.verify else 3) ** 2
 
 
-@settings(max_examples=30, deadline=None)
 @given(problems(), SEEDS)
 def test_queries_are_drawn_by_inverting_the_distributions(problem, seed):
     drawn, rng = problem.sample(50, np.random.default_rng(seed)), np.random.default_rng(seed)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from routing_pomdp.envs import STAY, Rules
 from routing_pomdp.evaluation.evaluate import evaluate
@@ -20,7 +20,6 @@ from tests.support.problems import (
 )
 
 
-@settings(max_examples=40, deadline=None)
 @given(problems())
 def test_the_map_counts_every_decision_where_it_was_taken(problem):
     rng = np.random.default_rng(0)

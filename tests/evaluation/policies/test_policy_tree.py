@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing_pomdp.envs import Rules
@@ -20,7 +20,6 @@ def _shares(text, word):
     return [float(share) for share in re.findall(rf"{word} \w+  ([\d.]+)%", text)]
 
 
-@settings(max_examples=60, deadline=None)
 @given(problem=problems(), seed=st.integers(0, 2**32))
 def test_every_query_is_returned_once(problem, seed):
     policy = random_policy(problem, np.random.default_rng(seed))

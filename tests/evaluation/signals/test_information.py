@@ -24,7 +24,7 @@ def test_information_of_known_joint_distributions():
     np.testing.assert_allclose(information(100 * channel), 1 - entropy)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(SEEDS, st.integers(1, 5), st.integers(1, 4))
 def test_information_is_scikit_learns(seed, symbols, levels):
     rng = np.random.default_rng(seed)
@@ -40,7 +40,7 @@ def test_what_is_told_only_together_is_found_given_the_other():
     assert whole(shared_information(a, a, a)) == pytest.approx(0)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(SEEDS)
 def test_given_information_is_the_mean_over_strata(seed):
     rng = np.random.default_rng(seed)

@@ -33,7 +33,6 @@ def drawn(seed, n=30, graded=False, ties=5):
 # -- ranking --------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=25)
 @given(SEEDS, st.booleans())
 def test_auroc_is_the_share_of_pairs_in_the_right_order(seed, graded):
     signal, score, weight = drawn(seed, graded=graded)
@@ -46,7 +45,7 @@ def test_auroc_is_the_share_of_pairs_in_the_right_order(seed, graded):
         np.testing.assert_allclose(found[row], expected)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(SEEDS)
 def test_ranking_figures_are_scikit_learns(seed):
     signal, score, weight = drawn(seed)
@@ -72,7 +71,7 @@ def test_a_graded_score_counts_as_so_much_of_a_right_answer():
     )
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(SEEDS)
 def test_a_weight_is_a_repetition(seed):
     signal, score, weight = drawn(seed, graded=True)
@@ -112,7 +111,6 @@ def test_the_calibration_error_of_a_case_by_hand():
     assert weighted[0] == pytest.approx((4 * 0.5 + 2 * 0.2) / 6)
 
 
-@settings(deadline=None, max_examples=25)
 @given(arrays.arrays(float, st.integers(1, 60), elements=st.sampled_from([0, 0.25, 0.5, 1])))
 def test_equal_confidences_share_a_bin(confidence):
     place = confidence_bins(confidence, 10)

@@ -36,7 +36,6 @@ def pair(prior, likelihood, verify=0.0, call=(0.0, 1.0), price=0.0):
 # -- orderings ------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=30)
 @given(problems(max_models=3), st.lists(st.floats(0, 3), min_size=1, max_size=3, unique=True))
 def test_by_choice_it_is_worth_at_least_nothing_and_at_least_as_much_as_always(problem, prices):
     found = worth(problem, prices)
@@ -51,7 +50,7 @@ def test_by_choice_it_is_worth_at_least_nothing_and_at_least_as_much_as_always(p
     np.testing.assert_allclose(found.spent["free"], 0, atol=1e-12)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(problems(max_models=3), st.floats(0, 2))
 def test_all_models_free_signals_are_worth_at_least_any_ones(problem, price):
     whole = worth(problem, [price]).value["free"]
@@ -62,7 +61,7 @@ def test_all_models_free_signals_are_worth_at_least_any_ones(problem, price):
         assert alone.value["always"] <= alone.value["choice"] + 1e-12
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(problems(max_models=2), st.floats(0, 2))
 def test_with_two_models_the_first_ones_signal_is_all_there_is(problem, price):
     whole, alone = worth(problem, [price]), worth(problem, [price], only=0)
@@ -70,7 +69,7 @@ def test_with_two_models_the_first_ones_signal_is_all_there_is(problem, price):
         np.testing.assert_allclose(alone.value[bought], whole.value[bought], atol=1e-12)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(problems(max_models=3), st.floats(0, 2))
 def test_a_useless_verifier_is_worth_nothing_by_choice_and_its_cost_if_always_bought(
     problem, price
@@ -87,7 +86,6 @@ def test_a_useless_verifier_is_worth_nothing_by_choice_and_its_cost_if_always_bo
 # -- closed forms ---------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.floats(0, 2), st.floats(0, 1))
 def test_a_perfect_free_verifier_makes_the_clairvoyant_cascade(seed, price, first):
     prior = np.random.default_rng(seed).dirichlet(np.ones(4))

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing_pomdp.envs import CostModel, RoutingPOMDP, Rules
 from routing_pomdp.envs.model.decision_graph import DecisionGraph, flatten
 from routing_pomdp.envs.model.pomdp_file import read_pomdp, write_pomdp
-from routing_pomdp.envs.profiles import load_profile, shipped_profiles, simulate
+from routing_pomdp.envs.profiles import load_profile, simulate
 from routing_pomdp.evaluation.evaluate import model_value
 from routing_pomdp.solvers import Exact
 from routing_pomdp.solvers.exact.alpha_files import read_alpha, write_alpha
@@ -19,6 +19,7 @@ from routing_pomdp.solvers.exact.point_based import PointBased
 from routing_pomdp.solvers.exact.value_iteration import AlphaVectors, value_iteration
 from routing_pomdp.verifiers import Histogram, LoggedSignal, make_routing_data
 from tests.support.problems import every_rules, name_of, problems, random_problem
+from tests.support.profiles import LLAMA_PROFILES
 
 SEEDS = st.integers(0, 2**32)
 REGIONS = ("simplex", "statistic", "reachable")
@@ -26,7 +27,6 @@ REGIONS = ("simplex", "statistic", "reachable")
 SMALL = problems(max_models=3).filter(lambda problem: len(problem.prior) <= 9)
 
 
-@settings(max_examples=80, deadline=None)
 @given(problem=SMALL, region=st.sampled_from(REGIONS))
 def test_alpha_vectors_equal_backward_induction(problem, region):
     best = Exact().solve(problem).value
@@ -35,7 +35,6 @@ def test_alpha_vectors_equal_backward_induction(problem, region):
     assert model_value(policy) == pytest.approx(best, abs=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
 @given(problem=SMALL, seed=SEEDS)
 def test_over_the_simplex_they_are_exact_for_every_prior(problem, seed):
     """One solution serves every prior."""
@@ -45,7 +44,6 @@ def test_over_the_simplex_they_are_exact_for_every_prior(problem, seed):
     assert policy.values[0].value(prior) == pytest.approx(best, abs=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
 @given(problem=SMALL.filter(lambda problem: not problem.rules.free_start), seed=SEEDS)
 def test_over_the_statistic_they_are_exact_for_every_belief_of_what_was_called(problem, seed):
     """After the first symbol, whatever the belief in the first model's classes: as exact as the
@@ -68,7 +66,7 @@ def test_five_models_under_every_rule(rules):
     assert policy.value == pytest.approx(Exact().solve(problem).value, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", shipped_profiles())
+@pytest.mark.parametrize("name", LLAMA_PROFILES)
 def test_shipped_profiles_under_every_option(name):
     """Alpha vectors, point-based bounds and backward induction on what real logs look like."""
     log = simulate(load_profile(name), 300, seed=0)
@@ -88,7 +86,6 @@ def test_shipped_profiles_under_every_option(name):
         assert best - model_value(found) <= 1e-3
 
 
-@settings(max_examples=25, deadline=None)
 @given(problems(max_models=2))
 def test_the_flat_problem_has_the_same_value(problem):
     """By the general solver, which knows nothing of routing."""
@@ -106,7 +103,6 @@ def test_a_routing_problem_survives_the_trip_through_files(tmp_path):
 
 
 @given(problems())
-@settings(max_examples=50, deadline=None)
 def test_every_history_has_its_place_in_the_graph(problem):
     graph = DecisionGraph.of(problem)
     history = problem.decode(np.arange(problem.n_histories))

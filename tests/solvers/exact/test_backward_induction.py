@@ -32,7 +32,6 @@ def _value(problem: RoutingPOMDP) -> float:
 
 
 @pytest.mark.parametrize("rules", every_rules(2), ids=name_of)
-@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_exact_equals_plain_tree_search(rules, data):
     problem = data.draw(problems(rules))
@@ -48,7 +47,6 @@ def test_exact_equals_plain_tree_search_on_the_largest_tried(rules):
     assert _value(problem) == pytest.approx(tree_value(problem), abs=1e-10)
 
 
-@settings(max_examples=60, deadline=None)
 @given(problems(), SEEDS)
 def test_no_policy_beats_exact_inside_the_model(problem, seed):
     best = _value(problem)
@@ -57,7 +55,6 @@ def test_no_policy_beats_exact_inside_the_model(problem, seed):
         assert model_value(random_policy(problem, rng)) <= best + 1e-10
 
 
-@settings(max_examples=40, deadline=None)
 @given(problems(), SEEDS)
 def test_no_single_change_improves_the_exact_policy(problem, seed):
     exact, rng = Exact().solve(problem), np.random.default_rng(seed)
@@ -68,14 +65,12 @@ def test_no_single_change_improves_the_exact_policy(problem, seed):
         assert model_value(TablePolicy(problem, actions)) <= exact.value + 1e-10
 
 
-@settings(max_examples=60, deadline=None)
 @given(problems())
 def test_the_exact_policy_earns_the_value_that_it_claims(problem):
     policy = Exact().solve(problem)
     assert model_value(policy) == pytest.approx(policy.value, abs=1e-10)
 
 
-@settings(max_examples=60, deadline=None)
 @given(problems())
 def test_the_exact_policy_is_legal_wherever_a_decision_is_asked_for(problem):
     history = problem.decode(np.arange(problem.n_histories))
@@ -128,7 +123,6 @@ def _seeing_its_own_score(rules: Rules, rng: np.random.Generator, levels: int) -
     return replace(problem, likelihood=np.eye(levels)[level], costs=costs)
 
 
-@settings(max_examples=30, deadline=None)
 @given(SEEDS, st.integers(2, 4), st.integers(2, 3), st.floats(0, 1))
 def test_a_perfect_free_verifier_makes_the_cascade_that_sees_its_own_scores(seed, n, levels, price):
     problem = _seeing_its_own_score(Rules(n), np.random.default_rng(seed), levels).at(price)
@@ -148,7 +142,6 @@ def test_a_perfect_free_verifier_makes_the_cascade_that_sees_its_own_scores(seed
     assert _value(problem) == pytest.approx(expected, abs=1e-10)
 
 
-@settings(max_examples=30, deadline=None)
 @given(SEEDS, st.integers(2, 3), st.booleans(), st.floats(0, 1))
 def test_a_free_verifier_that_sees_every_score_leaves_nothing_to_chance(seed, n, skip, price):
     problem = random_problem(Rules(n, skip=skip), np.random.default_rng(seed), price=price)
@@ -166,7 +159,6 @@ def test_a_free_verifier_that_sees_every_score_leaves_nothing_to_chance(seed, n,
     assert _value(problem) == pytest.approx(problem.prior @ known - problem.call_price[0])
 
 
-@settings(max_examples=30, deadline=None)
 @given(problems(), SEEDS)
 def test_a_useless_verifier_leaves_the_best_fixed_model_by_prior(problem, seed):
     rules = replace(problem.rules, free_start=True, verify=True)
@@ -177,7 +169,6 @@ def test_a_useless_verifier_leaves_the_best_fixed_model_by_prior(problem, seed):
     assert _value(problem) == pytest.approx(fixed.max(), abs=1e-10)
 
 
-@settings(max_examples=30, deadline=None)
 @given(problems())
 def test_the_last_models_value_is_its_posterior_mean_score(problem):
     # V_{N-1}(b) = E_b[y_{N-1}]: nothing is left to decide there.
@@ -191,7 +182,6 @@ def test_the_last_models_value_is_its_posterior_mean_score(problem):
 # -- the shape of the value function ----------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
 @given(problems(), SEEDS, st.floats(0, 1))
 def test_the_value_is_convex_along_every_edge_between_beliefs(problem, seed, share):
     other = np.random.default_rng(seed).dirichlet(np.ones(len(problem.prior)))
@@ -201,7 +191,7 @@ def test_the_value_is_convex_along_every_edge_between_beliefs(problem, seed, sha
     assert _value(replace(problem, prior=mixed)) <= upper + 1e-10
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(problems(max_models=3), SEEDS)
 def test_the_value_is_piecewise_linear_one_plane_a_policy(problem, seed):
     # A fixed policy's value is linear in the belief; the optimal one's plane touches V at its own
@@ -220,7 +210,6 @@ def test_the_value_is_piecewise_linear_one_plane_a_policy(problem, seed):
         assert plane @ elsewhere <= _value(replace(problem, prior=elsewhere)) + 1e-10
 
 
-@settings(max_examples=30, deadline=None)
 @given(problems(), st.lists(st.floats(0, 3), min_size=3, max_size=3))
 def test_the_value_falls_with_the_price_and_is_convex_in_it(problem, prices):
     low, middle, high = sorted(prices)
@@ -231,7 +220,6 @@ def test_the_value_falls_with_the_price_and_is_convex_in_it(problem, prices):
     assert values[1] <= share * values[0] + (1 - share) * values[2] + 1e-10
 
 
-@settings(max_examples=30, deadline=None)
 @given(problems())
 def test_nothing_is_worth_more_than_routing_free_of_charge(problem):
     free = replace(problem, costs=Costs(problem.costs.call, np.zeros(problem.n_models)), price=0)
@@ -241,7 +229,6 @@ def test_nothing_is_worth_more_than_routing_free_of_charge(problem):
 
 
 @pytest.mark.parametrize("option", ["skip", "free_start", "verify", "best"])
-@settings(max_examples=30, deadline=None)
 @given(problem=problems())
 def test_more_rules_never_hurt(option, problem):
     # Bought verification is worth at least the forced one: buying it always is one of its
@@ -253,7 +240,7 @@ def test_more_rules_never_hurt(option, problem):
     assert _value(more) >= _value(less) - 1e-10
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(problems())
 def test_a_sharper_verifier_is_never_worth_less(problem):
     # Adding to every symbol the truth about the last model can be ignored, so cannot hurt.
@@ -268,7 +255,7 @@ def test_a_sharper_verifier_is_never_worth_less(problem):
 # -- the interface ----------------------------------------------------------------------------
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(problems())
 def test_a_frontier_is_the_same_as_solving_each_price(problem):
     prices = [0.0, 0.1, 1.0]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing_pomdp.envs import Rules
@@ -20,7 +20,6 @@ from tests.support.problems import every_rules, problems, random_problem
 SEEDS = st.integers(0, 2**32)
 
 
-@settings(max_examples=100, deadline=None)
 @given(problems())
 def test_the_exact_value_lies_between_the_bounds(problem):
     best, bounds = Exact().solve(problem).value, Bounds.of(problem)
@@ -29,7 +28,6 @@ def test_the_exact_value_lies_between_the_bounds(problem):
     assert bounds.fib <= bounds.qmdp + 1e-10
 
 
-@settings(max_examples=30, deadline=None)
 @given(problems(max_models=3))
 def test_the_bounds_of_whole_score_vectors_are_those_of_the_flat_problem(problem):
     """By the general iterations, which know nothing of routing; there the two agree."""
@@ -51,7 +49,6 @@ def test_the_fast_informed_bound_of_two_models_is_exact():
 
 
 @pytest.mark.parametrize("solver", [QMDP(), FIB()], ids=["qmdp", "fib"])
-@settings(max_examples=50, deadline=None)
 @given(problem=problems())
 def test_their_policies_are_legal_and_promise_no_less_than_the_optimum(solver, problem):
     policy, best = solver.solve(problem), Exact().solve(problem).value
@@ -79,7 +76,6 @@ def test_waiting_for_the_next_symbol_is_worth_something_where_verification_is_bo
     assert fib < qmdp
 
 
-@settings(max_examples=40, deadline=None)
 @given(seed=SEEDS, horizon=st.integers(1, 3))
 def test_random_problems_lie_below_both(seed, horizon):
     rng = np.random.default_rng(seed)

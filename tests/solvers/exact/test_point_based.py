@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from routing_pomdp.envs import Rules
 from routing_pomdp.evaluation.evaluate import model_value
@@ -14,7 +14,6 @@ from routing_pomdp.solvers.exact.value_iteration import AlphaVectors
 from tests.support.problems import every_rules, name_of, problems, random_problem
 
 
-@settings(max_examples=100, deadline=None)
 @given(problems())
 def test_the_bounds_hold_and_close_and_the_policy_keeps_its_promise(problem):
     best = Exact().solve(problem).value

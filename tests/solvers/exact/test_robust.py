@@ -31,7 +31,6 @@ def fitted(n, rules=None, conditioning="own", seed=0):
     return RoutingPOMDP.fit(train, observation, costs, rules, price=0.2), train
 
 
-@settings(max_examples=60, deadline=None)
 @given(problem=problems(), seed=SEEDS)
 def test_following_a_policy_backwards_is_its_value(problem, seed):
     """`backward_induction` with actions given, against the forward walk."""
@@ -41,7 +40,6 @@ def test_following_a_policy_backwards_is_its_value(problem, seed):
         assert value == pytest.approx(model_value(policy), abs=1e-10)
 
 
-@settings(max_examples=40, deadline=None)
 @given(problem=problems(max_models=3), seed=SEEDS, n=st.integers(1, 4))
 def test_a_mixture_is_worth_the_mean_of_its_models(problem, seed, n):
     rng, shape = np.random.default_rng(seed), problem.likelihood.shape
@@ -107,7 +105,7 @@ def test_with_much_data_both_are_the_exact_solver():
         assert policy.value == pytest.approx(best, abs=5e-3)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10**6))
 def test_a_pessimist_promises_no_more_than_bayes_and_its_quantile_is_the_best_offered(seed):
     problem, train = fitted(40, seed=seed)

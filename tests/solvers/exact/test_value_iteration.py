@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
@@ -54,7 +54,6 @@ def test_tiger_without_a_discount(tiger):
     assert value.value(tiger.start) == pytest.approx(2.72, abs=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
 @given(seed=SEEDS, states=st.integers(1, 4), symbols=st.integers(1, 3), horizon=st.integers(1, 3))
 def test_random_problems_equal_plain_recursion(seed, states, symbols, horizon):
     rng = np.random.default_rng(seed)
@@ -155,7 +154,6 @@ def _needed(vectors):
     return kept
 
 
-@settings(max_examples=40, deadline=None)
 @given(seed=SEEDS, states=st.integers(2, 5), count=st.integers(2, 25))
 def test_what_is_kept_is_what_is_needed(seed, states, count):
     rng = np.random.default_rng(seed)
@@ -164,7 +162,6 @@ def test_what_is_kept_is_what_is_needed(seed, states, count):
     assert prune(vectors).tolist() == _needed(vectors)
 
 
-@settings(max_examples=40, deadline=None)
 @given(seed=SEEDS, states=st.integers(1, 4))
 def test_pruning_keeps_the_surface_with_ties_and_duplicates(seed, states):
     rng = np.random.default_rng(seed)
@@ -177,7 +174,6 @@ def test_pruning_keeps_the_surface_with_ties_and_duplicates(seed, states):
     assert len(np.unique(vectors[kept], axis=0)) == len(kept)
 
 
-@settings(max_examples=40, deadline=None)
 @given(seed=SEEDS, states=st.integers(2, 4), sets=st.integers(1, 4))
 def test_a_pruned_sum_has_the_surface_of_the_sum(seed, states, sets):
     rng = np.random.default_rng(seed)

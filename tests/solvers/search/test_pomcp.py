@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pomdp_py
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing_pomdp.envs import STAY, Costs, History, RoutingPOMDP, Rules
@@ -113,7 +113,6 @@ def test_the_search_alone_finds_what_exact_finds_where_much_depends_on_it():
     assert agreed > 100
 
 
-@settings(max_examples=100, deadline=None)
 @given(problems(max_models=3))
 def test_no_optimal_action_is_ever_left_out_of_the_search(problem):
     exact = Exact().solve(problem)
@@ -150,7 +149,6 @@ def test_the_search_starts_from_upper_bounds_of_the_exact_values(rules):
                 assert bound >= stayed + gained - 1e-7
 
 
-@settings(max_examples=60, deadline=None)
 @given(problems(max_models=3), st.integers(8, 60), st.integers(1, 30))
 def test_every_decision_is_legal(problem, simulations, particles):
     """Also where the model holds the history for impossible."""

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing_pomdp.verifiers.collection import BudgetExhaustedError, ConfigError, Price
@@ -15,7 +15,6 @@ from routing_pomdp.verifiers.collection.budget import Amount, Budget, amount
     calls=st.lists(st.tuples(st.integers(1, 30), st.floats(0, 1), st.booleans()), max_size=40),
     at_once=st.integers(1, 8),
 )
-@settings(max_examples=50, deadline=None)
 def test_no_order_of_calls_overshoots_and_none_that_fits_is_refused(limit, calls, at_once):
     budget = Budget(tokens=limit)
     refused = []

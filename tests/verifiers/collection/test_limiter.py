@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing_pomdp.verifiers.collection.limiter import PRIORITY, Limiter
@@ -227,7 +227,6 @@ def test_what_stops_a_collection_ends_the_wait_as_well():
     assert run(main())[1] == 5
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     st.integers(1, 6),
     st.integers(0, 40),

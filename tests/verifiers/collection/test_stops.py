@@ -172,7 +172,7 @@ def test_the_server_is_not_asked_again_before_it_wants_to_be(asked, tmp_path):
     assert 0.6 <= second - first < 5
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(attempt=st.integers(0, 60), asked=st.none() | st.floats(0, 1e6))
 def test_pauses_grow_are_jittered_and_never_shorter_than_asked(attempt, asked):
     async def paused():

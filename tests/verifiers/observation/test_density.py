@@ -4,7 +4,7 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.integrate import quad
@@ -30,7 +30,6 @@ def truth(n, seed):
     return level, rng.beta(*np.where(level[:, 0] == 1, [[5], [2]], [[2], [3]]))
 
 
-@settings(deadline=None)
 @given(
     st.lists(LOGPROBS, min_size=1, max_size=40),
     st.sampled_from(FAMILIES),
@@ -56,7 +55,6 @@ def test_likelihoods_sum_to_one_and_every_training_signal_is_possible(
     np.testing.assert_array_equal(shown, used)
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(FAMILIES), st.sampled_from(["own", "joint"]))
 def test_densities_integrate_to_one_and_their_mass_is_the_symbols_likelihood(
     seed, family, conditioning

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -32,7 +32,6 @@ EVERY = {**{name: (make, 1) for name, make in ONE.items()},
          **{name: (make, 2) for name, make in SEVERAL.items()}}  # fmt: skip
 
 
-@settings(deadline=None, max_examples=40)
 @given(st.sampled_from(sorted(EVERY)), st.data(), st.integers(0, 2**32 - 1))
 def test_likelihoods_sum_to_one_for_any_log_probabilities_and_no_signal_is_refused(
     name, data, seed

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing_pomdp.verifiers import Histogram
@@ -45,7 +45,6 @@ def test_joint_conditioning_finds_what_a_signal_says_of_the_other_model():
     assert np.abs(joint.likelihood[0, 0] - joint.likelihood[0, 1]).max() > 0.3
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.floats(-1e4, 0, allow_subnormal=False), min_size=1, max_size=60),
     st.sampled_from(["quantile", "uniform"]),

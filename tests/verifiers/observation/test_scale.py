@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logit
 
@@ -39,7 +39,6 @@ def test_auto_recognises_the_kind(signal, kind):
     assert LogitScale.fit(np.array(signal, float)).kind == kind
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(["logprob", "probability", "real"]),
     st.lists(st.floats(-12, 12), min_size=2, max_size=20),

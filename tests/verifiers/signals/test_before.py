@@ -60,7 +60,7 @@ def test_a_pre_query_signal_may_be_infinite():
 
 
 def test_a_signal_of_the_answers_is_no_pre_query_signal():
-    with pytest.raises(VerifierError, match="different things of the answers to query 'q0'"):
+    with pytest.raises(VerifierError, match="different signals for the answers to query 'q0'"):
         signal_of_query(LoggedSignal("sharp"), log_of())
 
 

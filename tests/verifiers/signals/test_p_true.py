@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing_pomdp.verifiers import PTrue
@@ -64,7 +64,6 @@ def test_what_says_neither_is_nothing_said(client, flag):
 LOGPROBS = st.floats(-1e4, 0)
 
 
-@settings(deadline=None, max_examples=60)
 @given(LOGPROBS, LOGPROBS, st.floats(-1e3, 0))
 def test_only_the_ratio_of_the_two_masses_counts(yes, no, shift):
     share, _ = yes_share(Token("yes", yes, {"no": no}))
@@ -75,7 +74,6 @@ def test_only_the_ratio_of_the_two_masses_counts(yes, no, shift):
     assert share + other == pytest.approx(1)
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.dictionaries(st.text(max_size=5), LOGPROBS), st.text(max_size=5), LOGPROBS)
 def test_words_that_are_neither_change_nothing(others, text, logprob):
     neutral = {word: p for word, p in others.items() if _plain(word) not in ("yes", "no")}

@@ -5,7 +5,7 @@ import re
 from importlib import resources
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing_pomdp.verifiers import SelfVerification
@@ -59,7 +59,6 @@ def test_without_a_readable_verdict_the_signal_is_missing_and_flagged():
         assert signal.notes == {"unparsable": len(said), "no_verdict": 1.0}
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from([YES, NO, LOST]) | st.text(), min_size=1, max_size=10))
 def test_the_signal_is_a_share_whatever_is_said(said):
     signal = signal_of(SelfVerification(samples=len(said)), case_of(Scripted(said)))

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from routing_pomdp.verifiers import AnswerLogprob, Margin
@@ -75,7 +75,6 @@ def test_characters_cut_by_tokens_do_not_break_it():
     assert signal_of(AnswerLogprob(span="completion"), case("巴黎", whole)).value == -2.0
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.text(alphabet="ab (.\n", min_size=1, max_size=3), min_size=1, max_size=8),
     st.data(),
@@ -125,7 +124,6 @@ def test_log_probabilities_above_0_by_rounding_are_0():
     assert signal_of(Margin(), case("B", (Token("B", 1e-7, {"C": -800.0}),))).value == 1.0
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.floats(-100, 0), st.floats(-100, 0)), min_size=1, max_size=6))
 @example([(-5.5884116359160056e-157, 0.0)] * 3)
 def test_margins_are_in_the_unit_interval_and_log_probabilities_at_most_0(pairs):

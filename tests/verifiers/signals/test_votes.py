@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing_pomdp.verifiers import Agreement, Entailment, PreQuery, SelfConsistency, emitted, paid
@@ -90,7 +90,6 @@ def test_no_answer_agrees_with_no_answer(said):
         assert signal.value == 0.0
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from(["x", "y", "z", ""]), min_size=1, max_size=9))
 def test_the_shares_of_all_possible_answers_sum_to_that_of_readable_votes(said):
     def ask(returned):
@@ -132,7 +131,6 @@ def test_agreement_of_choices_and_numbers():
     assert signal_of(Agreement(kind="number"), case_of(None, "0.50", "1/2")).value == 1.0
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.lists(st.text(max_size=4), min_size=1, max_size=5))
 def test_agreement_is_a_share(answers):
     assert 0 <= signal_of(Agreement(), case_of(None, *answers)).value <= 1
