@@ -64,7 +64,7 @@ def test_a_signal_of_the_answers_is_no_pre_query_signal():
         signal_of_query(LoggedSignal("sharp"), log_of())
 
 
-def test_a_replay_shows_it_in_its_own_unit_of_cost():
+def test_a_data_shows_it_in_its_own_unit_of_cost():
     log = logged([[0.2, NAN, NAN], [NAN, 0.7, NAN]], [[3.0, NAN, NAN], [NAN, 4.0, NAN]])
     log = replace(log, signals={**log.signals, "own": np.zeros((2, 3))})
     model = CostModel(ratio=100)
