@@ -43,9 +43,9 @@ lint: $(INSTALLED) links
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(VENV)/.docs  ## Build the documentation site, any warning an error: docs/_site
-	$(BIN)/python -m sphinx --fail-on-warning --quiet docs docs/_site
-	@echo docs/_site/index.html
+docs: $(VENV)/.docs  ## Build the documentation site, any warning an error
+	$(BIN)/python -m sphinx --fail-on-warning --quiet docs build/docs/html
+	@echo build/docs/html/index.html
 
 $(VENV)/.docs: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
@@ -55,4 +55,4 @@ benchmark: $(INSTALLED)  ## Print speed figures
 	$(BIN)/python scripts/benchmark
 
 clean:  ## Remove .venv and caches; runs stay
-	rm -rf $(VENV) .links docs/_site docs/api .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .links docs/api .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -14,9 +13,10 @@ from sphinx.application import Sphinx
 
 project = html_title = "LLM routing as a POMDP"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["conf.py", "examples", "_site"]
+exclude_patterns = ["conf.py", "examples"]
 
 html_theme = "furo"
+html_static_path, html_css_files = ["_static"], ["site.css"]
 html_show_copyright = html_show_sphinx = False
 
 # The tutorial is a notebook in percent format; building the site runs it.
@@ -56,27 +56,21 @@ def skipped(app: Sphinx, what: str, name: str, thing: object, skip: bool, option
 
 
 def write_api_pages(app: Sphinx) -> None:
-    shutil.rmtree(_PAGES, ignore_errors=True)
-    _PAGES.mkdir()
+    """Writes the pages that changed, so that building again is quick."""
     names = [name for top in _PACKAGES for name in packages(f"routing_pomdp.{top}")]
-    rows = [
-        f"| [{short(name)}]({name}.md) | {summary(importlib.import_module(name))} |"
-        for name in names
-    ]
-    index = [
-        "# API reference",
-        "",
-        "Packages of `routing_pomdp`.",
-        "",
-        "| package | |",
-        "|---|---|",
-        *rows,
-        "",
-    ]
+    heads = {name: summary(importlib.import_module(name)) for name in names}
+    rows = [f"| [{short(name)}]({name}.md) | {head} |" for name, head in heads.items()]
+    index = ["# API reference", "", "Packages of `routing_pomdp`.", ""]
+    index += ["| package | |", "|---|---|", *rows, ""]
     index += ["```{toctree}", ":hidden:", "", *names, "```", ""]
-    (_PAGES / "index.md").write_text("\n".join(index), encoding="utf-8")
-    for name in names:
-        (_PAGES / f"{name}.md").write_text("\n".join(page(name)), encoding="utf-8")
+    pages = {_PAGES / f"{name}.md": "\n".join(page(name)) for name in names}
+    pages[_PAGES / "index.md"] = "\n".join(index)
+    _PAGES.mkdir(exist_ok=True)
+    for stale in set(_PAGES.iterdir()) - set(pages):
+        stale.unlink()
+    for path, text in pages.items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
 
 
 def packages(name: str) -> Iterator[str]:

@@ -25,7 +25,8 @@ FEW = ["solver.pretraining=20", "solver.simulations=500", "solver.steps=20"]
 # Decay by 1e4 times the rate turns weights round and makes them nine times larger, step by step.
 BREAKS, WELL = "10000.0", "0"
 
-pytestmark = pytest.mark.slow
+# A training that breaks says so in numbers too.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default::RuntimeWarning")]
 
 
 def learn(out):

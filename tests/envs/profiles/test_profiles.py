@@ -292,7 +292,7 @@ def test_a_model_that_fails_once_keeps_scores_of_0_and_1():
     assert set(marginal.quantile(np.linspace(0.0001, 0.9999, 9999))) == {0.0, 1.0}
 
 
-def test_a_dearest_model_without_a_signal_stays_without():
+def test_a_most_expensive_model_without_a_signal_stays_without():
     drawn = simulate(known_profile(), 5_000, seed=9)
     cells = {"signals": drawn.signals[SIGNAL], "signal_costs": drawn.signal_costs[SIGNAL]}
     only_small = {
