@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install links demo test check lint benchmark clean
+.PHONY: help install links demo figure test check lint docs benchmark clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ demo: $(INSTALLED)  ## Compare solvers over cost ratios on embedded data: runs/d
 	$(BIN)/python scripts/train.py -m experiment=demo
 	$(BIN)/python scripts/compare.py runs/demo
 
+figure: demo  ## Draw docs/demo.png, the figure of the README, from runs/demo
+	$(BIN)/python scripts/compare.py runs/demo --headline docs/demo.png
+
 test: $(INSTALLED) lint  ## Lint, check types, run all tests
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
@@ -40,8 +43,16 @@ lint: $(INSTALLED) links
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs  ## Build the documentation site, any warning an error
+	$(BIN)/python -m sphinx --fail-on-warning --quiet docs build/docs/html
+	@echo build/docs/html/index.html
+
+$(VENV)/.docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
 benchmark: $(INSTALLED)  ## Print speed figures
 	$(BIN)/python scripts/benchmark
 
 clean:  ## Remove .venv and caches; runs stay
-	rm -rf $(VENV) .links .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .links docs/api .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

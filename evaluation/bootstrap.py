@@ -21,11 +21,13 @@ from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.evaluation.frontier import height
 from routing_pomdp.evaluation.frontier_outcomes import FrontierMeans, FrontierOutcomes
 from routing_pomdp.evaluation.measures import (
+    FRONTIER_SCALARS,
     SAVING_POINTS,
-    SCALARS,
+    best_single_model,
     check_models,
     check_same_points,
     frontier_measures,
+    gain_over_static,
     pick_for_saving,
     saving_of,
 )
@@ -78,7 +80,7 @@ def intervals(
 
     Returns:
         (low, high) by the keys of ``Measures.as_dict``: the scalars, ``delta_ibc_region_1`` …,
-        ``saving_at_0`` … and ``drop_at_0`` ….
+        ``saving_vs_best_at_0`` … and ``drop_vs_best_at_0`` …, the same ``vs_most_expensive``.
 
     Raises:
         ValueError: the level is outside (0, 1), there is no resample, the splits have different
@@ -91,13 +93,16 @@ def intervals(
     defined = draws.llm.cost > draws.slm.cost
     draws = draws.select(defined)
     values = frontier_measures(draws)
-    samples = {name: values[name] for name in SCALARS}
+    samples = {name: values[name] for name in FRONTIER_SCALARS}
+    samples["gain_over_static"] = gain_over_static(draws, chosen_on)
     for number, region in enumerate(values["delta_ibc_regions"].T, start=1):
         samples[f"delta_ibc_region_{number}"] = region
-    for epsilon in SAVING_POINTS:
-        saving, drop = saving_of(draws, pick_for_saving(chosen_on, epsilon))
-        samples[f"saving_at_{epsilon:g}"] = saving
-        samples[f"drop_at_{epsilon:g}"] = drop
+    best = best_single_model(chosen_on.model_score, chosen_on.model_cost)
+    for against, model in (("best", best), ("most_expensive", -1)):
+        for epsilon in SAVING_POINTS:
+            saving, drop = saving_of(draws, pick_for_saving(chosen_on, epsilon, model), model)
+            samples[f"saving_vs_{against}_at_{epsilon:g}"] = saving
+            samples[f"drop_vs_{against}_at_{epsilon:g}"] = drop
     return {name: percentile_interval(value, resamples, level) for name, value in samples.items()}
 
 

@@ -1,4 +1,4 @@
-"""Measures of a solver's operating points: IBC, AIQ, gap closed, saving at equal quality.
+"""Measures of a solver's operating points: IBC, AIQ, gap closed, gain, saving at a tolerance.
 
 Every measure is a function of *mean* outcomes and takes leading batch dimensions ``...``, so that
 the same code gives the estimate and its bootstrap.
@@ -13,11 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from routing_pomdp.envs.arrays import FloatArray
-from routing_pomdp.evaluation.frontier import Frontier, Point, aiq, height
+from routing_pomdp.evaluation.frontier import Frontier, Point, aiq, frontier, height
 from routing_pomdp.evaluation.frontier_outcomes import FrontierMeans, FrontierOutcomes
 
 SAVING_POINTS = (0.0, 1.0, 2.0)
 """The tolerated losses, in points of 0.01 score, at which savings are reported."""
+
+# RouterArena's scale: USD of 1,000 queries.
+_ARENA_LEAST, _ARENA_MOST = 0.0044, 200.0
 
 # Means of the same outcomes, summed in a different order, differ by about this much.
 _ROUNDING = 1e-12
@@ -25,13 +28,13 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Saving:
-    """The saving on test of a policy picked on validation.
+    """What a policy picked on validation saves on test, against one single model.
 
     Attributes:
         epsilon: tolerated loss on validation, in points (0.01 score).
-        index: the operating point picked, or -1 for the LLM itself.
-        saving: ``1 - C/C_LLM`` on test.
-        drop: score of the LLM minus score of the picked policy on test, in points.
+        index: the operating point picked, or -1 for the single model itself.
+        saving: share of the model's cost saved on test.
+        drop: score of the model minus score of the picked policy on test, in points.
     """
 
     epsilon: float
@@ -50,9 +53,14 @@ class Measures:
         aiq_static: the same for random mixing of the single models.
         aiq_oracle: the same for the oracle.
         gap_closed: share of the way from static to oracle.
+        gain_over_static: points above single models chosen on validation, see `gain_over_static`.
         delta_ibc: mean of ``delta_ibc_regions``, in percent.
         delta_ibc_regions: ΔIBC at the centre of each cost region, in percent.
-        savings: one for each of ``SAVING_POINTS``.
+        perf_gain: LLMRouterBench's, see `perf_gain_and_cost_save`.
+        cost_save: likewise.
+        reference: the best single model on validation.
+        savings: against it, one for each of ``SAVING_POINTS``.
+        savings_vs_most_expensive: the same against the most expensive model.
     """
 
     aiq: float
@@ -60,24 +68,41 @@ class Measures:
     aiq_static: float
     aiq_oracle: float
     gap_closed: float
+    gain_over_static: float
     delta_ibc: float
     delta_ibc_regions: tuple[float, ...]
+    perf_gain: float
+    cost_save: float
+    reference: int
     savings: tuple[Saving, ...]
+    savings_vs_most_expensive: tuple[Saving, ...]
 
     def as_dict(self) -> dict[str, float | int | None]:
         """Flat scalars ready for JSON: NaN becomes None."""
         flat: dict[str, float | int] = {name: getattr(self, name) for name in SCALARS}
         for number, value in enumerate(self.delta_ibc_regions, start=1):
             flat[f"delta_ibc_region_{number}"] = value
-        for saving in self.savings:
-            flat[f"saving_at_{saving.epsilon:g}"] = saving.saving
-            flat[f"drop_at_{saving.epsilon:g}"] = saving.drop
-            flat[f"index_at_{saving.epsilon:g}"] = saving.index
+        flat["reference"] = self.reference
+        for against, savings in (
+            ("best", self.savings),
+            ("most_expensive", self.savings_vs_most_expensive),
+        ):
+            for saving in savings:
+                at = f"vs_{against}_at_{saving.epsilon:g}"
+                flat[f"saving_{at}"] = saving.saving
+                flat[f"drop_{at}"] = saving.drop
+                flat[f"index_{at}"] = saving.index
         return {name: None if math.isnan(value) else value for name, value in flat.items()}
 
 
-SCALARS = ("aiq", "aiq_by_largest_cost", "aiq_static", "aiq_oracle", "gap_closed", "delta_ibc")
+FRONTIER_SCALARS = (
+    "aiq", "aiq_by_largest_cost", "aiq_static", "aiq_oracle", "gap_closed", "delta_ibc",
+    "perf_gain", "cost_save",
+)  # fmt: skip
 """Names of the measures of a frontier that are one number each."""
+
+SCALARS = (*FRONTIER_SCALARS, "gain_over_static")
+"""The same, and those that look at validation too."""
 
 
 def aiq_by_largest_cost(aiq: ArrayLike, low: ArrayLike, high: ArrayLike) -> FloatArray:
@@ -158,6 +183,92 @@ def gap_closed(aiq: ArrayLike, aiq_static: ArrayLike, aiq_oracle: ArrayLike) -> 
     return np.divide(gain, gap, out=np.full(gap.shape, np.nan), where=gap > _ROUNDING)
 
 
+def gain_over_static(test: FrontierMeans, validation: FrontierMeans) -> FloatArray:
+    """Points of score above mixing single models, mean over budgets, both chosen on validation.
+
+    For a budget between the cheapest and the most expensive model's mean cost, validation chooses
+    the mixture of two neighbours on its hull: of the family's operating points, and of the single
+    models. What each scores on test is compared. Unlike the zero of `gap_closed`, neither hull is
+    drawn in hindsight.
+
+    Args:
+        test: means ``(..., M)``.
+        validation: means ``(M,)``.
+
+    Returns:
+        ``(...)``; NaN where the most expensive model costs no more than the cheapest on validation.
+    """
+    slm, llm = validation.slm, validation.llm
+    if not llm.cost > slm.cost:
+        return np.full(test.score.shape[:-1], np.nan)
+
+    def scored(cost: FloatArray, score: FloatArray, on_test: FloatArray) -> FloatArray:
+        hull = frontier(cost, score)
+        at = [int(np.flatnonzero((cost == x) & (score == y))[0])
+              for x, y in zip(hull.cost, hull.score, strict=True)]  # fmt: skip
+        vertices = len(at)
+        shares = aiq(
+            Frontier(np.broadcast_to(hull.cost, (vertices, vertices)), np.eye(vertices)),
+            np.full(vertices, slm.cost),
+            np.full(vertices, llm.cost),
+        )
+        found: FloatArray = on_test[..., at] @ shares
+        return found
+
+    def anchored(means: FrontierMeans) -> FloatArray:
+        return np.concatenate([means.slm.score[..., None], means.score], axis=-1)
+
+    family = scored(np.append(slm.cost, validation.cost), anchored(validation), anchored(test))
+    static = scored(validation.model_cost, validation.model_score, test.model_score)
+    return 100.0 * (family - static)
+
+
+def perf_gain_and_cost_save(means: FrontierMeans) -> tuple[FloatArray, FloatArray]:
+    """LLMRouterBench's PerfGain and CostSave (arXiv 2601.07206, §6), in hindsight.
+
+    ``PerfGain = P(θ*)/P(B) − 1`` and ``CostSave = 1 − C(θ†)/C(B)``: ``B`` is the best single model,
+    ``θ*`` the operating point of the best score, ``θ†`` the cheapest that scores no less than
+    ``B``. Means are over queries, where the paper averages over its data sets.
+
+    Returns:
+        ``(...)`` each; the second is NaN where no operating point scores as well as ``B``.
+    """
+    best = np.lexsort((means.model_cost, -means.model_score), axis=-1)[..., :1]
+    score, cost = (
+        np.take_along_axis(values, best, -1)[..., 0]
+        for values in (means.model_score, means.model_cost)
+    )
+    enough = means.score >= score[..., None] - _ROUNDING
+    cheapest = np.where(enough, means.cost, np.inf).min(axis=-1)
+    saved = np.where(np.isfinite(cheapest), 1.0 - cheapest / cost, np.nan)
+    top = means.score.max(axis=-1)
+    gain = np.divide(top, score, out=np.full_like(score, np.nan), where=score > 0) - 1.0
+    return gain, saved
+
+
+def router_arena_score(accuracy: ArrayLike, usd: ArrayLike) -> FloatArray:
+    """RouterArena's score (arXiv 2510.00202): ``S = 1.1·A·C/(0.1·A + C)``.
+
+    ``C = (log2 200 − log2 c)/(log2 200 − log2 0.0044)`` with ``c`` the USD of 1,000 queries, as in
+    its published evaluation.
+
+    Args:
+        accuracy: ``(...)`` mean scores.
+        usd: ``(...)`` mean cost of a query in USD.
+
+    Returns:
+        ``(...)``; NaN where a query is free or 1,000 cost more than USD 200: off the scale.
+    """
+    accuracy, cost = np.broadcast_arrays(
+        np.asarray(accuracy, dtype=np.float64), 1000.0 * np.asarray(usd, dtype=np.float64)
+    )
+    on_scale = (cost > 0) & (cost <= _ARENA_MOST)
+    log = np.log2(cost, out=np.full(cost.shape, np.nan), where=on_scale)
+    cheap = (np.log2(_ARENA_MOST) - log) / (np.log2(_ARENA_MOST) - np.log2(_ARENA_LEAST))
+    below = 0.1 * accuracy + cheap
+    return np.divide(1.1 * accuracy * cheap, below, out=np.zeros_like(below), where=below != 0)
+
+
 def frontier_measures(means: FrontierMeans) -> dict[str, FloatArray]:
     """Measures of a solver's frontier, each ``(...)``, by the names of ``Measures``.
 
@@ -171,6 +282,7 @@ def frontier_measures(means: FrontierMeans) -> dict[str, FloatArray]:
     router, static = means.router_frontier(), means.static_frontier()
     heights = [aiq(f, slm.cost, llm.cost) for f in (router, static, means.oracle_frontier())]
     regions, mean = regional_delta_ibc(router, static, slm, llm)
+    gain, saved = perf_gain_and_cost_save(means)
     return {
         "aiq": heights[0],
         "aiq_by_largest_cost": aiq_by_largest_cost(heights[0], slm.cost, llm.cost),
@@ -179,34 +291,45 @@ def frontier_measures(means: FrontierMeans) -> dict[str, FloatArray]:
         "gap_closed": gap_closed(*heights),
         "delta_ibc": mean,
         "delta_ibc_regions": regions,
+        "perf_gain": gain,
+        "cost_save": saved,
     }
 
 
-def pick_for_saving(validation: FrontierMeans, epsilon: float) -> int:
-    """The cheapest operating point whose score is within ``epsilon`` points of the LLM's.
+def best_single_model(score: ArrayLike, cost: ArrayLike) -> int:
+    """The model of the largest mean score ``(N,)``; of equally good ones the cheapest."""
+    return int(np.lexsort((np.asarray(cost), -np.asarray(score)))[0])
 
-    Ties in cost go to the higher score. -1, the LLM itself, if no such point is cheaper than it.
+
+def pick_for_saving(validation: FrontierMeans, epsilon: float, model: int = -1) -> int:
+    """The cheapest operating point whose score is within ``epsilon`` points of a single model's.
+
+    Of equally cheap ones the best. -1, the model itself, where no point that qualifies is cheaper
+    than it.
 
     Args:
         validation: means ``(M,)`` on the validation split.
         epsilon: tolerated loss in points (0.01 score), >= 0.
+        model: that losses are counted against; the most expensive by default.
     """
     if not epsilon >= 0:
         raise ValueError(f"epsilon is {epsilon}; expected a tolerated loss in points, 0 or more")
-    enough = validation.score >= validation.llm.score - epsilon / 100.0 - _ROUNDING
-    candidates = np.flatnonzero(enough & (validation.cost < validation.llm.cost))
+    floor = validation.model_score[model] - epsilon / 100.0 - _ROUNDING
+    cheaper = validation.cost < validation.model_cost[model]
+    candidates = np.flatnonzero((validation.score >= floor) & cheaper)
     if len(candidates) == 0:
         return -1
     order = np.lexsort((-validation.score[candidates], validation.cost[candidates]))
     return int(candidates[order[0]])
 
 
-def saving_of(test: FrontierMeans, index: int) -> tuple[FloatArray, FloatArray]:
-    """Saving ``1 − C/C_LLM`` and loss of score to the LLM in points, of one operating point.
+def saving_of(test: FrontierMeans, index: int, model: int = -1) -> tuple[FloatArray, FloatArray]:
+    """Saving ``1 − C/C_model`` and score lost to a single model in points, of an operating point.
 
     Args:
         test: means ``(..., M)``.
-        index: operating point, or -1 for the LLM itself.
+        index: operating point, or -1 for the model itself, which saves and loses nothing.
+        model: that both are counted against; the most expensive by default.
 
     Returns:
         ``(...)`` and ``(...)``.
@@ -215,13 +338,15 @@ def saving_of(test: FrontierMeans, index: int) -> tuple[FloatArray, FloatArray]:
         ValueError: ``C_LLM <= C_SLM`` somewhere.
     """
     check_models(test)
-    llm = test.llm
+    score, cost = test.model_score[..., model], test.model_cost[..., model]
     if index < 0:
-        return np.zeros_like(llm.cost), np.zeros_like(llm.score)
-    return 1.0 - test.cost[..., index] / llm.cost, 100.0 * (llm.score - test.score[..., index])
+        return np.zeros_like(cost), np.zeros_like(score)
+    return 1.0 - test.cost[..., index] / cost, 100.0 * (score - test.score[..., index])
 
 
-def saving_at(test: FrontierMeans, validation: FrontierMeans, epsilon: float) -> Saving:
+def saving_at(
+    test: FrontierMeans, validation: FrontierMeans, epsilon: float, model: int = -1
+) -> Saving:
     """Saving@ε: the operating point is picked on validation and scored on test.
 
     Raises:
@@ -229,8 +354,8 @@ def saving_at(test: FrontierMeans, validation: FrontierMeans, epsilon: float) ->
             ``C_LLM <= C_SLM``.
     """
     check_same_points(test, validation)
-    index = pick_for_saving(validation, epsilon)
-    saving, drop = saving_of(test, index)
+    index = pick_for_saving(validation, epsilon, model)
+    saving, drop = saving_of(test, index, model)
     return Saving(epsilon, index, float(saving), float(drop))
 
 
@@ -258,15 +383,24 @@ def check_same_points(test: FrontierMeans, validation: FrontierMeans) -> None:
 
 
 def measure(test: FrontierOutcomes, validation: FrontierOutcomes) -> Measures:
-    """All measures of a solver on ``test``; only the savings use ``validation``.
+    """All measures of a family on ``test``; savings and the gain look at ``validation`` too.
 
     Raises:
         ValueError: the splits have different operating points or models, or ``C_LLM <= C_SLM``.
     """
     means, chosen_on = test.means(), validation.means()
+    check_same_points(means, chosen_on)
     values = frontier_measures(means)
+    values["gain_over_static"] = gain_over_static(means, chosen_on)
+    reference = best_single_model(chosen_on.model_score, chosen_on.model_cost)
+    savings, vs_most_expensive = (
+        tuple(saving_at(means, chosen_on, epsilon, model) for epsilon in SAVING_POINTS)
+        for model in (reference, -1)
+    )
     return Measures(
         **{name: float(values[name]) for name in SCALARS},
         delta_ibc_regions=tuple(float(value) for value in values["delta_ibc_regions"]),
-        savings=tuple(saving_at(means, chosen_on, epsilon) for epsilon in SAVING_POINTS),
+        reference=reference,
+        savings=savings,
+        savings_vs_most_expensive=vs_most_expensive,
     )

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from routing_pomdp.envs.arrays import FloatArray
 from routing_pomdp.evaluation.bootstrap import percentile_interval, weight_blocks
 from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
-from routing_pomdp.evaluation.measures import check_same_points, pick_for_saving
+from routing_pomdp.evaluation.measures import (
+    best_single_model,
+    check_same_points,
+    pick_for_saving,
+)
+
+# What was asked for, how much of it, and the shares of the operating points that were chosen.
+_Choice: TypeAlias = tuple[str, float, FloatArray]
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class Chosen:
     Attributes:
         by: "price", "budget" or "floor".
         target: the price, the budget as a share of the most expensive model's cost, or the points
-            of score that may be lost to the most expensive model.
+            of score that may be lost to the best single model on validation.
         promised_score: mean on validation.
         promised_cost: mean on validation.
         score: mean on test.
@@ -94,41 +101,73 @@ class OperatingPointSelection:
     ) -> None:
         check_same_points(test.means(), validation.means())
         self._test, self._validation = test, validation
+        means = validation.means()
+        self._reference = best_single_model(means.model_score, means.model_cost)
         self._resamples, self._level, self._seed = resamples, level, seed
 
     def at_price(self, prices: Sequence[float], price: float) -> Chosen:
-        """The policy of one price."""
-        share = np.append(np.asarray(prices) == price, False).astype(float)
-        return self._scored("price", price, share)
+        """The policy of one of the family's prices."""
+        return self._scored([self._price(prices, price)])[0]
 
     def at_budget(self, budget: float) -> Chosen:
         """The best mixture within a mean cost; raises like `mixture_for_budget`."""
-        return self._scored("budget", budget, mixture_for_budget(self._validation, budget))
+        return self._scored([self._budget(budget)])[0]
 
     def at_floor(self, points: float) -> Chosen:
-        """The cheapest policy that loses at most ``points`` to the last model, or that model."""
-        at = pick_for_saving(self._validation.means(), points)
+        """The cheapest policy within so many points of the reference's score, or the reference."""
+        return self._scored([self._floor(points)])[0]
+
+    def at_each(
+        self, prices: Sequence[float], budgets: Sequence[float], floors: Sequence[float]
+    ) -> list[Chosen]:
+        """`at_price` of every price, then `at_budget`, then `at_floor`, on one set of resamples."""
+        return self._scored(
+            [self._price(prices, price) for price in prices]
+            + [self._budget(budget) for budget in budgets]
+            + [self._floor(points) for points in floors]
+        )
+
+    def _price(self, prices: Sequence[float], price: float) -> _Choice:
+        return "price", price, np.append(np.asarray(prices) == price, False).astype(float)
+
+    def _budget(self, budget: float) -> _Choice:
+        return "budget", budget, mixture_for_budget(self._validation, budget)
+
+    def _floor(self, points: float) -> _Choice:
+        at = pick_for_saving(self._validation.means(), points, self._reference)
         share = np.zeros(self._validation.score.shape[1] + 1)
         if at >= 0:
             share[at] = 1.0
-        return self._scored("floor", points, share)
+        return "floor", points, share
 
-    def _scored(self, by: str, target: float, share: FloatArray) -> Chosen:
+    def _scored(self, choices: Sequence[_Choice]) -> list[Chosen]:
+        mixed = [self._mixed(self._test, share) for _, _, share in choices]
+        most_expensive = self._test.model_cost[:, -1]
+        n = len(most_expensive)
+        samples: list[list[FloatArray]] = [[] for _ in choices]
+        for weights in weight_blocks(n, self._resamples, self._seed):
+            unit = weights @ most_expensive
+            for drawn, (score, cost) in zip(samples, mixed, strict=True):
+                drawn.append(np.stack([weights @ score / n, weights @ cost / unit]))
+        return [
+            self._chosen(choice, *outcome, np.concatenate(drawn, axis=1))
+            for choice, outcome, drawn in zip(choices, mixed, samples, strict=True)
+        ]
+
+    def _chosen(
+        self, choice: _Choice, score: FloatArray, cost: FloatArray, drawn: FloatArray
+    ) -> Chosen:
+        """One choice with its scores and costs ``(n,)`` on test, and their resampled means."""
+        by, target, share = choice
         promised_score, promised_cost = (
-            float(values.mean()) for values in _mixed(self._validation, share)
+            float(values.mean()) for values in self._mixed(self._validation, share)
         )
-        score, cost = _mixed(self._test, share)
-        last_cost = self._test.model_cost[:, -1]
-        samples = []
-        for weights in weight_blocks(len(score), self._resamples, self._seed):
-            paid = weights @ cost / (weights @ last_cost)
-            samples.append(np.stack([weights @ score / len(score), paid]))
-        drawn = np.concatenate(samples, axis=1)
+        unit = self._test.model_cost[:, -1].mean()
         kept = None
         if by == "budget":
-            kept = bool(cost.mean() / last_cost.mean() <= target + 1e-12)
+            kept = bool(cost.mean() / unit <= target + 1e-12)
         elif by == "floor":
-            best = self._test.model_score[:, -1].mean()
+            best = self._test.model_score[:, self._reference].mean()
             kept = bool(score.mean() >= best - target / 100 - 1e-12)
         return Chosen(
             by,
@@ -136,17 +175,19 @@ class OperatingPointSelection:
             promised_score,
             promised_cost / float(self._validation.model_cost[:, -1].mean()),
             float(score.mean()),
-            float(cost.mean() / last_cost.mean()),
+            float(cost.mean() / unit),
             percentile_interval(drawn[0], self._resamples, self._level),
             percentile_interval(drawn[1], self._resamples, self._level),
             kept,
         )
 
-
-def _mixed(outcomes: FrontierOutcomes, share: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Expected score and cost of each query, ``(n,)``; the last model's if all shares are 0."""
-    if not share.any():
-        return outcomes.model_score[:, -1], outcomes.model_cost[:, -1]
-    score = np.column_stack([outcomes.score, outcomes.model_score[:, 0]]) @ share
-    cost = np.column_stack([outcomes.cost, outcomes.model_cost[:, 0]]) @ share
-    return score, cost
+    def _mixed(
+        self, outcomes: FrontierOutcomes, share: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Expected score and cost of each query, ``(n,)``; without shares, of the reference."""
+        if not share.any():
+            at = self._reference
+            return outcomes.model_score[:, at], outcomes.model_cost[:, at]
+        score = np.column_stack([outcomes.score, outcomes.model_score[:, 0]]) @ share
+        cost = np.column_stack([outcomes.cost, outcomes.model_cost[:, 0]]) @ share
+        return score, cost

@@ -25,6 +25,12 @@ def main() -> None:
     )
     parser.add_argument("--log-cost", action="store_true", help="a logarithmic cost axis")
     parser.add_argument(
+        "--headline",
+        type=Path,
+        help="write one panel more, a PNG for readers who see such a figure for the first time: "
+        "the leading router in the middle setting of the first row",
+    )
+    parser.add_argument(
         "--wandb",
         choices=("online", "offline"),
         help="log the report's tables and figures to W&B too, as a run of the sweep's group; sent "
@@ -45,6 +51,7 @@ def compare(arguments: argparse.Namespace) -> None:
         comparison_table,
         sort_runs,
     )
+    from routing_pomdp.evaluation.sweeps.conclusion import conclusion
     from routing_pomdp.evaluation.sweeps.sweep_report import sweep_report
 
     sweep: Path = arguments.sweep
@@ -65,6 +72,12 @@ def compare(arguments: argparse.Namespace) -> None:
         tracker = WandbTracker(arguments.wandb, arguments.project)
         report.track(tracker, out / "report", runs[0].about["sweep"])
     written = [out / "comparison.csv", out / "comparison.md", page, *report.figures.values()]
+    if arguments.headline:
+        from routing_pomdp.evaluation.sweeps.sweep_report import draw_headline
+
+        written.append(draw_headline(settings, arguments.headline))
+    print("\n" + conclusion(settings))
+    print(f"Open {report.figures['frontiers']} and {page}.")
     print("\nwritten: " + ", ".join(map(str, written)))
 
 

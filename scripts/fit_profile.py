@@ -34,7 +34,10 @@ def main() -> None:
         default="train",
         help="the split of the log to fit (default: train); 'all' for everything",
     )
-    parser.add_argument("--signal", help="the signal; not needed if the log has only one")
+    parser.add_argument(
+        "--models", nargs="+", help="only these models of the calls table, cheapest first"
+    )
+    parser.add_argument("--signal", help="the signal; may be left out where the log has one only")
     parser.add_argument("--name", help="the profile's name (default: the output file's)")
     parser.add_argument("--source", default="", help="where the log came from, for the file")
     parser.add_argument("--out", type=Path, required=True, help="the YAML file to write")
@@ -53,7 +56,7 @@ def fit(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--out is {arguments.out}: expected a name that ends in .yaml")
     check_output(arguments.out, Path(arguments.path))
     if arguments.dataset is None:
-        log = calls_table(arguments.path)
+        log = calls_table(arguments.path, models=arguments.models)
     else:
         log = rational_cascades(arguments.path, arguments.dataset, chain=arguments.chain)
     if arguments.split != "all":
@@ -70,11 +73,11 @@ def comparison(log: Rollouts, profile: Profile) -> str:
     import numpy as np
     from tabulate import tabulate
 
-    from routing_pomdp.envs.profiles import describe, filled, simulate
+    from routing_pomdp.envs.profiles import describe, simulate
 
-    logged = describe(filled(log, profile.signal), profile.signal)
+    logged = describe(log, profile.signal)
     simulated = simulate(profile, _SIMULATED, seed=0)
-    drawn = describe(filled(simulated, profile.signal), profile.signal)
+    drawn = describe(simulated, profile.signal)
     own = np.diag(logged.auroc), np.diag(drawn.auroc)
     columns = np.column_stack([logged.accuracy, drawn.accuracy, *own])
     table = tabulate(

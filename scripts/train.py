@@ -37,6 +37,8 @@ def main(config: DictConfig) -> str:
             from routing_pomdp.evaluation.sweeps.comparison import run_table
 
             print(run_table(run))
+            if run.guarantee:
+                print(f"\nguarantee: {run.guarantee['says']}")
     earlier = run.about["finished"] < started
     if earlier and not multirun:
         print("(finished earlier: force=true repeats it)")

@@ -30,3 +30,12 @@ def shared_logs() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real logs at {folder}: set ROUTING_LOGS to a rational_cascades folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def public_logs(shared_logs: Path) -> Path:
+    """The folder of public evaluation logs, beside that of the other real ones."""
+    folder = shared_logs.parent / "public_logs"
+    if not folder.is_dir():
+        pytest.skip(f"no public logs at {folder}, beside the folder of ROUTING_LOGS")
+    return folder

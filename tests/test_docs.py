@@ -5,10 +5,15 @@ import importlib
 import re
 import runpy
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from routing_pomdp.envs.profiles import shipped_profiles
+from routing_pomdp.evaluation.measures import SCALARS
 from routing_pomdp.solvers.checks import CLAIMS as SOLVER
 from routing_pomdp.verifiers import SideBySide, Signal, judged, live_parts
 from routing_pomdp.verifiers.checks import CLAIMS as VERIFIER
@@ -119,11 +124,35 @@ def test_the_readme_names_files_and_targets_that_exist():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_the_readme_lists_every_solver():
-    readme = (ROOT / "README.md").read_text()
-    table = readme[readme.index("| `solver=` |") :].split("\n\n")[0]
-    listed = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row)}
+def test_a_page_lists_every_solver():
+    page = (DOCS / "solvers.md").read_text()
+    table = page[page.index("| `solver=` |") :].split("\n\n")[0]
+    names = (row.split("|")[1] for row in table.splitlines()[2:])
+    listed = {name for row in names for name in re.findall(r"`(\w+)`", row)}
     assert listed == {path.stem for path in (CONF / "solver").glob("*.yaml")}
+
+
+def test_a_page_explains_every_measure_of_a_run():
+    """But for bounds of intervals and indices of operating points."""
+    page = (DOCS / "measures.md").read_text()
+    explained = set(re.findall(r"`(\w+)`", page))
+    for name in (
+        *SCALARS,
+        "model_regret",
+        "blind_value",
+        "qmdp_bound",
+        "promise_excess",
+        "impossible_decisions",
+    ):
+        assert name in explained, name
+
+
+def test_the_figure_of_the_readme_names_a_solver_and_a_profile_that_exist():
+    """`make figure`, which CI runs, writes what it drew into the PNG."""
+    with Image.open(DOCS / "demo.png") as figure:
+        solver, _, profile, *_ = figure.text["Description"].split(" ")
+    assert (CONF / "solver" / f"{solver}.yaml").is_file()
+    assert profile in shipped_profiles()
 
 
 def test_the_live_verifier_of_the_docs_is_the_example_and_works():
@@ -139,3 +168,12 @@ def test_the_live_verifier_of_the_docs_is_the_example_and_works():
     assert asyncio.run(judged(found, case)) == Signal(0.0, {"length": 4.0})
     assert judge.calls[0]["messages"] == case.messages
     assert live_parts(SideBySide({"mine": found})) == {"second_opinion": found}
+
+
+def test_the_guarantee_of_the_docs_is_given():
+    (code,) = blocks("guarantee.md", "python")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    certified, within_budget = done.stdout.splitlines()
+    assert certified.startswith("mine, operating point 0: loses at most 3 points with probability")
+    assert within_budget == "0"

@@ -3,25 +3,25 @@
 Formats, by suffix: ``.parquet``, ``.csv``, ``.jsonl`` or ``.ndjson``; the last three also with
 ``.gz``. Columns:
 
-========================  ==========================================================================
-``query_id``, ``model``   text, not empty; each pair at most once
-``score``                 in [0, 1], empty where a call failed; or a boolean ``correct``
-``cost``                  of the answer, >= 0, in any one unit (optional)
-``signal_NAME``           a verifier's signal of the answer: any number, -inf for the log of
-                          probability 0; empty for a missing signal
-``signal_NAME_cost``      cost of that signal, in the unit of ``cost`` (optional)
-``verify_NAME_tokens_in`` tokens read to emit the signal (optional); likewise
-                          ``verify_NAME_tokens_out`` and ``verify_NAME_latency_ms``
-``split``                 "train", "validation" (or "val", "valid", "dev"), "test"; "train" without
-                          the column
-``dataset``               text; by default the file's name (of several files, their folder's)
-``model_rank``            order of the models, cheapest first; by default by mean cost, and without
-                          costs by first appearance
-``answer``, ``prompt``    text (optional)
-``latency_ms``            (optional)
-``tokens_in``             (optional)
-``tokens_out``            (optional)
-========================  ==========================================================================
+=========================  =========================================================================
+``query_id``, ``model``    text, not empty; each pair at most once
+``score``                  in [0, 1], empty where a call failed; or a boolean ``correct``
+``cost``                   of the answer, >= 0, in any one unit (optional)
+``signal_NAME``            a verifier's signal of the answer: any number, -inf for the log of
+                           probability 0; empty for a missing signal
+``signal_NAME_cost``       cost of that signal, in the unit of ``cost`` (optional)
+``verify_NAME_tokens_in``  tokens read to emit the signal (optional); likewise
+                           ``verify_NAME_tokens_out`` and ``verify_NAME_latency_ms``
+``split``                  "train", "validation" (or "val", "valid", "dev"), "test"; "train" without
+                           the column
+``dataset``                text; by default the file's name (of several files, their folder's)
+``model_rank``             order of the models, cheapest first; by default by mean cost, and without
+                           costs by first appearance
+``answer``, ``prompt``     text (optional)
+``latency_ms``             (optional)
+``tokens_in``              (optional)
+``tokens_out``             (optional)
+=========================  =========================================================================
 
 A (query, model) without a row, or with an empty score, was never called. ``split`` and ``dataset``
 have one value for each query. Further columns are ignored. In errors, rows count from 1, without

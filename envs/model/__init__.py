@@ -1,4 +1,4 @@
-"""The finite POMDP of routing, its estimation from logs, and the `.pomdp` file format."""
+"""The finite POMDP of routing, its estimation from logs, and the ``.pomdp`` file format."""
 
 from typing import TYPE_CHECKING
 

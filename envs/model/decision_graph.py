@@ -237,7 +237,7 @@ class _Classes:
 
 
 def _with(thing: T, **fields: object) -> T:
-    """A copy with other fields, which keeps what was found of the rest."""
+    """A copy with some fields replaced, which keeps cached properties."""
     other = copy(thing)
     for name, value in fields.items():
         object.__setattr__(other, name, value)
@@ -245,9 +245,9 @@ def _with(thing: T, **fields: object) -> T:
 
 
 def _reward(problem: RoutingPOMDP, node: Node, choice: Choice, merged: bool) -> FloatArray:
-    """``(C,)`` what a choice earns at once: the score of what it returns, less what it buys."""
+    """The immediate reward of a choice in each class, ``(C,)``: score returned less costs paid."""
     call, verify = problem.prices_in
-    paid: FloatArray | float = 0.0
+    paid = np.zeros(len(problem.prior))
     if choice.calls >= 0:
         paid = call[:, choice.calls]
     if choice.verifies >= 0:

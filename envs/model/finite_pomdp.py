@@ -1,4 +1,4 @@
-"""`FinitePOMDP`: a finite POMDP as arrays, the form that `.pomdp` files and solvers share."""
+"""`FinitePOMDP`: a finite POMDP as arrays, the form that ``.pomdp`` files and solvers share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading and writing of the `.pomdp` format of Cassandra's pomdp-solve, also read by SARSOP.
+"""Reading and writing of the ``.pomdp`` format of Cassandra's pomdp-solve, also read by SARSOP.
 
 The reader covers the grammar except for corner cases of names: preamble in any order, names or
 numbers, wildcards, single entries, rows, matrices, ``uniform``, ``identity``, ``reset``, ``start``
@@ -32,11 +32,11 @@ _EXACT = 1e-9  # the tolerance of `FinitePOMDP`
 
 
 class PomdpFileError(ValueError):
-    """A `.pomdp` file cannot be read; the message names the file, the line and the reason."""
+    """A ``.pomdp`` file cannot be read; the message names the file, the line and the reason."""
 
 
 def read_pomdp(path: str | Path) -> FinitePOMDP:
-    """The POMDP in a `.pomdp` file. Rewards that depend on the next state or the observation are
+    """The POMDP in a ``.pomdp`` file. Rewards that depend on the next state or the observation are
     replaced by their expectation, which changes no value and no policy.
 
     Raises:

@@ -230,14 +230,13 @@ class RoutingPOMDP:
         return not isinstance(self.score, Unbuilt)
 
     def at(self, price: float) -> Self:
-        """The same problem at another price, which alone is checked; what does not depend on it
-        is not found anew."""
+        """The same problem at another price; what does not depend on the price is kept."""
         other = copy(self)
         object.__setattr__(other, "price", price)
         other._check_costs()
         other.__dict__.pop("prices_in", None)
-        if "_left" in self.__dict__:
-            other.__dict__["_left"] = [left.at(price) for left in self._left]
+        if "_given" in self.__dict__:
+            other.__dict__["_given"] = [after.at(price) for after in self._given]
         return other
 
     # -- before the first call ----------------------------------------------------------------

@@ -43,7 +43,7 @@ _HEADER = """\
 
 
 def shipped_profiles() -> tuple[str, ...]:
-    """Names of the shipped profiles, each fitted to a log's train split."""
+    """Names of the profiles that come with the package."""
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 
 

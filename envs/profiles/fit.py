@@ -49,8 +49,8 @@ def fit_profile(rollouts: Rollouts, signal: str, name: str, source: str = "") ->
             f"{len(rollouts)} queries are too few to fit a profile: expected at least "
             f"{_FEWEST_QUERIES}"
         )
-    rollouts, absent = filled(rollouts, signal), np.isnan(rollouts.signals[signal])
-    emitted = rollouts.signals[signal]
+    absent = np.isnan(rollouts.signals[signal])
+    emitted = _filled(rollouts, signal)
     everyone = np.full(len(rollouts.models), True)
     emits: NDArray[np.bool_] = np.asarray(~np.isnan(emitted).all(axis=0))
     if not emits.any():
@@ -60,11 +60,15 @@ def fit_profile(rollouts: Rollouts, signal: str, name: str, source: str = "") ->
     signals = tuple(
         fit_marginal(column) if has else None for column, has in zip(emitted.T, emits, strict=True)
     )
-    measured = describe(rollouts, signal)
+    measured = describe(replace(rollouts, signals={**rollouts.signals, signal: emitted}), signal)
+    # Imputation keeps a signal's correlation with its own model's score, but weakens that of two
+    # signals. So the latter is measured on the queries that have both.
+    target, N = measured.correlation.copy(), len(rollouts.models)
+    target[N:, N:] = describe(rollouts, signal).spearman
     keep = np.concatenate([everyone, emits])
     correlation = fit_correlation(
         [*scores, *(marginal.midranks() for marginal in signals if marginal is not None)],
-        measured.correlation[np.ix_(keep, keep)],
+        target[np.ix_(keep, keep)],
         _tolerances(measured)[np.ix_(keep, keep)],
     )
     return Profile(
@@ -87,8 +91,8 @@ def fit_profile(rollouts: Rollouts, signal: str, name: str, source: str = "") ->
     )
 
 
-def filled(rollouts: Rollouts, signal: str) -> Rollouts:
-    """The log with a finite signal on every query for each model that has any. A missing signal is
+def _filled(rollouts: Rollouts, signal: str) -> FloatArray:
+    """``(n, N)`` finite signals on every query for each model that has any. A missing signal is
     imputed from a random query on which the model was likewise right or wrong; an infinite one is
     replaced by a number beyond all others."""
     raw, rng = rollouts.signals[signal], np.random.default_rng(0)
@@ -102,7 +106,7 @@ def filled(rollouts: Rollouts, signal: str) -> Rollouts:
             pool = column[emitted & alike] if (emitted & alike).any() else column[emitted]
             gap = ~emitted & alike
             column[gap] = rng.choice(pool, size=int(gap.sum()))
-    return replace(rollouts, signals={**rollouts.signals, signal: found})
+    return found
 
 
 def _missing(score: FloatArray, absent: NDArray[np.bool_]) -> FloatArray | None:

@@ -15,6 +15,7 @@ from routing_pomdp.envs.arrays import FloatArray
 _GRID = np.concatenate([[0.0, 0.01, 0.025], np.linspace(0.05, 0.95, 19), [0.975, 0.99, 1.0]])
 FEW_VALUES = 12  # a variable with at most so many values is stored exactly
 _ATOM_SHARE = 0.02
+_MOST_DIGITS = 12  # differences beyond are rounding errors
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,5 +125,17 @@ def fit_marginal(sample: ArrayLike) -> Marginal:
 
 
 def _significant(values: FloatArray, digits: int = 5) -> FloatArray:
-    """Values rounded to significant digits; decimals would not separate -1e-7 from -1e-5."""
+    """Values rounded to ``digits`` significant digits, or to more if these would merge two values.
+
+    Decimals would not separate -1e-7 from -1e-5, nor 5 digits 0.9999992 from 0.9999998.
+    """
+    apart = len(np.unique(_rounded(values, _MOST_DIGITS)))
+    return next(
+        rounded
+        for more in range(digits, _MOST_DIGITS + 1)
+        if len(np.unique(rounded := _rounded(values, more))) == apart
+    )
+
+
+def _rounded(values: FloatArray, digits: int) -> FloatArray:
     return np.array([float(f"{value:.{digits}g}") for value in values])

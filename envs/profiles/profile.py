@@ -136,7 +136,8 @@ class Profile:
 
 
 def simulate(profile: Profile, n: int | Mapping[Any, int], seed: int) -> Rollouts:
-    """Rollouts drawn from a profile: scores and signals vary, costs are the means.
+    """Draw queries from a profile: scores and signals vary, costs are their means. Their data set
+    is the profile's name.
 
     The draws of a split depend only on the seed and the split's name: the size of "train" does not
     change "test", and a shorter draw is the beginning of a longer one.
@@ -184,7 +185,7 @@ def simulate(profile: Profile, n: int | Mapping[Any, int], seed: int) -> Rollout
         score=score,
         signals={profile.signal: signal},
         split=np.repeat(list(sizes), list(sizes.values())),
-        dataset=np.full(total, profile.dataset),
+        dataset=np.full(total, profile.name),
         **drawn,
     )
 

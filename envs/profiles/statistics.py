@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from routing_pomdp.envs.arrays import FloatArray
+from routing_pomdp.envs.arrays import BoolArray, FloatArray
 from routing_pomdp.envs.logs.rollouts import Rollouts
 
 
@@ -36,35 +36,52 @@ class Statistics:
 
 
 def describe(rollouts: Rollouts, signal: str) -> Statistics:
-    """The statistics of a log.
+    """Measure a log. Missing signals are left out pair by pair.
 
     Args:
-        rollouts: complete on its models; a model's signal is logged on all queries or on none.
+        rollouts: scores are complete on its models; signals may be missing.
         signal: the name of the signal.
     """
     N = rollouts.score.shape[1]
     ranks = [midranks(column) for column in rollouts.signals[signal].T]
     columns = np.column_stack([rollouts.score, *ranks])
-    centred = columns - columns.mean(axis=0)
-    covariance = centred.T @ centred / len(columns)
+    there = ~np.isnan(columns)
+    covariance, variance = _pairwise(np.where(there, columns, 0.0), there)
     # A constant column has no correlation, even if rounding makes its variance positive.
-    varies = np.ptp(columns, axis=0) > 0
-    variance = np.where(varies, np.diag(covariance), np.nan)
-    spread = np.sqrt(variance)
-    correlation = covariance / np.outer(spread, spread)
+    constant = np.array(
+        [len(column[has]) == 0 or np.ptp(column[has]) == 0
+         for column, has in zip(columns.T, there.T, strict=True)]
+    )  # fmt: skip
+    variance = np.where(constant[:, None] | (variance <= 0), np.nan, variance)
+    correlation = covariance / np.sqrt(variance * variance.T)
     return Statistics(
         accuracy=rollouts.score.mean(axis=0),
-        auroc=0.5 + covariance[:N, N:] / variance[:N, None] + np.where(varies[N:], 0, np.nan),
+        auroc=0.5 + covariance[:N, N:] / variance[:N, N:] + np.where(constant[N:], np.nan, 0),
         phi=correlation[:N, :N],
         spearman=correlation[N:, N:],
         correlation=correlation,
-        spread=spread,
+        spread=np.sqrt(np.diag(variance)),
+    )
+
+
+def _pairwise(columns: FloatArray, there: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """``(d, d)`` covariances of columns over the rows that have both, and at ``[i, j]`` the
+    variance of ``i`` over them. Cells that are not ``there`` hold 0."""
+    has = there.astype(np.float64)
+    centred = np.where(there, columns - columns.sum(axis=0) / np.maximum(has.sum(axis=0), 1), 0.0)
+    both = np.maximum(has.T @ has, 1)
+    mean = centred.T @ has / both
+    return (
+        centred.T @ centred / both - mean * mean.T,
+        (centred**2).T @ has / both - mean**2,
     )
 
 
 def midranks(column: FloatArray) -> FloatArray:
-    """``(n,)`` mid-ranks from 0 to 1; NaN if a signal is missing."""
-    if np.isnan(column).any():
-        return np.full(len(column), np.nan)
-    _, which, count = np.unique(column, return_inverse=True, return_counts=True)
-    return ((np.cumsum(count) - count / 2) / len(column))[which]
+    """``(n,)`` ranks from 0 to 1, ties in the middle of theirs; NaN where it is missing."""
+    there = ~np.isnan(column)
+    found = np.full(len(column), np.nan)
+    if there.any():
+        _, which, count = np.unique(column[there], return_inverse=True, return_counts=True)
+        found[there] = ((np.cumsum(count) - count / 2) / there.sum())[which]
+    return found

@@ -83,6 +83,12 @@ class PreQuery(Group):
     observation: Observation | None
 
 
+class Guarantee(Group):
+    epsilon: Annotated[float, Range(0, below=1)] | None
+    delta: Open
+    by_dataset: bool
+
+
 class Evaluation(Group):
     prices: Prices
     resplit: bool
@@ -96,6 +102,7 @@ class Evaluation(Group):
     regret: bool
     budgets: Annotated[Sequence[Annotated[float, Range(above=0, most=1e9)]], Distinct()]
     floors: Annotated[Sequence[Annotated[float, Range(0, 100)]], Distinct()]
+    guarantee: Guarantee
 
 
 class Logs:
@@ -124,6 +131,7 @@ class Train(Judged):
     solver: Solver
     force: bool
     threads: Annotated[int, Range(1, 1024)]
+    figures: bool
 
 
 class Study(Judged):

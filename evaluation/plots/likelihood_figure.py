@@ -101,26 +101,28 @@ def _draw_symbols(
     of_vector: IntArray,
 ) -> None:
     symbol = problem.symbols(model, train.signal[:, model])
-    used = max(int(np.flatnonzero(problem.likelihood[model].sum(axis=0)).max()) + 1, 1)
+    likelihood = problem.likelihood[model]
+    # A signal of few values leaves bins empty.
+    used = np.flatnonzero(likelihood.sum(axis=0) > 0)
     levels = int(of_vector.max()) + 1
-    centre, width = np.arange(used), 0.84 / levels
+    place, width = np.arange(len(used)), 0.84 / levels
     for k in range(levels):
-        at = centre + (k - (levels - 1) / 2) * width
+        at = place + (k - (levels - 1) / 2) * width
         colour = _colour(k, levels)
         of_level = symbol[level == k]
-        share = np.bincount(of_level, minlength=used)[:used] / max(len(of_level), 1)
+        share = np.bincount(of_level, minlength=likelihood.shape[1])[used] / max(len(of_level), 1)
         axes.bar(at, share, width, color=colour, alpha=0.3, lw=0, zorder=2)
         weight = _weights(problem, of_vector, k)
-        likely = problem.likelihood[model][:, :used]
+        likely = likelihood[:, used]
         axes.plot(
             at, weight @ likely, color=colour, lw=1.2, marker="o", markersize=3.4, zorder=4,
         )  # fmt: skip
         seen = likely[weight >= 1e-3]
         if len(seen):
             axes.vlines(at, seen.min(axis=0), seen.max(axis=0), color=colour, lw=0.9, zorder=3)
-    typical = problem.representative[model, :used]
-    labels = [_number(row[0]) for row in typical] if typical.shape[1] == 1 else centre + 1
-    axes.set_xticks(centre, labels, rotation=60, ha="right", rotation_mode="anchor")
+    typical = problem.representative[model, used]
+    labels = [_number(row[0]) for row in typical] if typical.shape[1] == 1 else place + 1
+    axes.set_xticks(place, labels, rotation=60, ha="right", rotation_mode="anchor")
     axes.set_xlabel("symbol (its typical signal)" if typical.shape[1] == 1 else "symbol",
                     fontsize=8)  # fmt: skip
     _plain(axes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -61,9 +62,10 @@ def policy_figure(maps: Mapping[str, PolicyMap], models: Sequence[str], title: s
         for j, model in enumerate(models)
     ]
     handles.append(Patch(**_VERIFY, label="verify"))
-    figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
+    figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8)
     figure.supxlabel("signal, lowest to highest bin; apart: not verified", fontsize=9)
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    # The layout makes room for a title's lines and not for its length.
+    figure.suptitle(fill(title, int(11 * size[0])), fontsize=10, x=0.01, ha="left")
     return figure
 
 

@@ -13,10 +13,12 @@ from routing_pomdp.envs import RoutingData, RoutingPOMDP
 from routing_pomdp.evaluation.bootstrap import intervals
 from routing_pomdp.evaluation.evaluate import evaluate, model_value, returns
 from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
-from routing_pomdp.evaluation.measures import measure
+from routing_pomdp.evaluation.guarantee import Calibration, certify
+from routing_pomdp.evaluation.measures import measure, router_arena_score
 from routing_pomdp.evaluation.operating_points import OperatingPointSelection
 from routing_pomdp.evaluation.policies.belief_quality import BeliefQuality, belief_quality
 from routing_pomdp.evaluation.policies.policy_map import watch
+from routing_pomdp.evaluation.runs.run_guarantee import CERTIFIED, Tolerance, guarantee_on_test
 from routing_pomdp.solvers import Exact, HasBelief, Oracle, Policy, QueryPolicy
 from routing_pomdp.solvers.exact.bounds import Bounds
 
@@ -38,6 +40,8 @@ class Report:
         maps: ``(M, N, K + 1, N + 1)`` the policy map of each price on test.
         models: the single models on the test split, cheapest first.
         test: outcomes of each query.
+        guarantee: see `evaluation.guarantee`, with its outcome on test; None if none was asked for.
+        calibration: what it was found on.
         beliefs: calibration of the policies' belief; None for policies without a belief.
     """
 
@@ -49,6 +53,8 @@ class Report:
     maps: NDArray[np.int64]
     test: FrontierOutcomes
     beliefs: BeliefQuality | None = None
+    guarantee: dict[str, Any] | None = None
+    calibration: Calibration | None = None
 
 
 def report(
@@ -65,6 +71,8 @@ def report(
     regret: bool = True,
     budgets: Sequence[float] = (),
     floors: Sequence[float] = (),
+    usd: bool = False,
+    tolerance: Tolerance | None = None,
 ) -> Report:
     """Evaluates one policy per price on both splits and computes all measures.
 
@@ -83,7 +91,9 @@ def report(
             than the problem's.
         budgets: mean costs to select mixtures for, as shares of the most expensive model's; budgets
             below the cheapest model's cost are left out.
-        floors: losses to the most expensive model to select policies for, in points.
+        floors: losses to the best single model to select policies for, in points.
+        usd: whether costs are in USD, as RouterArena's score needs them.
+        tolerance: of the guarantee to give; None for none.
     """
     oracles = [Oracle().solve(problem.at(price), test) for price in prices]
     families, plays, maps = {}, {}, {}
@@ -137,9 +147,27 @@ def report(
             measures["model_regret_max"] = float(np.max(known)) if known else None
     for key in ("impossible_decisions", "unseen_decisions"):
         measures[key] = sum(int(point[key] or 0) for point in points)
+    if usd:
+        measures["router_arena"] = _router_arena(families["test"], families["validation"])
     between = intervals(
         families["test"], families["validation"], resamples=resamples, level=level, seed=seed
     )
+    certified = calibration = None
+    if tolerance is not None:
+        calibration, reference = tolerance.calibration(policies, prices)
+        certified = guarantee_on_test(
+            certify({tolerance.solver: calibration}, tolerance.epsilon, tolerance.delta),
+            families["test"],
+            reference,
+            resamples,
+            level,
+            seed,
+        )
+        certified["reference"] = model_names[reference]
+        at = certified["index"]
+        certified["price"] = float(prices[at]) if at >= 0 else None
+        measures |= {name: certified[name] for name in CERTIFIED}
+        between |= {name: tuple(certified[f"{name}_interval"]) for name in CERTIFIED[:2]}
     beliefs = None
     if isinstance(policies[0], HasBelief):  # the policies of all prices share one belief
         beliefs = belief_quality(
@@ -151,9 +179,8 @@ def report(
         families["test"], families["validation"], resamples, level, seed
     )
     cheapest = validation.call_cost[:, 0].mean() / validation.call_cost[:, -1].mean()
-    chosen = [selection.at_price(prices, price) for price in prices]
-    chosen += [selection.at_budget(budget) for budget in budgets if budget >= cheapest]
-    chosen += [selection.at_floor(floor) for floor in floors]
+    affordable = [budget for budget in budgets if budget >= cheapest]
+    chosen = selection.at_each(prices, affordable, floors)
     return Report(
         measures=measures,
         chosen=[choice.as_dict() for choice in chosen],
@@ -168,7 +195,19 @@ def report(
         ],
         test=families["test"],
         beliefs=beliefs,
+        guarantee=certified,
+        calibration=calibration,
     )
+
+
+def _router_arena(test: FrontierOutcomes, validation: FrontierOutcomes) -> float | None:
+    """RouterArena's score on test, of the operating point that is best by it on validation."""
+    chosen_on, means = validation.means(), test.means()
+    scores = router_arena_score(chosen_on.score, chosen_on.cost)
+    if np.isnan(scores).all():
+        return None
+    best = int(np.nanargmax(scores))
+    return _number(float(router_arena_score(means.score[best], means.cost[best])))
 
 
 def _in_model(

@@ -24,13 +24,16 @@ import numpy as np
 
 from routing_pomdp.envs.files.atomic import write_bytes, write_text
 from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
+from routing_pomdp.evaluation.guarantee import Calibration
 from routing_pomdp.evaluation.policies.policy_map import PolicyMap
 from routing_pomdp.evaluation.runs.report import Report
 
-FORMAT = 1  # of metrics.json; CHANGELOG.md states the policy
+FORMAT = 2  # of metrics.json; CHANGELOG.md states the policy
 _METRICS, _COMPUTED = "metrics.json", "computed.json"
 _OUTCOMES, _MAPS, CHECKPOINTS = "outcomes.npz", "policy_map", "checkpoints"
 _ARRAYS = ("score", "cost", "model_score", "model_cost", "oracle_score", "oracle_cost")
+_CALIBRATION = "calibration"
+_CALIBRATION_ARRAYS = ("score", "cost", "reference_score", "reference_cost", "order", "group")
 # Keys that a comparison needs.
 _ABOUT = {"solver", "dataset", "costs", "seed", "queries", "finished", "config"}
 
@@ -51,6 +54,7 @@ class Run:
         points: see `Report`.
         models: see `Report`.
         chosen: see `Report`.
+        guarantee: see `Report`; None if none was asked for.
         beliefs: ``rows`` and ``diagrams`` of `BeliefQuality`; None without a belief.
         training: rows of a learner's training curve.
         files: names of its figures and configuration.
@@ -65,6 +69,7 @@ class Run:
     points: list[dict[str, Any]]
     models: list[dict[str, Any]]
     chosen: list[dict[str, Any]] = field(default_factory=list)
+    guarantee: dict[str, Any] | None = None
     beliefs: dict[str, Any] | None = None
     training: list[dict[str, Any]] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
@@ -76,10 +81,23 @@ class Run:
         names = (*self.files, _METRICS)
         return [name for name in names if not (self.folder / name).is_file()]
 
+    @property
+    def drawn(self) -> bool:
+        """Whether its figures are among its files."""
+        return any(name.endswith(".png") for name in self.files)
+
     def outcomes(self) -> FrontierOutcomes:
         """Its outcomes of each query of the test split."""
         with np.load(io.BytesIO(self.arrays), allow_pickle=False) as arrays:
             return FrontierOutcomes(**{name: arrays[name] for name in _ARRAYS})
+
+    def calibration(self) -> Calibration | None:
+        """What its guarantee was found on; None in runs without one."""
+        if self.guarantee is None:
+            return None
+        with np.load(io.BytesIO(self.arrays), allow_pickle=False) as arrays:
+            found = {key: arrays.get(f"{_CALIBRATION}_{key}") for key in _CALIBRATION_ARRAYS}
+        return Calibration(**(found | {"order": found["order"].tolist()}))
 
     def maps(self) -> list[PolicyMap]:
         """Its policy maps on the test split, one per price; empty in runs without them."""
@@ -96,6 +114,10 @@ def keep(
     """Writes the results of a run, without marking it as finished."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {name: getattr(report.test, name) for name in _ARRAYS}
+    if report.calibration is not None:
+        for name in _CALIBRATION_ARRAYS:
+            if (values := getattr(report.calibration, name)) is not None:
+                arrays[f"{_CALIBRATION}_{name}"] = np.asarray(values)
     packed = io.BytesIO()
     np.savez_compressed(packed, **(arrays | {_MAPS: report.maps}))
     write_bytes(folder / _OUTCOMES, packed.getvalue())
@@ -110,6 +132,7 @@ def keep(
         points=report.points,
         models=report.models,
         chosen=report.chosen,
+        guarantee=report.guarantee,
         beliefs=beliefs,
         training=[dict(row) for row in training],
         arrays=packed.getvalue(),
@@ -228,8 +251,9 @@ _CONTENT = [item.name for item in fields(Run) if item.name not in ("folder", "ar
 def _write(run: Run) -> None:
     content = {"format": FORMAT} | {name: getattr(run, name) for name in _CONTENT}
     content["outcomes"] = hashlib.sha256(run.arrays).hexdigest()
-    if run.beliefs is None:
-        del content["beliefs"]
+    for name in ("guarantee", "beliefs"):
+        if content[name] is None:
+            del content[name]
     write_text(run.folder / _COMPUTED, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
@@ -260,7 +284,7 @@ def _parsed(folder: Path, content: Any) -> Run:
             raise ValueError(f"found {str(part)[:40]!r} in place of a mapping")
     if missing := _ABOUT - set(run.about):
         raise ValueError(f"about lacks {sorted(missing)}")
-    run.outcomes(), run.maps()
+    run.outcomes(), run.maps(), run.calibration()
     return run
 
 

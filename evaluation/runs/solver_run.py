@@ -23,14 +23,15 @@ from routing_pomdp.evaluation.runs.prepare import prepare
 from routing_pomdp.evaluation.runs.report import report
 from routing_pomdp.evaluation.runs.run_figures import draw
 from routing_pomdp.evaluation.runs.run_folder import Run
+from routing_pomdp.evaluation.runs.run_guarantee import Tolerance, apart
 from routing_pomdp.evaluation.runs.run_lock import alone_in
 from routing_pomdp.evaluation.tracker import NoTracker, TrackedRun, Tracker
 from routing_pomdp.solvers import Solver, Training
 from routing_pomdp.solvers.pre_query import PreQueryConditioned
 from routing_pomdp.solvers.solver import solved
 
-# Keys that do not change a run's results and are not part of its fingerprint.
-_ELSEWHERE = ("tracker", "sweep", "out", "force", "threads", "hydra")
+# What does not change a run's numbers, and so does not make it another run.
+_ELSEWHERE = ("tracker", "sweep", "out", "force", "threads", "figures", "hydra")
 
 
 def run(config: DictConfig, choices: Mapping[str, str]) -> Run:
@@ -61,7 +62,8 @@ def run(config: DictConfig, choices: Mapping[str, str]) -> Run:
     folder = Path(config.out) / config.sweep / re.sub(r"[^\w.+-]+", "_", name)
     with alone_in(folder):
         found = None if config.force else _earlier(folder)
-        if found and not found.missing() and (found.tracked or not keeps):
+        complete = found and not found.missing() and (found.drawn or not config.figures)
+        if found and complete and (found.tracked or not keeps):
             return found
         if found is None:
             problem, *splits = prepare(config, loaded, cost_model)
@@ -138,14 +140,25 @@ def _computed(
 
     if problem.rules.pre_query:
         solver = PreQueryConditioned(solver)
-    solver = solver.with_training(
-        Training(
-            log=log,
-            validation=validation,
-            folder=folder / runs.CHECKPOINTS,
-            source={"models": about["models"], "verifier": plain(config.verifier)},
-        )
+    training_of_run = Training(
+        log=log,
+        validation=validation,
+        folder=folder / runs.CHECKPOINTS,
+        source={"models": about["models"], "verifier": plain(config.verifier)},
     )
+    tolerance, asked = None, chosen.guarantee
+    if asked.epsilon is None:
+        solver = solver.with_training(training_of_run)
+    else:
+        solver, calibrating = apart(solver, training_of_run, validation, config.seed)
+        tolerance = Tolerance(
+            str(about["solver"]),
+            asked.epsilon,
+            asked.delta,
+            train_set,
+            calibrating,
+            asked.by_dataset,
+        )
     policies = solved(solver, problem, prices, train_set)
     found_after = time.perf_counter()
     found = report(
@@ -161,6 +174,8 @@ def _computed(
         regret=chosen.regret,
         budgets=chosen.budgets,
         floors=chosen.floors,
+        usd=about["unit"] == "USD",
+        tolerance=tolerance,
     )
     seconds = {"solve": found_after - started, "all": time.perf_counter() - started}
     finished = datetime.now(UTC).isoformat()
@@ -172,7 +187,7 @@ def _published(run: Run, config: DictConfig, name: str, tracked: TrackedRun) -> 
     of the files written."""
     text = OmegaConf.to_yaml(OmegaConf.create(masked(plain(config))))
     write_text(run.folder / "config.yaml", text)
-    figures = draw(run)
+    figures = draw(run) if config.figures else {}
     if (checkpoint := run.folder / runs.CHECKPOINTS / "policy.pt").is_file():
         tracked.artifact(checkpoint, name, "model")
     tracked.frontier(sorted(run.points, key=lambda point: point["cost"] or 0.0))
@@ -180,6 +195,9 @@ def _published(run: Run, config: DictConfig, name: str, tracked: TrackedRun) -> 
     for figure, (png, _) in figures.items():
         tracked.figure(figure, png)
     tables = {"chosen": run.chosen}
+    if run.guarantee:
+        plain_cells = {k: v for k, v in run.guarantee.items() if not isinstance(v, list)}
+        tables["guarantee"] = [plain_cells]
     if run.beliefs:
         tables["belief_calibration"] = run.beliefs["rows"]
     for table, rows in tables.items():

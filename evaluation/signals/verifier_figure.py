@@ -128,7 +128,9 @@ def _draw_value(axes: Axes, appraisal: Appraisal) -> tuple[float, float]:
     positive = prices[prices > 0]
     if len(positive):
         axes.set_xscale("symlog", linthresh=float(positive[0]), linscale=0.5)
-        axes.xaxis.set_major_locator(FixedLocator([p for p in _PRICES if p <= prices[-1]]))
+        # Between 0 and the first price there is room for no other.
+        ticks = [p for p in _PRICES if p == 0 or positive[0] <= p <= prices[-1]]
+        axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(prices[0], prices[-1])

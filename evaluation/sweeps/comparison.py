@@ -15,25 +15,21 @@ from typing import Any
 
 from tabulate import tabulate
 
+from routing_pomdp.evaluation.measure_list import info
 from routing_pomdp.evaluation.runs.run_folder import Run
 from routing_pomdp.evaluation.runs.run_panel import is_ratio, shown_costs, unit_of
 
 SEEDS = ("seed", "evaluation.train_seed")
 """The keys in which repetitions of one experiment differ; they have the same test queries."""
 
+_CHAIN = "rollouts.models"
 _MIXING, _ORACLE = "(random mixing)", "(oracle)"
 
-# Column of the tables -> name of the measure and its format.
-_SHOWN = {
-    "AIQ": ("aiq", "{:.4f}"),
-    "gap closed": ("gap_closed", "{:+.3f}"),
-    "ΔIBC %": ("delta_ibc", "{:+.1f}"),
-    "saving@0": ("saving_at_0", "{:.3f}"),
-    "saving@1": ("saving_at_1", "{:.3f}"),
-    "lost@1": ("drop_at_1", "{:+.1f}"),
-    "saving@2": ("saving_at_2", "{:.3f}"),
-    "regret": ("model_regret", "{:.4f}"),
-}
+# Columns of the tables.
+_SHOWN = (
+    "aiq", "gap_closed", "gain_over_static", "delta_ibc", "saving_vs_best_at_0",
+    "saving_vs_best_at_1", "drop_vs_best_at_1", "saving_vs_best_at_2", "model_regret",
+)  # fmt: skip
 _WITH_INTERVAL = ("aiq", "gap_closed")
 
 
@@ -77,7 +73,7 @@ def comparison_cells(runs: Sequence[Run], *aside: str) -> list[tuple[ComparisonC
     found = []
     for run, values in zip(runs, flat, strict=True):
         about = run.about
-        extras = [f"{key}={values[key]}" for key in outside if key in values]
+        extras = [_extra(key, values, runs) for key in outside if key in values]
         kind = [f for other, f in zip(runs, flat, strict=True) if _solver(other) == _solver(run)]
         own = sorted(
             key
@@ -97,6 +93,16 @@ def comparison_cells(runs: Sequence[Run], *aside: str) -> list[tuple[ComparisonC
             (ComparisonCell(" ".join([about["dataset"], *extras]), " ".join(costs)), label)
         )
     return found
+
+
+def _extra(key: str, values: Mapping[str, Any], runs: Sequence[Run]) -> str:
+    """What else varies, in words: chains of models by their length where that tells them apart."""
+    if key == _CHAIN:
+        chains = {tuple(run.about["models"]) for run in runs}
+        if len({len(chain) for chain in chains}) == len(chains):
+            models = values[key]
+            return "all models" if models is None else f"{len(models)} models"
+    return f"{key}={values[key]}"
 
 
 def varying_keys(runs: Sequence[Run]) -> set[str]:
@@ -130,12 +136,15 @@ def comparison_table(settings: Mapping[ComparisonCell, Mapping[str, Run]], style
         settings: from `sort_runs`.
         style: a table format of tabulate, such as "simple" or "github".
     """
-    header = ["data", "costs", "solver", *_SHOWN, "seconds"]
+    columns = {name: info(name) for name in _SHOWN}
+    titles = [shown.short or shown.title for shown in columns.values()]
+    header = ["data", "costs", "solver", *titles, "seconds"]
     rows = []
     for setting, runs in settings.items():
         for label, run in runs.items():
             cells = []
-            for name, form in _SHOWN.values():
+            for name, shown in columns.items():
+                form = shown.form
                 cell = show(run.measures[name], form)
                 low, high = run.intervals.get(name, (None, None))
                 if name in _WITH_INTERVAL and low is not None and high is not None:

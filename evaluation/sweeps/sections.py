@@ -6,13 +6,17 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from tabulate import tabulate
 
 from routing_pomdp.evaluation.frontier_outcomes import FrontierOutcomes
+from routing_pomdp.evaluation.guarantee import certify
+from routing_pomdp.evaluation.measure_list import info
 from routing_pomdp.evaluation.policies.belief_quality import ALL
 from routing_pomdp.evaluation.runs.run_folder import Run
+from routing_pomdp.evaluation.runs.run_guarantee import guarantee_on_test
 from routing_pomdp.evaluation.significance import (
     Resampled,
     across_seeds,
@@ -32,42 +36,11 @@ _ALPHA = 0.05
 
 Settings = Mapping[ComparisonCell, Mapping[str, Run]]
 
-# Measure -> title, format, note.
-_MEASURES = {
-    "aiq": (
-        "AIQ",
-        "{:.4f}",
-        "Mean score of the frontier between the costs of the cheapest and the last model.",
-    ),
-    "gap_closed": (
-        "Gap closed",
-        "{:+.3f}",
-        "0 is random mixing of the single models, 1 the oracle.",
-    ),
-    "delta_ibc": (
-        "ΔIBC, %",
-        "{:+.1f}",
-        "Incremental benefit per cost relative to mixing single models, mean of five cost regions.",
-    ),
-    "saving_at_1": (
-        "Saving at 1 point",
-        "{:.3f}",
-        "Share of the last model's cost that is saved on test by the cheapest policy that loses at "
-        "most 1 point to it on validation.",
-    ),
-    "drop_at_1": (
-        "Loss on test at 1 point, in points",
-        "{:+.1f}",
-        "The loss of that policy to the last model on test.",
-    ),
-    "saving_at_2": ("Saving at 2 points", "{:.3f}", "The same for 2 points."),
-    "drop_at_2": ("Loss on test at 2 points, in points", "{:+.1f}", "The same for 2 points."),
-    "model_regret": (
-        "Model regret",
-        "{:.4f}",
-        "Optimal value minus the policy's value inside the fitted model, mean over prices.",
-    ),
-}
+# Those that have a table of their own.
+_TABLES = (
+    "aiq", "gap_closed", "gain_over_static", "delta_ibc", "saving_vs_best_at_1",
+    "drop_vs_best_at_1", "saving_vs_best_at_2", "drop_vs_best_at_2", "model_regret",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -103,15 +76,15 @@ class Section:
 def measure_sections(settings: Settings) -> Iterator[Section]:
     """One table per measure: solvers by settings, with intervals."""
     labels = solver_labels(settings)
-    for name, (title, form, note) in _MEASURES.items():
-        rows = []
+    for name in _TABLES:
+        shown, rows = info(name), []
         for label in labels:
             cells = [
-                _cell(runs[label], name, form) if label in runs else ""
+                _cell(runs[label], name, shown.form) if label in runs else ""
                 for runs in settings.values()
             ]
             rows.append([label, *cells])
-        yield Section(name, title, note, ["solver", *map(name_of, settings)], rows)
+        yield Section(name, shown.title, shown.note, ["solver", *map(name_of, settings)], rows)
 
 
 def region_section(settings: Settings) -> Section:
@@ -227,14 +200,85 @@ def chosen_section(settings: Settings) -> Section:
     return Section(
         "chosen",
         "Operating points selected on validation",
-        "Budgets and costs are shares of the last model's cost; points are losses of score to it. "
-        "Kept: whether the target holds on test.",
+        "Budgets and costs are shares of the last model's cost; points are losses of score to the "
+        "best single model on validation. Kept: whether the target holds on test.",
         [
             "setting", "solver", "target", "score (validation)", "cost (validation)",
             "score (test)", "cost (test)", "kept",
         ],
         rows,
     )  # fmt: skip
+
+
+def guarantee_section(settings: Settings) -> Section | None:
+    """What each solver, and all of them together, are certified for; None where nothing was asked.
+
+    All together share the level equally, and must have had the same reference and tolerance.
+    """
+    rows = []
+    for setting, runs in settings.items():
+        asked = {label: run for label, run in runs.items() if run.guarantee}
+        found = {label: (run.guarantee or {}, label) for label, run in asked.items()}
+        terms = {
+            tuple((run.guarantee or {})[key] for key in ("epsilon", "delta", "reference"))
+            for run in asked.values()
+        }
+        if len(asked) > 1 and len(terms) == 1:
+            found["all of them"] = _together(asked)
+        for label, (guarantee, taken) in found.items():
+            intervals = []
+            for name, form in (("certified_saving", "{:.3f}"), ("certified_loss", "{:+.1f}")):
+                low, high = guarantee[f"{name}_interval"]
+                intervals.append(f"{show(guarantee[name], form)} {between(low, high, form)}")
+            bound, price = guarantee["certified_loss_bound"], guarantee["price"]
+            needed = guarantee["queries_needed"]
+            rows.append(
+                [
+                    name_of(setting),
+                    label,
+                    f"{100 * guarantee['epsilon']:g} at {1 - guarantee['delta']:g}",
+                    guarantee["reference"],
+                    f"{guarantee['certified']} of {guarantee['candidates']}",
+                    "the reference" if price is None else f"{taken} at {price:g}",
+                    f"{bound:g}",
+                    *intervals,
+                    str(guarantee["queries"]),
+                    "–" if needed is None else f"{needed:,}",
+                ]
+            )
+    if not rows:
+        return None
+    return Section(
+        "guarantee",
+        "Certified",
+        "The cheapest operating point whose true loss to the reference, in points, is at most the "
+        "tolerance with the probability that stands beside it, over the calibration queries. Saved "
+        "(share of the reference's cost) and lost (points) are on test. Needed are about as many "
+        "calibration queries as would certify it at half the tolerance, or anything at all where "
+        "only the reference is.",
+        [
+            "setting", "solver", "tolerance", "reference", "certified", "taken, at a price of",
+            "loses at most", "saved", "lost", "queries", "needed",
+        ],
+        rows,
+    )  # fmt: skip
+
+
+def _together(runs: Mapping[str, Run]) -> tuple[dict[str, Any], str]:
+    """The guarantee of several solvers that share the level, with the one that it takes."""
+    calibrations = {label: run.calibration() for label, run in runs.items()}
+    first = next(iter(runs.values()))
+    terms = first.guarantee or {}
+    found = certify(
+        {label: each for label, each in calibrations.items() if each is not None},
+        terms["epsilon"],
+        terms["delta"],
+    )
+    chosen = runs[found.solver] if found.solver is not None else first
+    names = [model["name"] for model in chosen.models]
+    row = guarantee_on_test(found, chosen.outcomes(), names.index(terms["reference"]))
+    price = None if found.solver is None else chosen.points[found.index]["price"]
+    return row | {"reference": terms["reference"], "price": price}, found.solver or ""
 
 
 def belief_section(settings: Settings) -> Section | None:

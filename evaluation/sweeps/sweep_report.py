@@ -8,16 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from routing_pomdp.envs.files.atomic import write_text
+from routing_pomdp.envs.files.atomic import replacing, write_text
 from routing_pomdp.evaluation.policies.policy_map import PolicyMap
 from routing_pomdp.evaluation.runs.run_folder import Run
 from routing_pomdp.evaluation.runs.run_panel import panel
 from routing_pomdp.evaluation.sweeps.comparison import ComparisonCell, sort_runs
+from routing_pomdp.evaluation.sweeps.conclusion import BASELINES, leader, middle_settings
 from routing_pomdp.evaluation.sweeps.sections import (
     Section,
     belief_section,
     chosen_section,
     difference_section,
+    guarantee_section,
     measure_sections,
     name_of,
     region_section,
@@ -99,7 +101,7 @@ def sweep_report(
             win_section(resampled, labels),
         ]
     sections += [region_section(settings), chosen_section(settings)]
-    for section in (belief_section(settings), seed_section(runs)):
+    for section in (guarantee_section(settings), belief_section(settings), seed_section(runs)):
         sections += [section] if section else []
     return SweepReport(sections, _figures(runs, settings, folder, log_cost))
 
@@ -137,7 +139,10 @@ def _figures(
         kept = {label: found for label, found in maps.items() if found is not None}
         if kept:
             names = [model["name"] for model in next(iter(settings[middle].values())).models]
-            title = f"{name_of(middle)}: policies whose cost is nearest to half the last model's"
+            title = (
+                f"{name_of(middle)}: policies that spend nearest to half of the most expensive "
+                "model's cost"
+            )
             slug = "".join(c if c.isalnum() else "_" for c in row)
             drawn[f"policies_{slug}"] = policy_figure(kept, names, title)
     return {name: save_figure(figure, folder / name)[0] for name, figure in drawn.items()}
@@ -150,3 +155,32 @@ def half_way(run: Run) -> PolicyMap | None:
         return None
     shares = np.array([point["cost_relative"] for point in run.points])
     return maps[int(np.abs(shares - 0.5).argmin())]
+
+
+def draw_headline(settings: Mapping[ComparisonCell, Mapping[str, Run]], path: Path) -> Path:
+    """Draws the leading router in the middle setting of the first row as one panel, a PNG.
+
+    Raises:
+        ValueError: no router was run there.
+    """
+    from routing_pomdp.evaluation.plots.headline import headline_figure
+
+    first, setting = leader(settings), middle_settings(settings)[0]
+    run = settings[setting].get(first or "")
+    if first is None or run is None:
+        raise ValueError(
+            f"headline figure: no router was run on {name_of(setting)}; expected a solver beside "
+            f"{', '.join(BASELINES)}"
+        )
+    score = run.outcomes().model_score
+    figure = headline_figure(
+        panel(setting.row, setting.column, {first: run}),
+        f"{setting.row}, costs {setting.column}, {run.about['queries']['test']:,} test queries",
+        share_right=bool(np.isin(score, (0, 1)).all()),
+        level=run.about["config"]["evaluation"]["level"],
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        about = {"Description": f"{first} on {name_of(setting)}"}
+        figure.savefig(file, format="png", dpi=150, metadata=about)
+    return path

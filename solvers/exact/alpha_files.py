@@ -1,4 +1,4 @@
-"""Alpha vectors on disk: the `.alpha` text of pomdp-solve and the XML policy of SARSOP (APPL)."""
+"""Alpha vectors on disk: the ``.alpha`` text of pomdp-solve and the XML policy of SARSOP (APPL)."""
 
 from __future__ import annotations
 

@@ -134,16 +134,15 @@ class Bounds:
 
     @classmethod
     def _at_prices(cls, problem: RoutingPOMDP, prices: Sequence[float]) -> list[Bounds]:
-        policies = zip(
-            FIB().solve_frontier(problem, prices),
-            QMDP().solve_frontier(problem, prices),
-            strict=True,
-        )
-        return [cls(_blind(fib.graph), fib.value, known.value) for fib, known in policies]
+        fib, qmdp = (bound.solve_frontier(problem, prices) for bound in (FIB(), QMDP()))
+        return [
+            cls(_blind(low.graph), low.value, high.value)
+            for low, high in zip(fib, qmdp, strict=True)
+        ]
 
 
 def _blind(graph: DecisionGraph) -> float:
-    """The value of the best open-loop policy."""
+    """The value of the best policy without observations."""
     blind = np.zeros(len(graph.nodes))
     for i in reversed(range(len(graph.nodes))):
         node = graph.nodes[i]

@@ -16,7 +16,7 @@ predictions of one's own promises too much.
 
 Where an episode may start with any model, the start is not left to the network: nothing was seen
 there, and what the policy returns from each start is tried out on simulated queries
-(`solvers.learned.fitted_values.rehearsed`), which are kept with a checkpoint for other prices.
+(`solvers.learned.fitted_values.choose_start`), which are kept with a checkpoint for other prices.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class ValuePolicy:
 
     Attributes:
         problem: at the policy's price.
-        decision points: of its rules.
+        points: of its rules.
         seen: scales the signals.
         values: net of action costs, at the policy's.
         start: the action where nothing was called yet; None to go by the values there, too.

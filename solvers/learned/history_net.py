@@ -133,7 +133,7 @@ class HistoryNetwork(nn.Module):
         width: of what is seen, as `NormalScores` has it.
         belief_hidden: features of each member of the belief.
         hidden: features of each member of the values.
-        decision points: ``P`` of them.
+        points: ``P`` of them.
 
     Attributes:
         log_odds: ``(N,)`` of every model's answer before anything was seen: where the belief
@@ -182,7 +182,7 @@ class HistoryNetPolicy:
 
     Attributes:
         problem: at the policy's price.
-        decision points: of its rules.
+        points: of its rules.
         seen: scales the signals.
         odds: every member's log-odds less those of the start, side by side, at each decision point.
         values: what further signals add, less action costs, from all of these.

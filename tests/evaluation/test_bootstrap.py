@@ -48,7 +48,13 @@ def test_intervals_equal_resampling_in_a_loop():
         samples = [resample.as_dict()[name] for resample in loop]
         np.testing.assert_allclose(interval, np.quantile(samples, [0.05, 0.95]), atol=1e-10)
         assert name in point
-    assert {"aiq", "gap_closed", "delta_ibc", "saving_at_1", "drop_at_1"} <= result.keys()
+    assert {
+        "aiq",
+        "gap_closed",
+        "delta_ibc",
+        "saving_vs_best_at_1",
+        "drop_vs_most_expensive_at_1",
+    } <= result.keys()
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others():
@@ -79,12 +85,12 @@ def test_interval_width_is_the_binomial_one():
 def test_the_pick_for_the_saving_is_not_made_again_on_test_resamples():
     family = family_of()
     validation = rows_of(family, slice(0, 150))
-    point = measure(family, validation).savings[2]
+    point = measure(family, validation).savings_vs_most_expensive[2]
     weights = bootstrap_weights(len(family), 200, seed=0)
     assert point.index >= 0
     cost = weights @ family.cost[:, point.index] / (weights @ family.model_cost[:, -1])
     expected = np.quantile(1 - cost, [0.025, 0.975])
-    result = intervals(family, validation, resamples=200, seed=0)["saving_at_2"]
+    result = intervals(family, validation, resamples=200, seed=0)["saving_vs_most_expensive_at_2"]
     np.testing.assert_allclose(result, expected)
 
 

@@ -18,6 +18,7 @@ from routing_pomdp.evaluation.measures import (
     ibc,
     measure,
     regional_delta_ibc,
+    router_arena_score,
     saving_at,
 )
 
@@ -175,7 +176,13 @@ def test_measures_flatten_to_json_with_null_for_undefined():
     assert json.loads(json.dumps(flat, allow_nan=False)) == flat
     assert flat["delta_ibc"] is None
     assert flat["delta_ibc_region_5"] is None
-    assert {"aiq", "gap_closed", "saving_at_0", "drop_at_1", "index_at_2"} <= flat.keys()
+    assert {
+        "aiq",
+        "gap_closed",
+        "saving_vs_best_at_0",
+        "drop_vs_most_expensive_at_1",
+        "index_vs_best_at_2",
+    } <= flat.keys()
 
 
 def test_measures_of_a_batch_of_means_equal_those_of_each():
@@ -186,6 +193,66 @@ def test_measures_of_a_batch_of_means_equal_those_of_each():
     for r, alone in enumerate((a, b)):
         for name, value in frontier_measures(alone).items():
             np.testing.assert_allclose(together[name][r], value, atol=1e-12)
+
+
+def test_savings_are_against_the_best_single_model_on_validation_not_the_most_expensive():
+    # .9 at cost 4 is best; the most expensive scores .8 at 10. The point (2, .89) loses 1 point to
+    # the best and saves half of its 4; it wins 9 over the most expensive and saves 8 of 10.
+    outcomes = _outcomes([(2, 0.89)], [(1, 0.4), (4, 0.9), (10, 0.8)], [(2, 0.9)])
+    found = measure(outcomes, outcomes)
+    assert found.reference == 1
+    assert [s.index for s in found.savings] == [-1, 0, 0]
+    assert [s.saving for s in found.savings] == pytest.approx([0, 0.5, 0.5])
+    assert [s.drop for s in found.savings] == pytest.approx([0, 1, 1])
+    assert [s.saving for s in found.savings_vs_most_expensive] == pytest.approx([0.8] * 3)
+    assert [s.drop for s in found.savings_vs_most_expensive] == pytest.approx([-9] * 3)
+
+
+def test_of_equally_good_single_models_the_cheapest_is_the_reference():
+    outcomes = _outcomes([(1, 0.4)], [(1, 0.4), (4, 0.9), (10, 0.9)], [(2, 0.9)])
+    assert measure(outcomes, outcomes).reference == 1
+
+
+def test_the_gain_over_static_chooses_both_mixtures_on_validation():
+    # Budgets run from 0 to 10. Validation's hull of the family is (0, 0) (5, .8) (10, 1), of the
+    # models (0, 0) (10, .6). On test the vertices score 0, .6, .7 and 0, .5: mean heights
+    # (5·.3 + 5·.65)/10 = .475 and .25. The point (6, .1) was on no hull and wins nothing on test.
+    models = [(0, 0.0), (10, 0.6)]
+    validation = _outcomes([(5, 0.8), (10, 1.0), (6, 0.1)], models, [(5, 1.0)])
+    test = _outcomes([(5, 0.6), (10, 0.7), (6, 0.9)], [(0, 0.0), (10, 0.5)], [(5, 1.0)])
+    assert measure(test, validation).gain_over_static == pytest.approx(100 * (0.475 - 0.25))
+
+
+def test_the_gain_over_static_is_flat_right_of_the_best_point_and_zero_for_single_models():
+    models = [(0, 0.0), (10, 0.6)]
+    validation = _outcomes([(2, 0.5)], models, [(5, 1.0)])
+    # 0 … 2 rises to .4 (area .4), flat up to 10 (area 3.2): mean .36 against .3.
+    test = _outcomes([(2, 0.4)], models, [(5, 1.0)])
+    assert measure(test, validation).gain_over_static == pytest.approx(100 * (0.36 - 0.3))
+    single = _outcomes(models, models, [(5, 1.0)])
+    assert measure(single, single).gain_over_static == pytest.approx(0)
+
+
+def test_perf_gain_and_cost_save_of_llmrouterbench():
+    # B is .8 at 10. θ* scores .88: +10 %. θ† = (6, .8) saves 40 %.
+    outcomes = _outcomes([(6, 0.8), (9, 0.88), (2, 0.7)], [(1, 0.4), (10, 0.8)], [(5, 0.9)])
+    found = measure(outcomes, outcomes)
+    assert (found.perf_gain, found.cost_save) == pytest.approx((0.1, 0.4))
+    worse = measure(*[_outcomes([(2, 0.7)], [(1, 0.4), (10, 0.8)], [(5, 0.9)])] * 2)
+    assert worse.perf_gain == pytest.approx(-0.125)
+    assert np.isnan(worse.cost_save)
+
+
+def test_router_arena_score_of_its_published_scale():
+    # 1,000 queries for USD 200 are worth C = 0, for 0.0044 C = 1: S = 1.1·.5/(.05 + 1).
+    assert router_arena_score(0.5, 0.2) == 0
+    assert router_arena_score(0.5, 4.4e-6) == pytest.approx(0.55 / 1.05)
+    # Half way on the logarithmic scale: the geometric mean, C = ½, S = 1.1·.8·.5/(.08 + .5).
+    middle = np.sqrt(200 * 0.0044) / 1000
+    assert router_arena_score(0.8, middle) == pytest.approx(0.44 / 0.58)
+    # A submission's own figures: 71.67 % at USD 0.311 a thousand scored .7046.
+    assert router_arena_score(0.7167, 0.311e-3) == pytest.approx(0.7046, abs=1e-4)
+    assert np.isnan(router_arena_score(0.5, [0.0, 0.3])).all()
 
 
 @pytest.mark.parametrize("dear", [1.0, 0.5])

@@ -58,11 +58,23 @@ def test_the_floor_is_saving_s_choice():
     test, validation = family_of(seed=0), family_of(seed=1)
     for points in (0.0, 1.0, 5.0, 30.0):
         chosen = OperatingPointSelection(test, validation, resamples=20).at_floor(points)
-        saving = saving_at(test.means(), validation.means(), points)
-        assert 1 - chosen.cost == pytest.approx(saving.saving)
-        lost = 100 * (test.model_score[:, -1].mean() - chosen.score)
+        best = int(validation.model_score.mean(axis=0).argmax())
+        saving = saving_at(test.means(), validation.means(), points, best)
+        whole = test.model_cost[:, best].mean() / test.model_cost[:, -1].mean()
+        assert 1 - chosen.cost / whole == pytest.approx(saving.saving)
+        lost = 100 * (test.model_score[:, best].mean() - chosen.score)
         assert lost == pytest.approx(saving.drop)
         assert chosen.kept == (lost <= points + 1e-9)
+
+
+def test_a_floor_is_below_the_best_single_model_which_may_be_a_cheaper_one():
+    # The models score .9 and .8 at costs 1 and 10: a point at .85 and cost .5 loses 5 points.
+    models = np.array([[0.9, 0.8]]), np.array([[1.0, 10.0]])
+    outcomes = FrontierOutcomes(np.array([[0.85]]), np.array([[0.5]]), *models, *models)
+    selection = OperatingPointSelection(outcomes, outcomes, resamples=10)
+    at_5, at_4 = selection.at_floor(5), selection.at_floor(4)
+    assert (at_5.score, at_5.cost) == pytest.approx((0.85, 0.05))
+    assert (at_4.score, at_4.cost) == pytest.approx((0.9, 0.1))
 
 
 def test_a_price_s_policy_promises_what_it_got_on_validation():

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from routing_pomdp.evaluation.runs.run_folder import load_all
 from routing_pomdp.evaluation.sweeps.comparison import comparison_table, sort_runs
@@ -47,7 +49,7 @@ def test_a_sweep_becomes_one_table_and_one_figure(sweep, tmp_path):
         "frontiers",
         "gap_closed_by_cost_ratio",
         "delta_ibc_by_cost_ratio",
-        "policies_mmlu",
+        "policies_letters_chain",
     )
     assert {path.name for path in tmp_path.iterdir()} == {
         "comparison.csv",
@@ -65,6 +67,23 @@ def test_a_sweep_becomes_one_table_and_one_figure(sweep, tmp_path):
     assert "seeds" not in {path.stem for path in (tmp_path / "tables").iterdir()}
     assert (tmp_path / "frontiers.png").read_bytes().startswith(b"\x89PNG")
     assert "threshold" in (tmp_path / "frontiers.svg").read_text()
+
+
+def test_what_was_found_is_said_in_words_and_drawn_for_strangers(sweep, tmp_path):
+    done = compare(sweep, "--out", tmp_path, "--headline", tmp_path / "headline.png")
+    assert done.returncode == 0, done.stderr
+    leads = re.search(
+        r"^(exact|threshold) leads: it closes (-?[\d.]+) of the gap", done.stdout, re.M
+    )
+    with (tmp_path / "comparison.csv").open() as file:
+        gaps = [
+            float(row["gap_closed"]) for row in csv.DictReader(file) if row["solver"] == leads[1]
+        ]
+    assert float(leads[2]) == pytest.approx(sum(gaps) / len(gaps), abs=6e-4)
+    assert f"{leads[1]} scores" in done.stdout
+    assert re.search(rf"Open {tmp_path}/frontiers.png and {tmp_path}/report.md", done.stdout)
+    with Image.open(tmp_path / "headline.png") as figure:
+        assert figure.text["Description"] == f"{leads[1]} on letters_chain · 1:100"
 
 
 def test_the_csv_holds_every_runs_numbers_in_full(sweep, tmp_path):
@@ -153,7 +172,14 @@ def test_the_report_goes_to_wandb_as_a_run_of_the_sweep(sweep, tmp_path):
         check=True,
     ).stdout
     assert '"report"' in inspected
-    for name in ("gap_closed", "differences", "wins", "chosen", "frontiers", "policies_mmlu"):
+    for name in (
+        "gap_closed",
+        "differences",
+        "wins",
+        "chosen",
+        "frontiers",
+        "policies_letters_chain",
+    ):
         assert name in inspected
 
 

@@ -60,7 +60,7 @@ def test_drawn_ladders_are_those_of_the_cost_model():
     np.testing.assert_allclose(terms.draw(4, np.random.default_rng(0)), np.tile(expected, (4, 1)))
 
 
-def test_drawn_tolls_without_ratios_are_the_problems_at_prices_of_the_range():
+def test_drawn_action_costs_without_ratios_are_the_problems_at_prices_of_the_range():
     problem = ladder_problem(10, price=1.0)
     drawn = CostRange.of(problem, [0, 0.02, 4.0]).draw(2000, np.random.default_rng(0))
     price = drawn[:, 2]  # the most expensive model's call costs the price

@@ -9,6 +9,8 @@ from routing_pomdp.envs.profiles import Marginal, Profile
 from routing_pomdp.envs.profiles.profile import MEANS
 
 SIGNAL = "confidence_logprob"
+LLAMA_PROFILES = ("gsm8k", "medmcqa", "mmlu", "triviaqa", "truthfulqa")
+"""The shipped profiles of one chain of five models."""
 
 
 def binary(accuracy: float) -> Marginal:

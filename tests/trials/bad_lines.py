@@ -16,6 +16,8 @@ def _settings() -> list[Case]:
         "evaluation.prices": ("3", "[]", "[-1]", "[a]", "[.nan]", "[.inf]", "[1,1]", "null"),
         "evaluation.budgets": ("3", "[.nan]", "[-1]", "[a]", "null"),
         "evaluation.floors": ("null", "abc", "[-1]", "[.nan]"),
+        "evaluation.guarantee.epsilon": ("-0.01", "1", "abc", "nan"),
+        "evaluation.guarantee.delta": ("0", "1", "abc", "null"),
         "evaluation.test": ("abc", "0", "1", "-0.5", "2", "null"),
         "evaluation.validation": ("abc", "-0.1", "1", "null"),
         "evaluation.regret": ("maybe", "3", "null"),

@@ -140,11 +140,10 @@ def failed(finish_reason: str) -> bool:
 def shortfall(completion: Completion) -> str:
     """Why a completion may hold no answer; "" for one that ended by itself with an answer.
 
-    Returns:
-        "cut": it ended at the limit of tokens. Its answer is scored, if it has one.
-        "filtered": the endpoint or the model refused; it has no answer, even if there is text.
-        "failed": the endpoint failed; it has no answer either.
-        "empty": it ended by itself without an answer: with only thoughts, a tool call, or nothing.
+    - "cut": it ended at the limit of tokens. Its answer is scored, if it has one.
+    - "filtered": the endpoint or the model refused; it has no answer, even if there is text.
+    - "failed": the endpoint failed; it has no answer either.
+    - "empty": it ended by itself without an answer: with only thoughts, a tool call, or nothing.
     """
     finish = completion.finish_reason.lower()
     for found, reasons in (("failed", _FAILED), ("filtered", _FILTERED), ("cut", _CUT)):

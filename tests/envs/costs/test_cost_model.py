@@ -134,6 +134,6 @@ def test_logged_costs_of_a_log_without_any_are_refused():
             ask()
 
 
-def test_a_dearest_model_that_costs_nothing_is_refused_by_name():
+def test_a_most_expensive_model_that_costs_nothing_is_refused_by_name():
     with pytest.raises(ValueError, match=r"'large' costs nothing.*set costs\.ratio"):
         _fit(CostModel(), None, _log(ANSWERS * [1, 0]))

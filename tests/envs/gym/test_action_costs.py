@@ -24,7 +24,7 @@ SEEDS = st.integers(0, 2**32)
 
 
 @given(problems(), SEEDS)
-def test_the_tolls_shown_are_the_problems_own(problem, seed):
+def test_the_action_costs_shown_are_the_problems_own(problem, seed):
     env = RoutingEnv(problem, show_action_costs=True)
     observation, _ = env.reset(seed=seed)
     action_costs = observation[-(2 * problem.n_models - 1) :]

@@ -89,7 +89,7 @@ def test_a_history_that_was_handed_out_never_changes(problem, seed):
 
 
 @given(problems(), SEEDS)
-def test_stepping_leaves_the_replay_alone(problem, seed):
+def test_stepping_leaves_the_data_alone(problem, seed):
     policy = random_policy(with_bands(problem), np.random.default_rng(seed))
     data = random_data(20, problem.n_models, np.random.default_rng(seed))
     names = ("score", "call_cost", "verify_cost", "signal")
@@ -126,7 +126,7 @@ def test_verification_is_charged_only_where_a_decision_follows():
     assert bill(bought, 2, bought.verify_action, ESCALATE) == 115
 
 
-def test_a_slice_plays_those_rows_and_names_them_by_their_place_in_the_replay():
+def test_a_slice_plays_those_rows_and_names_them_by_their_place_in_the_data():
     data = random_data(10, 2, np.random.default_rng(0))
     episodes = Episodes(data, Rules(2), slice(6, 9))
     np.testing.assert_array_equal(episodes.history.query, [6, 7, 8])

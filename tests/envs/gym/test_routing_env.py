@@ -141,7 +141,7 @@ def test_different_seeds_play_different_episodes():
     assert len(set(first)) > 15
 
 
-def test_every_query_of_a_replay_comes_up_equally_often():
+def test_every_query_of_a_data_comes_up_equally_often():
     env = RoutingEnv(random_data(20, 2, np.random.default_rng(0)))
     env.reset(seed=0)
     seen = np.array([env.reset()[0][5] for _ in range(20_000)])
@@ -347,7 +347,7 @@ def test_rewards_sum_to_the_return(problem, seed):
         assert info["score"] == data.score[query, info["answer"]]
 
 
-def test_without_a_problem_the_price_counts_the_replays_own_dearest_calls():
+def test_without_a_problem_the_price_counts_the_datas_own_most_expensive_calls():
     data = random_data(50, 3, np.random.default_rng(0))
     env = RoutingEnv(data, rules=Rules(3, free_start=True), price=0.7)
     env.reset(options={"query": 4})

@@ -85,7 +85,7 @@ def test_likelihoods_are_learned_from_queries_of_the_same_scores():
     np.testing.assert_allclose(few.likelihood[2], truth[1], atol=0.02)
 
 
-def test_fitting_a_problem_takes_the_signal_from_the_replay():
+def test_fitting_a_problem_takes_the_signal_from_the_data():
     rng = np.random.default_rng(0)
     data = pre_data(300, 3, rng)
     data = replace(data, score=(data.score > 0.5).astype(float))

@@ -184,7 +184,7 @@ def test_a_tie_goes_to_the_dearer_model_whatever_the_batch(seed):
 # -- prices and costs -------------------------------------------------------------------------
 
 
-def test_prices_are_in_dearest_calls():
+def test_prices_are_in_most_expensive_calls():
     problem = RoutingPOMDP(
         score=np.array([[0.0, 1]]),
         prior=np.ones(1),
@@ -230,7 +230,7 @@ def test_signals_of_a_sample_are_independent_given_the_scores():
 
 
 @given(problems(), SEEDS)
-def test_a_sample_is_a_replay_of_the_model(problem, seed):
+def test_a_sample_is_a_data_of_the_model(problem, seed):
     data = problem.sample(50, np.random.default_rng(seed))
     assert len(data) == 50
     # Every query is some possible state's: its scores and its costs are those of one state.

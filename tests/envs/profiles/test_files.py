@@ -74,7 +74,7 @@ def test_a_matrix_of_another_size_or_of_no_variables_is_refused():
 
 
 def test_an_unknown_profile_is_refused_with_the_shipped_ones():
-    with pytest.raises(ValueError, match=r"no profile 'mmlux'.*gsm8k, medmcqa"):
+    with pytest.raises(ValueError, match=r"no profile 'mmlux'.*gsm8k, letters_chain, letters_mmlu"):
         load_profile("mmlux")
 
 

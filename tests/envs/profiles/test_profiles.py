@@ -20,9 +20,10 @@ from routing_pomdp.envs.profiles import (
     simulate,
 )
 from routing_pomdp.envs.profiles.copula import fit_correlation, uniforms
-from tests.support.profiles import SIGNAL, assert_equal, binary, known_profile
+from tests.support.profiles import LLAMA_PROFILES, SIGNAL, assert_equal, binary, known_profile
 
-LOGS = ("gsm8k", "medmcqa", "mmlu", "triviaqa", "truthfulqa")
+LOGS = LLAMA_PROFILES
+PUBLIC = ("letters_chain", "letters_mmlu", "mmlu_pro_openai", "mmlu_pro_thinking", "swe_bench_pro")
 
 
 def read_train(folder: Path, dataset: str) -> Rollouts:
@@ -56,21 +57,53 @@ def read_train(folder: Path, dataset: str) -> Rollouts:
     )
 
 
+def read_calls(path: Path, signal: str) -> Rollouts:
+    """A public log's calls table, read here and not by the package."""
+    columns = ["query_id", "model", "model_rank", "score", "cost", f"signal_{signal}"]
+    table = pq.read_table(path, columns=columns)
+    query_id, row = np.unique(table["query_id"].to_pylist(), return_inverse=True)
+    rank = table["model_rank"].to_numpy()
+    cells = {name: np.full((len(query_id), rank.max() + 1), np.nan) for name in columns[3:]}
+    for name, cell in cells.items():
+        cell[row, rank] = table[name].to_numpy(zero_copy_only=False)
+    model = dict(zip(rank.tolist(), table["model"].to_pylist(), strict=True))
+    return Rollouts(
+        models=tuple(model[i] for i in sorted(model)),
+        query_id=query_id,
+        score=cells["score"],
+        cost=cells["cost"],
+        signals={signal: cells[columns[-1]]},
+        split=np.full(len(query_id), "train"),
+        dataset=np.full(len(query_id), "any"),
+    )
+
+
 def auroc(signal, right) -> float:
     """Wilcoxon's rank sum."""
     rights, wrongs = right.sum(), (~right).sum()
     return (rankdata(signal)[right].sum() - rights * (rights + 1) / 2) / (rights * wrongs)
 
 
-def aurocs(rollouts: Rollouts) -> np.ndarray:
-    """(N, N): of column's signal for row's correctness."""
-    right, signal = rollouts.score == 1, rollouts.signals[SIGNAL]
+def aurocs(rollouts: Rollouts, name: str = SIGNAL) -> np.ndarray:
+    """(N, N): of column's signal for row's correctness, where the signal is not missing."""
+    right, signal = rollouts.score == 1, rollouts.signals[name]
     models = range(right.shape[1])
-    return np.array([[auroc(signal[:, j], right[:, i]) for j in models] for i in models])
+    there = ~np.isnan(signal)
+    return np.array(
+        [[auroc(signal[there[:, j], j], right[there[:, j], i]) for j in models] for i in models]
+    )
 
 
-def rank_correlations(rollouts: Rollouts) -> np.ndarray:
-    return np.corrcoef(rankdata(rollouts.signals[SIGNAL], axis=0).T)
+def rank_correlations(rollouts: Rollouts, name: str = SIGNAL) -> np.ndarray:
+    """(N, N) Spearman's, of each pair of signals on the queries that have both."""
+    signal = rollouts.signals[name]
+    models = range(signal.shape[1])
+    found = np.empty((len(models), len(models)))
+    for i in models:
+        for j in models:
+            both = ~np.isnan(signal[:, [i, j]]).any(axis=1)
+            found[i, j] = np.corrcoef(*rankdata(signal[both][:, [i, j]], axis=0).T)[0, 1]
+    return found
 
 
 @pytest.mark.slow
@@ -111,13 +144,46 @@ def test_a_shipped_profile_is_what_fitting_the_train_split_gives(shared_logs, da
     assert shipped.signal_cost == pytest.approx(log.signal_costs[SIGNAL].mean(axis=0), rel=1e-5)
 
 
-def test_five_profiles_are_shipped_and_name_their_source_and_split():
-    assert shipped_profiles() == LOGS
+def test_ten_profiles_are_shipped_and_name_their_source_and_split():
+    assert set(shipped_profiles()) == {*LOGS, *PUBLIC}
     for name in LOGS:
         profile = load_profile(name)
         assert profile.name == profile.dataset == name
         assert profile.split == "train"
         assert "arXiv 2501.09345" in profile.source
+    for name in PUBLIC:
+        profile = load_profile(name)
+        assert profile.name == name
+        assert profile.source
+        assert (simulate(profile, 5, seed=0).dataset == name).all()
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_large_simulation_reproduces_a_public_log(public_logs, name):
+    """Missing signals are simulated as well: pairs of signals are compared where both are there."""
+    profile = load_profile(name)
+    file = {"letters_chain": "letters_mmlu"}.get(name, name)
+    log = read_calls(public_logs / f"{file}.parquet", profile.signal).select(profile.models)
+    drawn = simulate(profile, 200_000, seed=1)
+    assert (drawn.models, profile.queries) == (log.models, len(log))
+    assert np.abs(drawn.score.mean(axis=0) - log.score.mean(axis=0)).max() < 0.01
+    off = np.abs(aurocs(drawn, profile.signal) - aurocs(log, profile.signal))
+    assert off.max() < 0.02
+    phi = np.abs(np.corrcoef(drawn.score.T) - np.corrcoef(log.score.T))
+    assert phi.max() < 0.05
+    spearman = [rank_correlations(one, profile.signal) for one in (drawn, log)]
+    assert np.abs(spearman[0] - spearman[1]).max() < 0.05
+    missing = [np.isnan(one.signals[profile.signal]).mean(axis=0) for one in (drawn, log)]
+    assert np.abs(missing[0] - missing[1]).max() < 0.005
+    assert profile.answer_cost == pytest.approx(log.cost.mean(axis=0), rel=1e-5)
+
+
+def test_values_that_crowd_below_one_stay_apart():
+    """Probabilities of an answer's letter: rounded to five digits, a third of them would be 1."""
+    rng = np.random.default_rng(0)
+    marginal = fit_marginal(1 - np.exp(-rng.uniform(0, 18, 5000)))
+    assert (np.diff(marginal.values) > 0).all()
+    assert marginal.values[0] == float(f"{marginal.values[0]:.12g}")
 
 
 def test_the_copula_matches_sheppards_and_spearmans_closed_forms():
@@ -226,7 +292,7 @@ def test_a_model_that_fails_once_keeps_scores_of_0_and_1():
     assert set(marginal.quantile(np.linspace(0.0001, 0.9999, 9999))) == {0.0, 1.0}
 
 
-def test_a_dearest_model_without_a_signal_stays_without():
+def test_a_most_expensive_model_without_a_signal_stays_without():
     drawn = simulate(known_profile(), 5_000, seed=9)
     cells = {"signals": drawn.signals[SIGNAL], "signal_costs": drawn.signal_costs[SIGNAL]}
     only_small = {

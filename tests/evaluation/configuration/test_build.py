@@ -86,7 +86,11 @@ def test_bad_costs_are_refused_by_key(ratio, verifier, message):
             Solver,
             r"has no 'POMC' \(did you mean POMCP\?\)",
         ),
-        ("routing_pomdp.solvers.pomcq.POMCP", Solver, r"has no 'pomcq' \(did you mean pomcp\?\)"),
+        (
+            "routing_pomdp.solvers.search.pomcq.POMCP",
+            Solver,
+            r"has no 'pomcq' \(did you mean pomcp\?\)",
+        ),
         ("Static", Solver, "expected MODULE.CLASS"),
         ("my_module_of_no_name.Mine", Solver, "there is no module 'my_module_of_no_name'"),
     ],

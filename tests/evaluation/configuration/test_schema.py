@@ -124,9 +124,13 @@ train: evaluation.train_seed=1.5 evaluation.train_seed=-3 evaluation.train_size=
 train: evaluation.train_size=many evaluation.resamples=1.5 evaluation.resamples=0
 train: evaluation.resamples=1e9 evaluation.resamples=1000000000 evaluation.level=x
 train: evaluation.level=1 evaluation.level=0 evaluation.level=95
-train: evaluation.regret=maybe evaluation.regret=null evaluation.budgets=3 evaluation.budgets=[nan]
+train: figures=maybe figures=null evaluation.regret=maybe evaluation.regret=null
+train: evaluation.budgets=3 evaluation.budgets=[nan]
 train: evaluation.budgets=[0] evaluation.budgets=[0.5,0.5] evaluation.floors=null
 train: evaluation.floors=[-1] evaluation.floors=[101] evaluation.floors=[x] evaluation=3
+train: evaluation.guarantee=null evaluation.guarantee.epsilon=-0.01 evaluation.guarantee.epsilon=1
+train: evaluation.guarantee.delta=0 evaluation.guarantee.delta=1 evaluation.guarantee.delta=null
+train: evaluation.guarantee.by_dataset=maybe evaluation.guarantee.epsilon=x
 train: env.skip=1 env.skip=maybe env.free_start=2 env.verify=null env.answer=first
 train: env.answer=1 env.levels=abc env.levels=1 env.levels=2.5 env=3
 train: costs.ratio=0.5 costs.ratio=ten costs.ratio=nan costs.ratio=inf costs.ratio=[10]

@@ -78,7 +78,7 @@ def test_axes_are_labelled_with_units_and_models_by_name():
     assert {"small", "large"} <= set(_texts(axes))
 
 
-def test_points_beyond_the_dearest_model_are_counted_not_drawn():
+def test_points_beyond_the_most_expensive_model_are_counted_not_drawn():
     axes = frontier_figure([_curve("exact")], _STATIC, _ORACLE, _MODELS, "t").axes[0]
     assert axes.get_xlim()[1] < 12
     assert "more expensive points not shown: 1" in _texts(axes)

@@ -75,13 +75,13 @@ def test_maps_are_drawn_solver_by_stage():
     problem = with_bands(random_problem(Rules(3), np.random.default_rng(1)))
     data = random_data(60, 3, np.random.default_rng(0))
     policies = {
-        "dearest": ThresholdPolicy.of(problem, (0, 1, 2), np.array([np.inf, np.inf])),
+        "largest": ThresholdPolicy.of(problem, (0, 1, 2), np.array([np.inf, np.inf])),
         "first": ThresholdPolicy.of(problem, (0, 1, 2), np.array([-np.inf, -np.inf])),
     }
     maps = {label: watch(policy, data, problem)[1] for label, policy in policies.items()}
     figure = policy_figure(maps, ["s", "m", "l"], "a title")
     assert len(figure.axes) == 4  # nobody decides where to start
-    assert [axes.get_ylabel() for axes in figure.axes[::2]] == ["dearest", "first"]
+    assert [axes.get_ylabel() for axes in figure.axes[::2]] == ["largest", "first"]
     full = sum(bar.get_height() for bar in figure.axes[0].patches)
     assert full == pytest.approx(problem.n_symbols)
     assert not any(bar.get_height() for bar in figure.axes[3].patches)

@@ -29,7 +29,7 @@ def test_every_query_is_returned_once(problem, seed):
 
 
 @pytest.mark.parametrize("rules", every_rules(3), ids=name_of)
-def test_calls_of_the_tree_are_those_of_a_replay(rules):
+def test_calls_of_the_tree_are_those_of_a_data(rules):
     from routing_pomdp.evaluation.evaluate import evaluate
 
     problem = random_problem(rules, np.random.default_rng(3), symbols=3, price=0.1)

@@ -47,7 +47,7 @@ def test_a_prompt_that_tells_all_routes_as_signals_of_answers_cannot():
 @pytest.mark.parametrize(
     ("costs", "expected"), [("costs=logged", 0.03), ("costs.ratio=50", 0.03 * 50)]
 )
-def test_a_logged_signal_is_paid_for_in_the_unit_of_the_dearest_call(costs, expected):
+def test_a_logged_signal_is_paid_for_in_the_unit_of_the_most_expensive_call(costs, expected):
     nothing = np.full(LOG.score.shape, np.nan)
     signal, cost = nothing.copy(), nothing.copy()
     signal[:, 0], cost[:, 0] = LOG.score[:, 0], 0.03

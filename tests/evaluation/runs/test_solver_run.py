@@ -342,3 +342,17 @@ def test_a_solver_that_returns_nothing_is_named_and_is_no_fault_of_this_program(
     with pytest.raises(ValueError, match=r"^solver Static returned None: expected a pol") as error:
         run(tmp_path)
     assert explained(error.value) == str(error.value)
+
+
+def test_a_guarantee_is_kept_tracked_and_the_same_when_asked_again(tmp_path):
+    asked = ["evaluation.guarantee.epsilon=0.3", "solver=threshold"]
+    first = run(tmp_path, *asked)
+    assert first.guarantee["epsilon"] == 0.3
+    assert first.guarantee["queries"] == 20
+    assert first.measures["certified_loss_bound"] in (0, 30)
+    told = json.loads((first.folder / NAME).read_text())
+    assert "guarantee" in told["tables"]
+    assert told["summary"]["certified_saving"] == first.measures["certified_saving"]
+    again = run(tmp_path, *asked)
+    assert again.guarantee == first.guarantee
+    assert run(tmp_path).guarantee is None

@@ -48,7 +48,7 @@ def finished(
         },
     }
     measures = dict.fromkeys(("aiq", "gap_closed", "delta_ibc", "model_regret"), 0.1 * skill)
-    measures |= {f"{kind}_at_{e}": skill for kind in ("saving", "drop") for e in (1, 2)}
+    measures |= {f"{kind}_vs_best_at_{e}": skill for kind in ("saving", "drop") for e in (1, 2)}
     measures |= {f"delta_ibc_region_{k}": k * skill for k in range(1, 6)}
     chosen = [
         {

@@ -45,7 +45,7 @@ def test_two_models_get_the_best_of_all_bands(verify, price):
     assert found >= training_return(AutoMixThreshold().solve(problem, data), data) - 1e-12
 
 
-def test_the_best_band_is_the_best_of_all_bands_with_ties_and_tolls():
+def test_the_best_band_is_the_best_of_all_bands_with_ties_and_action_costs():
     rng = np.random.default_rng(0)
     for _ in range(200):
         n = int(rng.integers(1, 12))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from routing_pomdp.envs import CostModel, RoutingPOMDP, Rules
 from routing_pomdp.envs.model.decision_graph import DecisionGraph, flatten
 from routing_pomdp.envs.model.pomdp_file import read_pomdp, write_pomdp
-from routing_pomdp.envs.profiles import load_profile, shipped_profiles, simulate
+from routing_pomdp.envs.profiles import load_profile, simulate
 from routing_pomdp.evaluation.evaluate import model_value
 from routing_pomdp.solvers import Exact
 from routing_pomdp.solvers.exact.alpha_files import read_alpha, write_alpha
@@ -19,6 +19,7 @@ from routing_pomdp.solvers.exact.point_based import PointBased
 from routing_pomdp.solvers.exact.value_iteration import AlphaVectors, value_iteration
 from routing_pomdp.verifiers import Histogram, LoggedSignal, make_routing_data
 from tests.support.problems import every_rules, name_of, problems, random_problem
+from tests.support.profiles import LLAMA_PROFILES
 
 SEEDS = st.integers(0, 2**32)
 REGIONS = ("simplex", "statistic", "reachable")
@@ -65,7 +66,7 @@ def test_five_models_under_every_rule(rules):
     assert policy.value == pytest.approx(Exact().solve(problem).value, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", shipped_profiles())
+@pytest.mark.parametrize("name", LLAMA_PROFILES)
 def test_shipped_profiles_under_every_option(name):
     """Alpha vectors, point-based bounds and backward induction on what real logs look like."""
     log = simulate(load_profile(name), 300, seed=0)

@@ -110,10 +110,12 @@ def test_what_only_one_side_names_is_not_compared(tmp_path):
     require_fit(tmp_path, saved["about"], problem, {"verifier": VERIFIER})
 
 
-def test_a_file_may_name_no_learner_of_its_own(tmp_path):
+@pytest.mark.parametrize("name", ["os.system", "belief_ppo"])
+def test_a_file_names_a_learner_of_this_version(name, tmp_path):
     problem = problem_of()
-    save(tmp_path / "policy.pt", content(problem, solver="os.system"))
-    with pytest.raises(CheckpointError, match=r"of solver 'os.system', expected one of \['belief"):
+    save(tmp_path / "policy.pt", content(problem, solver=name))
+    message = rf"of solver '{name}', which this version does not restore: expected one of \['belief"
+    with pytest.raises(CheckpointError, match=message):
         Restored(str(tmp_path / "policy.pt")).solve(
             problem, problem.sample(1, np.random.default_rng(0))
         )

@@ -9,7 +9,7 @@ from routing_pomdp.solvers.learned.value_net import NormalScores, ValueNet
 from tests.support.problems import random_data
 
 
-def test_frozen_at_some_tolls_it_says_the_mean_of_its_members():
+def test_frozen_at_some_action_costs_it_says_the_mean_of_its_members():
     torch.manual_seed(0)
     points = DecisionPoints.of(Rules(3, skip=True, verify=True))
     network = ValueNet(3, 4, 8, points).double()

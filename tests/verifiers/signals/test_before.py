@@ -60,11 +60,11 @@ def test_a_pre_query_signal_may_be_infinite():
 
 
 def test_a_signal_of_the_answers_is_no_pre_query_signal():
-    with pytest.raises(VerifierError, match="different things of the answers to query 'q0'"):
+    with pytest.raises(VerifierError, match="different signals for the answers to query 'q0'"):
         signal_of_query(LoggedSignal("sharp"), log_of())
 
 
-def test_a_replay_shows_it_in_its_own_unit_of_cost():
+def test_a_data_shows_it_in_its_own_unit_of_cost():
     log = logged([[0.2, NAN, NAN], [NAN, 0.7, NAN]], [[3.0, NAN, NAN], [NAN, 4.0, NAN]])
     log = replace(log, signals={**log.signals, "own": np.zeros((2, 3))})
     model = CostModel(ratio=100)
