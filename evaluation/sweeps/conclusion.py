@@ -96,19 +96,20 @@ def _mean_gap(settings: Settings, label: str) -> float:
 
 def _saving(run: Run) -> str:
     """What the policy picked on validation to lose nothing saves and scores on test."""
-    saving, drop = run.measures["saving_at_0"], run.measures["drop_at_0"]
+    saving, drop = (run.measures[f"{name}_vs_best_at_0"] for name in ("saving", "drop"))
     if not saving:
         return ""
     low, high = (100 * share for share in _bounds(run))
     more = f"{abs(drop):.1f} points {'less' if drop > 0 else 'more'}"
+    best = run.models[run.measures["reference"]]["name"]
     return (
-        f"; picked on validation to lose nothing to {run.models[-1]['name']}, it saves on test "
+        f"; picked on validation to lose nothing to {best}, it saves on test "
         f"{100 * saving:.0f}% [{low:.0f}, {high:.0f}] of that model's cost and scores {more}"
     )
 
 
 def _bounds(run: Run) -> tuple[float, float]:
-    low, high = run.intervals.get("saving_at_0", (None, None))
+    low, high = run.intervals.get("saving_vs_best_at_0", (None, None))
     return float("nan") if low is None else low, float("nan") if high is None else high
 
 

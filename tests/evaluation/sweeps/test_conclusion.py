@@ -18,8 +18,13 @@ def made_up(gap, low, family=None, saving=0.0):
     run = Run(
         folder=None,
         about={"config": {"evaluation": {"level": 0.95}}},
-        measures={"gap_closed": gap, "saving_at_0": saving, "drop_at_0": -0.5},
-        intervals={"gap_closed": (low, gap + 0.1), "saving_at_0": (0.2, 0.4)},
+        measures={
+            "gap_closed": gap,
+            "saving_vs_best_at_0": saving,
+            "drop_vs_best_at_0": -0.5,
+            "reference": -1,
+        },
+        intervals={"gap_closed": (low, gap + 0.1), "saving_vs_best_at_0": (0.2, 0.4)},
         points=[],
         models=[{"name": "small"}, {"name": "large"}],
     )
