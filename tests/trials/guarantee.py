@@ -129,7 +129,7 @@ def rows_of(
                 got[label] += float(saving[point])
     for label in choices:
         low, high = binomtest(broken[label], len(drawn)).proportion_ci(method="exact")
-        power = f"{got[label] / possible:.2f}" if possible else "–"
+        power = f"{got[label] / possible:.2f}" if possible > 1e-9 else "–"
         mean = [f"{total / len(drawn):.3f}" for total in (got[label], possible)]
         rate = f"{broken[label] / len(drawn):.3f}"
         row = [name, f"{n:,}", label, rate, f"[{low:.3f}, {high:.3f}]", power, *mean]
