@@ -172,7 +172,7 @@ def test_pomdp_py_reads_our_files(tmp_path):
     ("text", "message"),
     [
         ("0\n1 2\n\n1\n", "line 4: expected pairs of lines"),
-        ("0\n1 2\n\n1\n3\n", "line 5: a vector of length 1, those before have 2"),
+        ("0\n1 2\n\n1\n3\n", "line 5: a vector of length 1, earlier ones have 2"),
         ("0\n1 nan\n", "line 2: expected a finite number, found 'nan'"),
         ("0\n1 x\n", "line 2: expected a finite number, found 'x'"),
         ("0\n1 2\n-1\n1 2\n", "line 3: expected an action from 0, found '-1'"),
