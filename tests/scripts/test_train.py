@@ -38,8 +38,7 @@ def folders(sweep):
 
 
 # What some solvers need beside the embedded profile's queries, and less work for some.
-CONFIDENCE = ["verifier.transform=exp"]
-PAIR = [*CONFIDENCE, "solver.models=[0,4]"]
+PAIR = ["solver.models=[0,4]"]
 NEEDS = {
     "belief_fqi": ["solver.pretraining=20", "solver.simulations=500"],
     "history_net": ["solver.pretraining=20", "solver.simulations=500"],
@@ -48,7 +47,6 @@ NEEDS = {
     "pickllm": ["solver.rounds=100"],
     "c2mab_v": ["solver.rounds=100"],
     "rational_tuning": ["solver.starts=0", "solver.cells=4"],
-    "self_consistency": CONFIDENCE,
     "automix_simple": PAIR,
     "automix_greedy": PAIR,
     "automix_union": PAIR,
