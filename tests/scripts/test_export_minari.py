@@ -9,6 +9,7 @@ from tests.support.commands import command
 minari = pytest.importorskip("minari", reason="minari is not installed: pip install '.[rl]'")
 
 SMALL = [
+    "rollouts.profile=mmlu",
     "rollouts.models=[llama3.2-1b,llama3.1-70b]",
     "observation.bins=3",
     "rollouts.queries.train=60",
