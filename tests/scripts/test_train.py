@@ -19,12 +19,10 @@ from tests.support.checkout import CONF, SCRIPTS, environment
 from tests.support.commands import command, train, unrendered
 from tests.support.texts import log_with_texts
 
-QUICK = [
-    "rollouts.queries={train: 150, validation: 80, test: 150}",
-    "evaluation.prices=[0, 0.1, 1]",
-    "model=joint",
-    "evaluation.resamples=50",
-]
+PRICES = "evaluation.prices=[0, 0.1, 1]"
+FEW = [PRICES, "model=joint", "evaluation.resamples=50"]
+QUERIES = ["rollouts.profile=mmlu", "rollouts.queries={train: 150, validation: 80, test: 150}"]
+QUICK = [*QUERIES, *FEW]
 
 
 def run(*arguments, **options):
@@ -61,12 +59,11 @@ SOLVERS = sorted({path.stem for path in (CONF / "solver").glob("*.yaml")} - {"ch
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_every_solver_runs_and_leaves_its_numbers(solver, tmp_path):
     """With every option of the problem; which actions are legal under which: test_checks.py."""
-    queries = QUICK[0]
+    queries = QUERIES
     if solver in READ_TEXTS:
         write_calls(log_with_texts(150, 0).rollouts, tmp_path / "texts.parquet")
-        queries = f"rollouts.path={tmp_path}/texts.parquet"
-    given = [f"solver={solver}", "env=full", queries, *QUICK[1:], f"out={tmp_path}"]
-    given += ["rollouts=calls_table"] * (solver in READ_TEXTS)
+        queries = ["rollouts=calls_table", f"rollouts.path={tmp_path}/texts.parquet"]
+    given = [f"solver={solver}", "env=full", *queries, *FEW, f"out={tmp_path}"]
     draws = solver in ("exact", "history_net", "frugalgpt")
     with unrendered():
         done = train(*given, *NEEDS.get(solver, []), draws=draws)
@@ -96,7 +93,7 @@ def test_your_own_log_runs_from_one_command(tmp_path):
         "rollouts=calls_table",
         f"rollouts.path={tmp_path}/calls.csv",
         "costs=logged",
-        QUICK[1],
+        PRICES,
         f"out={tmp_path}/runs",
     )
     assert "gap_closed" in done.stdout
@@ -116,7 +113,7 @@ def test_a_real_log_runs(shared_logs, tmp_path):
         f"rollouts.path={shared_logs}",
         "rollouts.dataset=mmlu",
         "costs.ratio=50",
-        *QUICK[1:],
+        *FEW,
         f"out={tmp_path}",
     )
     assert found.about["queries"]["test"] == 1531
@@ -229,9 +226,9 @@ def test_a_tracked_sweep_is_grouped_by_its_name(tmp_path):
     ],
 )
 def test_bad_input_gets_one_line_that_names_it(arguments, message, tmp_path):
-    quick = QUICK[1:] if "rollouts=calls_table" in arguments else QUICK
+    quick = FEW if "rollouts=calls_table" in arguments else QUICK
     if arguments[0].startswith("evaluation.prices"):
-        quick = QUICK[:1]
+        quick = QUERIES
     done = run(*quick, *arguments, f"out={tmp_path}", fails=True)
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr

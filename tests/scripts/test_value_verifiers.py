@@ -24,7 +24,7 @@ QUICK = [
     "shuffles=1",
     "observation.bins=4",
 ]
-SMALL = ["rollouts.queries={train: 150, test: 150}", *QUICK]
+SMALL = ["rollouts.profile=mmlu", "rollouts.queries={train: 150, test: 150}", *QUICK]
 
 
 def composed(*overrides):
@@ -64,7 +64,7 @@ def test_every_log_composes_and_every_key_is_used():
 
 def test_several_logs_are_one_table_one_figure_and_one_tracked_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(routing_pomdp.evaluation.tracker, "NoTracker", Recorder)
-    config = composed("rollouts.profile=[gsm8k,mmlu]", *SMALL, f"out={tmp_path}", "sweep=s",
+    config = composed(*SMALL, "rollouts.profile=[gsm8k,mmlu]", f"out={tmp_path}", "sweep=s",
                       "+verifier@verifiers.nothing=none",
                       "rollouts.models=[llama3.2-1b,llama3.1-405b]")  # fmt: skip
     run(config, "logged")
