@@ -36,7 +36,8 @@ def folders(sweep):
 
 
 # What some solvers need beside the embedded profile's queries, and less work for some.
-PAIR = ["solver.models=[0,4]"]
+CONFIDENCE = ["verifier.transform=exp"]
+PAIR = [*CONFIDENCE, "solver.models=[0,4]"]
 NEEDS = {
     "belief_fqi": ["solver.pretraining=20", "solver.simulations=500"],
     "history_net": ["solver.pretraining=20", "solver.simulations=500"],
@@ -45,6 +46,7 @@ NEEDS = {
     "pickllm": ["solver.rounds=100"],
     "c2mab_v": ["solver.rounds=100"],
     "rational_tuning": ["solver.starts=0", "solver.cells=4"],
+    "self_consistency": CONFIDENCE,
     "automix_simple": PAIR,
     "automix_greedy": PAIR,
     "automix_union": PAIR,
@@ -167,6 +169,7 @@ def test_an_interrupted_sweep_picks_up_where_it_stopped(tmp_path):
         "costs.ratio=10,20,30,40",
         "solver=pomcp",
         "solver.simulations=20",
+        "rollouts.models=[llama3.2-1b,llama3.1-70b]",
         "env=core",
         *QUICK,
         f"out={tmp_path}",
@@ -217,7 +220,7 @@ def test_a_tracked_sweep_is_grouped_by_its_name(tmp_path):
         (["observation.bins=0"], "observation.bins is 0"),
         (["env.answer=first"], "env.answer is 'first'"),
         (["rollouts.profile=nonesuch"], "nonesuch"),
-        (["rollouts.models=[Llama3-70b,gpt]"], "rollouts.models names 'gpt'"),
+        (["rollouts.models=[llama3.2-1b,gpt]"], "rollouts.models names 'gpt'"),
         (["tracker=wandb", "tracker.mode=loud"], "tracker.mode"),
         (["rollouts=calls_table"], "rollouts.path is not set: give rollouts.path=VALUE"),
         (["rollouts=calls_table", "rollouts.path=no.csv"], "no.csv"),

@@ -103,8 +103,10 @@ _PLAIN = re.compile(r"[\w.]+=.*", re.DOTALL)
 
 
 def _composed(name: str, overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
-    """As `by_hydra` says, without its quarter of a second where options are plain files and keys
-    are there already."""
+    """As `by_hydra` says, without its quarter of a second where options are plain files, keys are
+    there already, and the configuration itself sets none of its options' keys."""
+    if name != "train":
+        return by_hydra(name, *overrides)
     config, choices = _base(name)
     nodes, keys = {}, []
     for override in overrides:
