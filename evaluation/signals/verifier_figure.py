@@ -121,10 +121,9 @@ def _draw_value(axes: Axes, appraisal: Appraisal) -> tuple[float, float]:
     axes.plot(prices, always, color=_ALWAYS, lw=1.3, ls="--", zorder=5)
     axes.plot(prices, 100 * appraisal.noise, color=_GREY, lw=1.1, ls=":", zorder=3)
     middle, least, most = (100 * part for part in (gain.mean, gain.low, gain.high))
-    axes.errorbar(
-        prices, middle, yerr=[middle - least, most - middle], fmt="o", color="black",
-        markersize=2.6, elinewidth=0.7, zorder=6,
-    )  # fmt: skip
+    # A mean may lie outside the interval of few resamples, which error bars do not allow.
+    axes.vlines(prices, least, most, color="black", lw=0.7, zorder=6)
+    axes.plot(prices, middle, ls="none", marker="o", color="black", markersize=2.6, zorder=6)
     positive = prices[prices > 0]
     if len(positive):
         axes.set_xscale("symlog", linthresh=float(positive[0]), linscale=0.5)

@@ -38,7 +38,7 @@ def log():
 def test_help_says_what_leaves_the_machine():
     shown = command("fit_profile", "--help").stdout
     assert "--signal" in shown
-    assert "no text of any query" in " ".join(shown.split())
+    assert "without text of queries or answers" in " ".join(shown.split())
 
 
 def test_a_calls_table_becomes_a_profile_of_its_train_split_alone(tmp_path, log):

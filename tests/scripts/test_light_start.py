@@ -86,8 +86,7 @@ def test_what_learns_with_torch_says_that_it_is_missing(found):
     assert [name for name, _ in commands["belief_fqi"]["asked"]] == ["torch"]
     assert commands["belief_fqi"]["status"] == (
         "error: solver._target_ is 'routing_pomdp.solvers.BeliefFQI': "
-        "routing_pomdp.solvers.learned.belief_fqi needs torch, "
-        "which is not installed"
+        "routing_pomdp.solvers.BeliefFQI needs torch, which is not installed"
     )
 
 

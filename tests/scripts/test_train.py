@@ -36,8 +36,7 @@ def folders(sweep):
 
 
 # What some solvers need beside the embedded profile's queries, and less work for some.
-CONFIDENCE = ["verifier.transform=exp"]
-PAIR = [*CONFIDENCE, "solver.models=[0,4]"]
+PAIR = ["solver.models=[0,4]"]
 NEEDS = {
     "belief_fqi": ["solver.pretraining=20", "solver.simulations=500"],
     "history_net": ["solver.pretraining=20", "solver.simulations=500"],
@@ -46,7 +45,6 @@ NEEDS = {
     "pickllm": ["solver.rounds=100"],
     "c2mab_v": ["solver.rounds=100"],
     "rational_tuning": ["solver.starts=0", "solver.cells=4"],
-    "self_consistency": CONFIDENCE,
     "automix_simple": PAIR,
     "automix_greedy": PAIR,
     "automix_union": PAIR,
@@ -169,6 +167,7 @@ def test_an_interrupted_sweep_picks_up_where_it_stopped(tmp_path):
         "costs.ratio=10,20,30,40",
         "solver=pomcp",
         "solver.simulations=20",
+        "rollouts.models=[llama3.2-1b,llama3.1-70b]",
         "env=core",
         *QUICK,
         f"out={tmp_path}",

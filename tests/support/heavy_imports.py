@@ -32,7 +32,8 @@ class Refusal:
             return
         frame, inside = sys._getframe(), None
         while inside is None and frame is not None:
-            file, what = Path(frame.f_code.co_filename).resolve(), frame.f_code.co_name
+            file, what = Path(frame.f_code.co_filename), frame.f_code.co_name
+            file = file.resolve() if file.is_absolute() else file  # else "<frozen …>"
             if file.is_relative_to(ROOT) and file != Path(__file__) and what != "<module>":
                 inside = f"{file.relative_to(ROOT)}:{what}"
             frame = frame.f_back
