@@ -218,7 +218,7 @@ def test_a_tracked_sweep_is_grouped_by_its_name(tmp_path):
         (["observation.bins=0"], "observation.bins is 0"),
         (["env.answer=first"], "env.answer is 'first'"),
         (["rollouts.profile=nonesuch"], "nonesuch"),
-        (["rollouts.models=[llama3.2-1b,gpt]"], "rollouts.models names 'gpt'"),
+        (["rollouts.models=[Llama3-70b,gpt]"], "rollouts.models names 'gpt'"),
         (["tracker=wandb", "tracker.mode=loud"], "tracker.mode"),
         (["rollouts=calls_table"], "rollouts.path is not set: give rollouts.path=VALUE"),
         (["rollouts=calls_table", "rollouts.path=no.csv"], "no.csv"),
