@@ -298,6 +298,7 @@ def test_three_commands_lead_from_questions_to_a_routed_frontier(tmp_path):
     train += [
         "costs=logged",
         "verifier=p_true",
+        "model=joint",
         "env=full",
         "evaluation.prices=[0,0.1,1]",
         f"out={tmp_path}",

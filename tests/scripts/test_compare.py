@@ -25,7 +25,6 @@ def sweep(tmp_path_factory):
                 f"solver={solver}",
                 f"costs.ratio={ratio}",
                 "observation.bins=4",
-                "rollouts.profile=mmlu",
                 "rollouts.queries={train: 150, validation: 80, test: 150}",
                 "evaluation.prices=[0, 0.1, 1]",
                 "env=full",

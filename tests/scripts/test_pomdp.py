@@ -10,8 +10,13 @@ from tests.support.checkout import SCRIPTS
 from tests.support.commands import command
 from tests.support.pomdps import TIGER
 
-SMALL = ["rollouts.profile=mmlu", "rollouts.models=[llama3.2-1b,llama3.1-70b]"]
-SMALL += ["observation.bins=3", "--price", "0.2"]
+SMALL = [
+    "rollouts.profile=mmlu",
+    "rollouts.models=[llama3.2-1b,llama3.1-70b]",
+    "observation.bins=3",
+    "--price",
+    "0.2",
+]
 
 
 def _run(*arguments, **options):

@@ -12,14 +12,19 @@ from routing_pomdp.solvers.learned.checkpoint import load as load_checkpoint
 from tests.support.commands import command
 from tests.support.tracked_runs import exit_codes, history, kept, records, summary
 
-QUICK = [
-    "rollouts.queries={train: 150, validation: 80, test: 150}",
+RUN = [
     "evaluation.prices=[0, 0.1, 1]",
     "evaluation.resamples=100",
     "model=joint",
     "env=full",
     "tracker=wandb",
     "sweep=s",
+]
+QUICK = [
+    "rollouts.profile=mmlu",
+    "rollouts.models=[llama3.2-1b,llama3.1-70b]",
+    "rollouts.queries={train: 150, validation: 80, test: 150}",
+    *RUN,
 ]
 FEW = ["solver.pretraining=20", "solver.simulations=500", "solver.steps=20"]
 # Decay by 1e4 times the rate turns weights round and makes them nine times larger, step by step.
@@ -158,7 +163,7 @@ def test_no_prompt_and_no_answer_of_a_log_goes_to_wandb(tmp_path):
     (tmp_path / "calls.csv").write_text("\n".join(log) + "\n")
     command(
         *("train", "rollouts=calls_table", f"rollouts.path={tmp_path}/calls.csv"),
-        *("costs=logged", "solver=threshold", "pre_query=prompt", *QUICK[1:], f"out={tmp_path}"),
+        *("costs=logged", "solver=threshold", "pre_query=prompt", *RUN, f"out={tmp_path}"),
     )
     (folder,) = (tmp_path / "s").glob("threshold*")
     sent = [path.read_bytes() for path in (folder / "wandb").rglob("*") if path.is_file()]

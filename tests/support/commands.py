@@ -121,10 +121,11 @@ def _composed(name: str, overrides: tuple[str, ...]) -> tuple[DictConfig, dict[s
             keys.append(override)
     if any("defaults" in node for node in nodes.values()) or "experiment" in nodes:
         return by_hydra(name, *overrides)
+    own = OmegaConf.load(CONF / f"{name}.yaml")
     config = config.copy()
     with open_dict(config):
         for key, node in nodes.items():
-            config[key] = node
+            config[key] = OmegaConf.merge(node, own[key]) if key in own else node
     config.merge_with_dotlist(keys)
     return config, choices
 

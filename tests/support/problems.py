@@ -19,6 +19,11 @@ def every_rules(n_models: int) -> list[Rules]:
     return [Rules(n_models, *chosen) for chosen in options]
 
 
+def covering_rules(n_models: int) -> list[Rules]:
+    """Six of them, in which any two options are on and off in all four ways."""
+    return every_rules(n_models)[::3]
+
+
 def name_of(rules: Rules) -> str:
     """An id for a parametrised test."""
     on = [name for name in ("skip", "free_start", "verify") if getattr(rules, name)]

@@ -336,6 +336,7 @@ def test_an_output_folder_that_is_a_file_is_refused_before_anything_is_written(t
         ("train", ["rollouts=calls_table", "rollouts.path=a/b.csv", "rollouts.models=[a,b]"]),
         ("train", ["costs=tokens", "costs.prices={a: {in: 1, out: 2.5}}", "sweep=one two"]),
         ("train", ["evaluation.prices=[0, 0.1]", "seed=3", "evaluation.train_size=null"]),
+        ("value_verifiers", ["rollouts=rational_cascades", "rollouts.path=a", "bins=3"]),
         ("collect", ["questions=q.jsonl", "policy=ask_some", "policy.probability=0.5"]),
     ],
 )

@@ -11,7 +11,7 @@ from routing_pomdp.envs import Costs, RoutingData, RoutingPOMDP, Rules
 from routing_pomdp.evaluation.evaluate import evaluate, returns
 from routing_pomdp.solvers.cascades.cascade_routing import CascadeRouting, Estimates
 from routing_pomdp.verifiers import Histogram
-from tests.support.problems import every_rules, name_of, random_data, random_problem
+from tests.support.problems import covering_rules, name_of, random_data, random_problem
 
 
 def telling(n, rng, noise=0.1):
@@ -113,7 +113,7 @@ def test_the_same_seed_gives_the_same_policy_whatever_the_batch():
     np.testing.assert_array_equal(first.cost, again.cost)
 
 
-@pytest.mark.parametrize("rules", every_rules(3), ids=name_of)
+@pytest.mark.parametrize("rules", covering_rules(3), ids=name_of)
 def test_it_works_with_ten_queries_constant_and_wide_signals(rules):
     rng = np.random.default_rng(0)
     problem = random_problem(rules, rng)

@@ -41,7 +41,7 @@ def test_two_models_get_the_best_of_all_cuts(verify, price):
 def test_three_models_come_close_to_the_best_of_all_pairs_of_cuts():
     # Coordinate ascent may stop at a ridge; over many logs it rarely loses anything.
     lost = []
-    for seed in range(15):
+    for seed in range(8):
         problem = priced(Rules(3), 0.2, seed)
         data = random_data(25, 3, np.random.default_rng(seed))
         cuts = itertools.product(*(every_cut(data.signal[:, i, 0]) for i in range(2)))

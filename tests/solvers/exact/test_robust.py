@@ -81,7 +81,7 @@ def test_draws_scatter_around_the_fit_and_shrink_with_data(conditioning):
 def test_the_spread_is_that_of_the_beta_distribution():
     """A share p of n queries has variance p (1 - p) / (n + strength + 1)."""
     problem, train = fitted(200)
-    draws = posterior_draws(problem, train, 20_000, 2.0, np.random.default_rng(0))
+    draws = posterior_draws(problem, train, 5_000, 2.0, np.random.default_rng(0))
     found = np.stack([draw.prior for draw in draws]).var(axis=0)
     expected = problem.prior * (1 - problem.prior) / (len(train) + 3.0)
     assert found == pytest.approx(expected, rel=0.1)

@@ -13,7 +13,7 @@ from routing_pomdp.solvers.learned.belief_fqi import BeliefFQI
 from routing_pomdp.solvers.learned.checkpoint import Restored
 from routing_pomdp.solvers.learned.training import TrainingError, mean_return
 from tests.solvers.learned.test_fitted_q import ordered
-from tests.support.problems import every_rules, name_of, random_data, random_problem
+from tests.support.problems import covering_rules, name_of, random_data, random_problem
 
 FULL = Rules(3, skip=True, free_start=True, verify=True)
 # Of logs so large that simulations have nothing to add.
@@ -176,7 +176,7 @@ def test_without_patience_the_last_is_kept_and_validation_changes_nothing():
         np.testing.assert_array_equal(other[0].values.heads, judged[0].values.heads)
 
 
-@pytest.mark.parametrize("rules", every_rules(3)[::3], ids=name_of)
+@pytest.mark.parametrize("rules", covering_rules(3), ids=name_of)
 def test_it_plays_by_every_rule_with_few_queries_ties_and_vectors(rules):
     rng = np.random.default_rng(0)
     problem = random_problem(rules, rng)

@@ -12,7 +12,7 @@ from routing_pomdp.solvers.learned.checkpoint import Restored
 from routing_pomdp.solvers.learned.history_net import HistoryNet
 from tests.solvers.learned.test_belief_fqi import height
 from tests.solvers.learned.test_fitted_q import ordered
-from tests.support.problems import every_rules, name_of, random_data, random_problem
+from tests.support.problems import covering_rules, name_of, random_data, random_problem
 
 FULL = Rules(3, skip=True, free_start=True, verify=True)
 # Of logs so large that simulations have nothing to add.
@@ -63,7 +63,7 @@ def test_one_network_for_all_prices_is_as_good_as_one_for_each():
     assert height(problem, apart, test) - height(problem, together, test) < 0.005
 
 
-@pytest.mark.parametrize("rules", every_rules(3)[::3], ids=name_of)
+@pytest.mark.parametrize("rules", covering_rules(3), ids=name_of)
 def test_it_plays_by_every_rule_with_few_queries_and_vectors(rules):
     rng = np.random.default_rng(0)
     problem = random_problem(rules, rng)

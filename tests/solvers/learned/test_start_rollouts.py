@@ -13,7 +13,7 @@ from routing_pomdp.solvers.learned.checkpoint import Restored
 from routing_pomdp.solvers.learned.fitted_values import StartRollouts, choose_start
 from routing_pomdp.solvers.learned.history_net import HistoryNet
 from tests.solvers.learned.test_fitted_q import ordered
-from tests.support.problems import every_rules, name_of
+from tests.support.problems import covering_rules, name_of
 
 FULL = Rules(3, skip=True, free_start=True, verify=True)
 SMALL = {"simulations": 300, "resamples": 2, "pretraining": 10, "steps": 10, "members": 2}
@@ -41,7 +41,7 @@ def test_a_policy_starts_where_it_returns_the_most_on_them(learner, price):
     assert choose_start(replace(policy, start=None), tried).start == policy.start
 
 
-@pytest.mark.parametrize("rules", every_rules(3), ids=name_of)
+@pytest.mark.parametrize("rules", covering_rules(3), ids=name_of)
 def test_only_who_may_start_anywhere_chooses_a_start(rules):
     problem = ordered(rules)
     policy = LEARNERS[0].solve(problem, problem.sample(40, np.random.default_rng(0)))

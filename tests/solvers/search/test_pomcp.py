@@ -14,7 +14,7 @@ from routing_pomdp.evaluation.evaluate import evaluate, model_value
 from routing_pomdp.solvers import Exact, TablePolicy
 from routing_pomdp.solvers.search.pomcp import POMCP, POMCPPolicy
 from tests.support.hard_problems import EVERYTHING, asked, hard_problem
-from tests.support.problems import every_rules, name_of, problems
+from tests.support.problems import covering_rules, every_rules, name_of, problems
 
 
 def _reached(policy: TablePolicy) -> tuple[np.ndarray, np.ndarray]:
@@ -54,7 +54,7 @@ def test_regret_falls_towards_zero_as_simulations_grow(searches):
 
 
 def test_what_lies_beyond_the_lookahead_counts_for_nothing():
-    hard = [hard_problem(rules, seed) for seed, rules in product(range(2), every_rules(4))]
+    hard = [hard_problem(rules, seed) for seed, rules in enumerate(every_rules(4))]
     near, far = (
         np.mean([_regret(p, simulations=1000, decide="mean", max_depth=depth) for p in hard])
         for depth in (1, None)
@@ -63,9 +63,9 @@ def test_what_lies_beyond_the_lookahead_counts_for_nothing():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rules", every_rules(3), ids=name_of)
+@pytest.mark.parametrize("rules", covering_rules(3), ids=name_of)
 def test_ten_thousand_simulations_come_within_five_thousandths_of_exact(rules):
-    regret = [_regret(hard_problem(rules, seed), simulations=10_000) for seed in range(4)]
+    regret = [_regret(hard_problem(rules, seed), simulations=10_000) for seed in range(3)]
     assert np.mean(regret) < 0.005
 
 
@@ -74,7 +74,7 @@ def test_ten_thousand_simulations_come_within_five_thousandths_of_exact(rules):
 def test_four_models_with_every_option_come_within_a_hundredth_of_exact(answer, searches):
     rules = Rules(4, skip=True, free_start=True, verify=True, answer=answer)
     assert (
-        np.mean([_regret(hard_problem(rules, seed), simulations=3000) for seed in range(4)]) < 0.01
+        np.mean([_regret(hard_problem(rules, seed), simulations=2000) for seed in range(3)]) < 0.01
     )
     assert searches
 
@@ -123,7 +123,7 @@ def test_no_optimal_action_is_ever_left_out_of_the_search(problem):
         assert exact.actions[code] in searched
 
 
-@pytest.mark.parametrize("rules", every_rules(3), ids=name_of)
+@pytest.mark.parametrize("rules", covering_rules(3), ids=name_of)
 def test_the_search_starts_from_upper_bounds_of_the_exact_values(rules):
     """Of every action: what it is worth if exact follows it, told from one change of exact."""
     # A dear last model, or else climbing to it is worth more than any answer at hand.

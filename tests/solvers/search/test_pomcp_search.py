@@ -153,8 +153,8 @@ def test_six_models_with_32_symbols_are_replayed_without_enumerating_them(search
     problem = hard_problem(rules, symbols=32)
     with pytest.raises(ValueError, match="solver=pomcp"):
         Exact().solve(problem)
-    data = problem.sample(100, np.random.default_rng(0))
-    policy = POMCP(simulations=100).solve(problem)
+    data = problem.sample(20, np.random.default_rng(0))
+    policy = POMCP(simulations=30).solve(problem)
     outcome = evaluate(policy, data)
     assert searches
     assert policy.plans <= outcome.decisions
