@@ -65,12 +65,10 @@ def test_no_policy_that_looks_at_nothing_comes_near(page):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "on"), [("PPO", "core"), ("DQN", "problem"), ("MaskablePPO", "problem")]
-)
-def test_a_learner_comes_near_the_optimum(name, on, page):
-    policy = LearnedPolicy(_trained(name, page), page[on])
-    regret = Exact().solve(page[on]).value - model_value(policy)
+@pytest.mark.parametrize("name", ["DQN", "MaskablePPO"])
+def test_a_learner_comes_near_the_optimum(name, page):
+    policy = LearnedPolicy(_trained(name, page), page["problem"])
+    regret = Exact().solve(page["problem"]).value - model_value(policy)
     assert -1e-12 <= regret < NEAR
 
 

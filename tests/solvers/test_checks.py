@@ -18,6 +18,7 @@ from routing_pomdp.solvers.pre_query import PreQueryConditioned
 from routing_pomdp.solvers.solver import SolverError, decided, for_queries, solved
 from tests.support.checkout import CONF, DOCS
 from tests.support.commands import composed
+from tests.support.problems import covering_rules
 
 CORE, FULL = Rules(3), Rules(3, skip=True, free_start=True, verify=True, answer="best")
 NETWORK = ["hidden=4", "members=2", "resamples=1", "simulations=100", "pretraining=5", "steps=5"]
@@ -58,7 +59,7 @@ SOLVERS = {path.stem for path in (CONF / "solver").glob("*.yaml")} - {"checkpoin
 def test_a_solver_keeps_every_claim(name):
     config = composed("train", f"solver={name}")
     config.merge_with_dotlist([f"solver.{setting}" for setting in QUICK.get(name, ())])
-    rules = [CORE] if name in TEXTS else [CORE, FULL] if name in TWO else None
+    rules = [CORE] if name in TEXTS else [CORE, FULL] if name in TWO else covering_rules(3)
     rules = [FULL] if name in ONE else rules
     skip = ["missing", "infinite"] if name in TEXTS else ["infinite"] * (name in CONFIDENCES)
     skip += ["pre_query"] * (name in TWO)  # one more solution a symbol: see test_by_symbol.py
