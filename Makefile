@@ -33,10 +33,10 @@ figure: demo  ## Draw docs/demo.png, the figure of the README, from runs/demo
 test: $(INSTALLED) lint  ## Lint, check types, run all tests
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-check: $(INSTALLED)  ## Lint and test the problem and its exact solutions: the inner loop
+check: $(INSTALLED)  ## Lint, and test the problem and backward induction: the inner loop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n auto --dist worksteal -q -m 'not slow' tests/envs tests/solvers/exact
+	$(BIN)/python -m pytest -n auto --dist worksteal -q -m 'not slow' tests/envs tests/solvers/exact/test_backward_induction.py
 
 lint: $(INSTALLED) links
 	$(BIN)/ruff check .
