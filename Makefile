@@ -36,7 +36,7 @@ test: $(INSTALLED) lint  ## Lint, check types, run all tests
 check: $(INSTALLED)  ## Lint, and test the problem and backward induction: the inner loop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n auto --dist worksteal -q -m 'not slow' tests/envs tests/solvers/exact/test_backward_induction.py
+	$(BIN)/python -m pytest -n auto --dist worksteal -q -m 'not slow' --ignore tests/envs/profiles tests/envs tests/solvers/exact/test_backward_induction.py
 
 lint: $(INSTALLED) links
 	$(BIN)/ruff check .
