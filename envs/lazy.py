@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-_FOLDERS = ("envs", "solvers", "verifiers", "evaluation")
+FOLDERS = ("envs", "solvers", "verifiers", "evaluation")
 
 
 def lazy_face(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
@@ -28,7 +28,7 @@ def lazy_face(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str
         ImportError: a folder of a checkout is imported by its bare name, which would load each
             module a second time.
     """
-    if package in _FOLDERS:
+    if package in FOLDERS:
         raise ImportError(f"no package {package!r}: import routing_pomdp.{package}", name=package)
     module = sys.modules[package]
     homes = dict(_homes(getattr(module.__loader__, "get_source")(package)))  # noqa: B009 (untyped)

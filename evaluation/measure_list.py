@@ -1,6 +1,6 @@
 """The measures of a family once: what each is called, how it is shown and how it is read.
 
-Tables of reports, comparisons and docs draw on this list; `info` finds an entry. A name with
+Tables of reports and comparisons draw on this list; `info` finds an entry. A name with
 ``{e}`` stands for one measure a tolerance, in points of 0.01 score.
 """
 
@@ -40,7 +40,6 @@ MEASURES: dict[str, MeasureInfo] = {
         "{:.4f}",
         "up",
         "Mean score of the frontier between the costs of the cheapest and the last model.",
-        "AIQ",
     ),
     "aiq_by_largest_cost": MeasureInfo(
         "AIQ by the largest cost",

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from routing_pomdp.evaluation.configuration.command_line import reported
 
-CONF = Path(__file__).parents[1] / "conf"
 SPLITS = ("train", "validation", "test")
 
 
@@ -41,14 +40,11 @@ def main() -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     import numpy as np
-    from hydra import compose, initialize_config_dir
 
     from routing_pomdp.envs.gym.offline import play, random_legal, write_minari
     from routing_pomdp.evaluation.configuration.build import build
-    from routing_pomdp.evaluation.configuration.schema import Train, check
-    from routing_pomdp.evaluation.runs.prepare import prepare
-    from routing_pomdp.solvers import QueryPolicy
-    from routing_pomdp.solvers.solver import solved
+    from routing_pomdp.evaluation.runs.prepare import fitted_problem
+    from routing_pomdp.solvers.solver import for_queries, solved
 
     if not re.fullmatch(r"[\w./-]+-v\d+", arguments.id):
         raise ValueError(
@@ -58,19 +54,14 @@ def export(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--price is {arguments.price}: expected a number >= 0")
     if arguments.repeats < 1:
         raise ValueError(f"--repeats is {arguments.repeats}: expected at least 1")
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", arguments.overrides)
-    check(config, Train)
-    loaded, costs = build(config.rollouts, "rollouts"), build(config.costs, "costs")
-    problem, *splits = prepare(config, loaded, costs)
+    config, _, problem, splits = fitted_problem(arguments.overrides)
     problem, data = problem.at(arguments.price), splits[SPLITS.index(arguments.split)]
     if not len(data):
         raise ValueError(f"--split is {arguments.split}: it has no queries")
     act, name = random_legal(problem.rules, np.random.default_rng(arguments.seed)), "random"
     if arguments.policy == "solver":
         solver = build(config.solver, "solver")
-        policy = solved(solver, problem, [arguments.price], splits[0])[0]
-        policy = policy.for_queries(data) if isinstance(policy, QueryPolicy) else policy
+        policy = for_queries(solved(solver, problem, [arguments.price], splits[0])[0], data)
         # A policy may have rules of its own.
         problem, act, name = policy.problem, policy.act, type(solver).__name__
     episodes = play(data, problem, act, arguments.repeats)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from routing_pomdp.envs import RoutingData, RoutingPOMDP
     from routing_pomdp.solvers import Policy
 
-CONF = Path(__file__).parents[1] / "conf"
 _OVERRIDES = (
     "settings as for scripts/train.py, such as rollouts=profile costs.ratio=50 solver=exact"
 )
@@ -212,19 +211,11 @@ def _value(arguments: argparse.Namespace) -> None:
 def _fitted(
     arguments: argparse.Namespace,
 ) -> tuple[DictConfig, RoutingPOMDP, RoutingData, tuple[str, ...]]:
-    from hydra import compose, initialize_config_dir
-
-    from routing_pomdp.evaluation.configuration.build import build
-    from routing_pomdp.evaluation.configuration.schema import Train, check
-    from routing_pomdp.evaluation.runs.prepare import prepare
+    from routing_pomdp.evaluation.runs.prepare import fitted_problem
 
     price = getattr(arguments, "price", 0.0)
     _check_price("--price", price)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", arguments.overrides)
-    check(config, Train)
-    loaded, costs = build(config.rollouts, "rollouts"), build(config.costs, "costs")
-    problem, train, _, _ = prepare(config, loaded, costs)
+    config, loaded, problem, (train, _, _) = fitted_problem(arguments.overrides)
     return config, problem.at(price), train, loaded.models
 
 

@@ -46,18 +46,7 @@ def main(config: DictConfig) -> str:
 
 
 def train(config: DictConfig, choices: Mapping[str, str]) -> Run:
-    """Runs a configuration, or the missing steps of an unfinished run.
-
-    Args:
-        config: composed from ``conf/train.yaml``.
-        choices: the option chosen in each group.
-
-    Returns:
-        The finished run.
-
-    Raises:
-        ValueError: the configuration or the log is invalid.
-    """
+    """Checks a configuration and runs it, as `evaluation.runs.solver_run.run` does."""
     from routing_pomdp.evaluation.configuration.schema import Train, check
     from routing_pomdp.evaluation.runs.solver_run import run
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from routing_pomdp.envs.lazy import FOLDERS
 from tests.support.checkout import CONF, ROOT
 
-FOLDERS = ("envs", "solvers", "verifiers", "evaluation")
 QUICK = [
     "rollouts.queries={train: 60, validation: 30, test: 60}",
     "evaluation.prices=[0, 0.1]",

@@ -10,10 +10,9 @@ solvers work on this graph, and `flatten` turns it into a plain POMDP.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +20,8 @@ from numpy.typing import NDArray
 from routing_pomdp.envs.arrays import FloatArray, IntArray
 from routing_pomdp.envs.history import History
 from routing_pomdp.envs.model.finite_pomdp import FinitePOMDP, require_memory
-from routing_pomdp.envs.model.routing_pomdp import RoutingPOMDP
+from routing_pomdp.envs.model.routing_pomdp import RoutingPOMDP, with_fields
 from routing_pomdp.envs.rules import ESCALATE, STAY
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,11 +172,11 @@ class DecisionGraph:
         problem, nodes = self.problem.at(price), []
         for node in self.nodes:
             choices = [
-                _with(choice, reward=_reward(problem, node, choice, self.merged))
+                with_fields(choice, reward=_reward(problem, node, choice, self.merged))
                 for choice in node.choices
             ]
-            nodes.append(_with(node, choices=choices))
-        return _with(self, problem=problem, nodes=nodes)
+            nodes.append(with_fields(node, choices=choices))
+        return with_fields(self, problem=problem, nodes=nodes)
 
     def index(self, history: History) -> IntArray:
         """The node of each history, ``(n,)``.
@@ -234,14 +231,6 @@ class _Classes:
         possible = self._possible
         members[possible] = np.unique(key[possible], axis=0, return_inverse=True)[1].ravel()
         return members
-
-
-def _with(thing: T, **fields: object) -> T:
-    """A copy with some fields replaced, which keeps cached properties."""
-    other = copy(thing)
-    for name, value in fields.items():
-        object.__setattr__(other, name, value)
-    return other
 
 
 def _reward(problem: RoutingPOMDP, node: Node, choice: Choice, merged: bool) -> FloatArray:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ from routing_pomdp.envs.model.pre_signal import PreSignal
 from routing_pomdp.envs.model.unbuilt import Unbuilt, too_large
 from routing_pomdp.envs.routing_data import RoutingData
 from routing_pomdp.envs.rules import Rules
+
+T = TypeVar("T")
 
 _TIE = 1e-12  # posterior means this close are the same
 
@@ -231,8 +233,7 @@ class RoutingPOMDP:
 
     def at(self, price: float) -> Self:
         """The same problem at another price; what does not depend on the price is kept."""
-        other = copy(self)
-        object.__setattr__(other, "price", price)
+        other = with_fields(self, price=price)
         other._check_costs()
         other.__dict__.pop("prices_in", None)
         if "_given" in self.__dict__:
@@ -273,14 +274,6 @@ class RoutingPOMDP:
         if self.pre is None or history.pre is None:
             raise ValueError("the history holds no pre-query signal, which the rules buy")
         return self.pre.symbols(history.pre)
-
-    def first_belief(self, history: History) -> FloatArray:
-        """``(n, S)`` beliefs before the first call: the prior, or the posterior after the pre-query
-        signal."""
-        if not self.rules.pre_query:
-            return np.tile(self.prior, (len(history), 1))
-        assert self.pre is not None
-        return self.pre.posteriors(self.prior)[self.pre_symbols(history)]
 
     def _after(self, history: History) -> Iterator[tuple[IntArray, Self]]:
         """Rows of histories grouped by pre-query symbol, each with the problem `given` it."""
@@ -522,3 +515,11 @@ class RoutingPOMDP:
             return data
         pre_signal = self.pre.sample(vector, rng)
         return replace(data, pre_signal=pre_signal, pre_cost=np.full(n, self.pre.cost))
+
+
+def with_fields(thing: T, **fields: object) -> T:
+    """A copy of a frozen dataclass with some fields replaced, which keeps cached properties."""
+    other = copy(thing)
+    for name, value in fields.items():
+        object.__setattr__(other, name, value)
+    return other

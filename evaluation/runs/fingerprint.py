@@ -21,9 +21,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from routing_pomdp.envs.lazy import FOLDERS
 from routing_pomdp.evaluation.runs.plug_in_code import OURS, code_of, versions_of
 
-_PACKAGES = tuple(f"{OURS}.{folder}" for folder in ("envs", "solvers", "verifiers", "evaluation"))
+_PACKAGES = tuple(f"{OURS}.{folder}" for folder in FOLDERS)
 
 # Packages whose version can change random numbers or rounding.
 _COMPUTING = ("numpy", "scipy", "torch", "scikit-learn", "highspy", "pomdp-py")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
 from routing_pomdp.envs import CostModel, Rollouts, RoutingData, RoutingPOMDP, Rules
 from routing_pomdp.envs.logs import sources
 from routing_pomdp.evaluation.configuration.build import build, plain
+from routing_pomdp.evaluation.configuration.schema import Train, check
 from routing_pomdp.evaluation.model_fit import Data, Model
 from routing_pomdp.verifiers import charged, fitted, make_routing_data, seen_before
 from routing_pomdp.verifiers.observation.histogram import count_on_missing
@@ -65,6 +68,22 @@ def split_log(loaded: Rollouts, evaluation: DictConfig) -> Rollouts:
     rollouts = rollouts.with_split("test", evaluation.test, seed)
     rollouts = rollouts.with_split("validation", evaluation.validation, again)
     return rollouts.thinned("train", evaluation.train_size, again)
+
+
+def fitted_problem(
+    overrides: Sequence[str],
+) -> tuple[DictConfig, Rollouts, RoutingPOMDP, tuple[RoutingData, RoutingData, RoutingData]]:
+    """The configuration of ``train.py`` with some settings, its log, and the results of `prepare`.
+
+    Raises:
+        ValueError: the configuration or the log is invalid.
+    """
+    with initialize_config_module("routing_pomdp.conf", version_base="1.3"):
+        config = compose("train", list(overrides))
+    check(config, Train)
+    loaded, costs = build(config.rollouts, "rollouts"), build(config.costs, "costs")
+    problem, *splits = prepare(config, loaded, costs)
+    return config, loaded, problem, (splits[0], splits[1], splits[2])
 
 
 def prepare(

@@ -50,9 +50,9 @@ def gain_over_mixing(run: Run) -> Gain:
     return Gain(float(gain(outcomes.means())), low, high)
 
 
-def leader(settings: Settings) -> str | None:
-    """The router that closes most of the gap, mean over settings; None where there is none."""
-    return next((label for label in solver_labels(settings) if label not in BASELINES), None)
+def routers(settings: Settings) -> list[str]:
+    """Labels of the solvers that are no baselines, by the gap closed, mean over settings."""
+    return [label for label in solver_labels(settings) if label not in BASELINES]
 
 
 def middle_settings(settings: Settings) -> list[ComparisonCell]:
@@ -63,12 +63,12 @@ def middle_settings(settings: Settings) -> list[ComparisonCell]:
 
 def conclusion(settings: Settings) -> str:
     """Which router led, by how much, and where routing does not pay: one sentence a line."""
-    first = leader(settings)
-    if first is None:
+    ranked = routers(settings)
+    if not ranked:
         return (
             "No router was run: static, random_mix and oracle are what routers are compared with."
         )
-    ranked = [label for label in solver_labels(settings) if label not in BASELINES]
+    first = ranked[0]
     means = {label: _mean_gap(settings, label) for label in ranked}
     others = ", ".join(f"{label} {means[label]:.3f}" for label in ranked[1:])
     lines = [

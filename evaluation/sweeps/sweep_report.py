@@ -13,7 +13,7 @@ from routing_pomdp.evaluation.policies.policy_map import PolicyMap
 from routing_pomdp.evaluation.runs.run_folder import Run
 from routing_pomdp.evaluation.runs.run_panel import panel
 from routing_pomdp.evaluation.sweeps.comparison import ComparisonCell, sort_runs
-from routing_pomdp.evaluation.sweeps.conclusion import BASELINES, leader, middle_settings
+from routing_pomdp.evaluation.sweeps.conclusion import BASELINES, middle_settings, routers
 from routing_pomdp.evaluation.sweeps.sections import (
     Section,
     belief_section,
@@ -165,22 +165,22 @@ def draw_headline(settings: Mapping[ComparisonCell, Mapping[str, Run]], path: Pa
     """
     from routing_pomdp.evaluation.plots.headline import headline_figure
 
-    first, setting = leader(settings), middle_settings(settings)[0]
-    run = settings[setting].get(first or "")
-    if first is None or run is None:
+    setting, ranked = middle_settings(settings)[0], routers(settings)
+    run = settings[setting].get(ranked[0]) if ranked else None
+    if run is None:
         raise ValueError(
             f"headline figure: no router was run on {name_of(setting)}; expected a solver beside "
             f"{', '.join(BASELINES)}"
         )
     score = run.outcomes().model_score
     figure = headline_figure(
-        panel(setting.row, setting.column, {first: run}),
+        panel(setting.row, setting.column, {ranked[0]: run}),
         f"{setting.row}, costs {setting.column}, {run.about['queries']['test']:,} test queries",
         share_right=bool(np.isin(score, (0, 1)).all()),
         level=run.about["config"]["evaluation"]["level"],
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        about = {"Description": f"{first} on {name_of(setting)}"}
+        about = {"Description": f"{ranked[0]} on {name_of(setting)}"}
         figure.savefig(file, format="png", dpi=150, metadata=about)
     return path

@@ -10,9 +10,8 @@ The values start at those of `Static`, which no signal changes, and the network 
 add to them. Two things keep it from learning a small log by heart. It is trained first on queries
 simulated from the log under bootstrap doubt (`solvers.learned.simulated`), then a little on the
 log, for as long as that helps on the validation queries. And no member decides for the queries that
-it learns
-from: member ``k`` never sees fold ``k`` of the log, and alone decides there, since a maximum over
-predictions of one's own promises too much.
+it learns from: member ``k`` never sees fold ``k`` of the log, and alone decides there, since a
+maximum over predictions of one's own promises too much.
 
 Where an episode may start with any model, the start is not left to the network: nothing was seen
 there, and what the policy returns from each start is tried out on simulated queries

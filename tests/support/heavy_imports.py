@@ -56,8 +56,10 @@ def run(refusal, script, *arguments):
 
 def needs():
     """Module -> the heavy package that its import asks for, of all modules that ask for one."""
+    from routing_pomdp.envs.lazy import FOLDERS  # not before the heavy packages are refused
+
     found = {}
-    for folder in ("envs", "solvers", "verifiers", "evaluation"):
+    for folder in FOLDERS:
         package = f"routing_pomdp.{folder}"
         for module in pkgutil.walk_packages(import_module(package).__path__, f"{package}."):
             try:
