@@ -13,25 +13,12 @@ from routing_pomdp.solvers.learned.belief_fqi import BeliefFQI
 from routing_pomdp.solvers.learned.checkpoint import Restored
 from routing_pomdp.solvers.learned.training import TrainingError, mean_return
 from tests.solvers.learned.test_fitted_q import ordered
-from tests.support.problems import covering_rules, name_of, random_data, random_problem
+from tests.support.problems import random_data, random_problem
 
 FULL = Rules(3, skip=True, free_start=True, verify=True)
 # Of logs so large that simulations have nothing to add.
 ON_THE_LOG = BeliefFQI(simulations=0, steps=200, tuning_rate=1e-2, members=2, batch=64)
 QUICK = BeliefFQI(simulations=300, resamples=2, pretraining=10, steps=10, members=2, hidden=8)
-
-
-@pytest.mark.parametrize(
-    "rules",
-    [Rules(3), replace(FULL, answer="best")],
-    ids=name_of,
-)
-def test_many_queries_bring_it_close_to_exact_and_never_above(rules):
-    problem = ordered(rules)
-    train = problem.sample(1500, np.random.default_rng(1))
-    value = model_value(ON_THE_LOG.solve(problem, train))
-    best = Exact().solve(problem).value
-    assert best - 0.01 < value <= best + 1e-12
 
 
 def test_untrained_it_is_the_best_single_model():
@@ -174,17 +161,6 @@ def test_without_patience_the_last_is_kept_and_validation_changes_nothing():
             problem, prices, train
         )
         np.testing.assert_array_equal(other[0].values.heads, judged[0].values.heads)
-
-
-@pytest.mark.parametrize("rules", covering_rules(3), ids=name_of)
-def test_it_plays_by_every_rule_with_few_queries_ties_and_vectors(rules):
-    rng = np.random.default_rng(0)
-    problem = random_problem(rules, rng)
-    train, test = (random_data(size, 3, rng, signals=2) for size in (5, 50))
-    constant = replace(train, signal=np.full_like(train.signal, -1e4))
-    right = replace(train, score=np.ones_like(train.score))
-    for given in (train, constant, right):
-        assert evaluate(QUICK.solve(problem, given), test).calls.min() >= 1
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from routing_pomdp.envs import Episodes, Rules
-from routing_pomdp.evaluation.evaluate import evaluate, model_value
-from routing_pomdp.solvers import Exact, Static, Training
+from routing_pomdp.evaluation.evaluate import evaluate
+from routing_pomdp.solvers import Static, Training
 from routing_pomdp.solvers.learned.checkpoint import Restored
 from routing_pomdp.solvers.learned.history_net import HistoryNet
 from tests.solvers.learned.test_belief_fqi import height
@@ -18,15 +18,6 @@ FULL = Rules(3, skip=True, free_start=True, verify=True)
 # Of logs so large that simulations have nothing to add.
 ON_THE_LOG = HistoryNet(simulations=0, steps=200, tuning_rate=1e-2, members=2, batch=64)
 QUICK = HistoryNet(simulations=300, resamples=2, pretraining=10, steps=10, members=2, hidden=8)
-
-
-@pytest.mark.parametrize("rules", [Rules(3), replace(FULL, answer="best")], ids=name_of)
-def test_many_queries_bring_it_close_to_exact_and_never_above(rules):
-    problem = ordered(rules)
-    train = problem.sample(1500, np.random.default_rng(1))
-    value = model_value(ON_THE_LOG.solve(problem, train))
-    best = Exact().solve(problem).value
-    assert best - 0.01 < value <= best + 1e-12
 
 
 def test_its_belief_is_the_exact_posterior_mean_where_there_are_queries_enough():
